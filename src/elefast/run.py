@@ -1,0 +1,44 @@
+"""The pytest run that this process is part of, if it is one.
+
+The plugin says it here, and `elefast.from_config` in a conftest finds it: where to start looking for the
+configuration, and what the command line asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Run", "current", "enter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of pytest.
+
+    Args:
+        start: pytest's rootdir.
+        profile: What ``--elefast-profile`` says; empty where nothing.
+        rebuild: Whether ``--elefast-rebuild`` was given.
+        test_run: The same in all processes of the run.
+    """
+
+    start: Path
+    profile: str = ""
+    rebuild: bool = False
+    test_run: str = ""
+
+
+_current: Run | None = None
+
+
+def current() -> Run | None:
+    """The run that this process is part of."""
+    return _current
+
+
+def enter(run: Run | None) -> Run | None:
+    """Say which run this process is part of, or that it is part of none; what it was part of before."""
+    global _current
+    before, _current = _current, run
+    return before

@@ -1,0 +1,155 @@
+"""The URL of a server as each driver and program wants it.
+
+It knows SQLAlchemy's URLs and the options of libpq and of the drivers, and connects to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, make_url
+
+__all__ = ["as_url", "dsn", "host_of", "libpq_url", "port_of", "shown", "with_driver"]
+
+_TRUTH = {"true": "1", "on": "1", "yes": "1", "1": "1", "false": "0", "off": "0", "no": "0", "0": "0"}
+# What asyncpg's dialect takes over from a URL, and what asyncpg calls it.
+_ASYNCPG_OPTIONS = {"sslmode": "ssl", "host": "host", "port": "port"}
+
+
+def as_url(target: Any) -> URL:
+    """The URL of an engine (sync or async), a URL or a string.
+
+    Raises:
+        TypeError: `target` is something else.
+        sqlalchemy.exc.ArgumentError: The string is no URL.
+    """
+    if isinstance(target, str | URL):
+        return make_url(target)
+    url = getattr(target, "url", None)
+    if isinstance(url, URL):
+        return url
+    raise TypeError(f"expected an Engine, a URL or a string such as postgresql://…, got {target!r}")
+
+
+def shown(url: URL) -> str:
+    """`url` for people: without the password."""
+    return url.render_as_string(hide_password=True)
+
+
+def libpq_url(url: URL, database: str | None = None) -> URL:
+    """`url` for psycopg, whatever driver it is written for.
+
+    What only another driver understands is translated where libpq has the same (``ssl`` of asyncpg,
+    ``unix_sock`` of pg8000), and left out where it does not.
+
+    Args:
+        url: Of any driver.
+        database: Instead of the URL's own.
+    """
+    query: dict[str, str | tuple[str, ...]] = {}
+    host, port = url.host, url.port
+    for name, value in url.query.items():
+        text = value if isinstance(value, str) else value[-1]
+        flag = _TRUTH.get(text.lower(), "")
+        if name == "unix_sock":
+            # pg8000 names the socket file, libpq its directory and the port that is part of its name.
+            directory, _, file = text.rpartition("/")
+            suffix = file.rpartition(".")[2]
+            host, port = None, int(suffix) if suffix.isdigit() else port
+            query["host"] = directory or "/"
+        elif name == "ssl":
+            query.setdefault("sslmode", {"1": "require", "0": "disable"}.get(flag, text))
+        elif name == "direct_tls" and flag == "1":
+            query.setdefault("sslnegotiation", "direct")
+        elif name == "timeout":
+            query.setdefault("connect_timeout", _seconds(text))
+        elif name == "tcp_keepalive":
+            query.setdefault("keepalives", flag or text)
+        elif name in _libpq_options():
+            query[name] = value
+    named = _first(query.pop("dbname", None))
+    own = url.database or named
+    return url.set(
+        drivername="postgresql+psycopg",
+        host=host,
+        port=port,
+        database=own if database is None else database,
+        query=query,
+    )
+
+
+def with_driver(url: URL, drivername: str, database: str | None = None, *, written: URL | None = None) -> URL:
+    """`url` for another driver; options that it does not know are left out.
+
+    Args:
+        url: Of any driver.
+        drivername: As in SQLAlchemy: ``postgresql+asyncpg``; plain ``postgresql`` is a URL of libpq.
+        database: Instead of the URL's own.
+        written: What the user wrote. For its own driver it is taken as it is, with options that only this
+            driver knows.
+    """
+    plain = libpq_url(url, database)
+    if written is not None and written.drivername == drivername:
+        return written.set(database=plain.database)
+    driver = drivername.partition("+")[2]
+    query = dict(plain.query)
+    if driver == "asyncpg":
+        query = {_ASYNCPG_OPTIONS[key]: value for key, value in query.items() if key in _ASYNCPG_OPTIONS}
+    elif driver == "pg8000":
+        socket = _first(query.get("host"))
+        query = {"unix_sock": f"{socket}/.s.PGSQL.{port_of(plain)}"} if socket else {}
+    return plain.set(drivername=drivername, query=query)
+
+
+def dsn(url: URL) -> str:
+    """`url` as a libpq connection URI with its password, for raw drivers and other programs."""
+    # Not SQLAlchemy's rendering, which leaves some characters of a database's name as they are.
+    plain = libpq_url(url)
+    user = quote(plain.username or "", safe="")
+    secret = f":{quote(str(plain.password), safe='')}" if plain.password is not None else ""
+    host = plain.host or ""
+    host = f"[{host}]" if ":" in host else quote(host, safe="")
+    port = f":{plain.port}" if plain.port else ""
+    pairs = [
+        f"{quote(key, safe='')}={quote(value, safe='')}"
+        for key, values in plain.query.items()
+        for value in ([values] if isinstance(values, str) else values)
+    ]
+    query = "?" + "&".join(pairs) if pairs else ""
+    login = f"{user}{secret}@" if user else ""
+    return f"postgresql://{login}{host}{port}/{quote(plain.database or '', safe='')}{query}"
+
+
+def host_of(url: URL) -> str | None:
+    """The host of `url`, or the directory of its socket; None where libpq has to find one."""
+    return url.host or _first(url.query.get("host"))
+
+
+def port_of(url: URL) -> int:
+    """The port of `url`, as libpq sees it."""
+    return int(url.port or _first(url.query.get("port")) or os.environ.get("PGPORT") or 5432)
+
+
+def _first(value: str | Sequence[str] | None) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return value[0] if value else None
+
+
+def _seconds(text: str) -> str:
+    # libpq takes whole seconds, and reads 0 as "for ever".
+    try:
+        return str(max(1, round(float(text))))
+    except ValueError:
+        return text
+
+
+@cache
+def _libpq_options() -> frozenset[str]:
+    from psycopg import pq
+
+    return frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
