@@ -1,0 +1,82 @@
+"""Where the configuration of a project lies.
+
+The pytest plugin asks this on every start, also where elefast is not used: only the standard library,
+and a `pyproject.toml` is parsed only if it contains the word at all.
+It must not know keys, models or errors; what is wrong with a file is said by whoever reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["OVERLAY", "PYPROJECT", "Found", "directories", "find", "has_table", "in_directory"]
+
+OVERLAY = "elefast.toml"
+PYPROJECT = "pyproject.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of one project's configuration; at least one of them is there.
+
+    Args:
+        directory: Where they lie.
+        overlay: The `elefast.toml`, if there is one.
+        pyproject: The `pyproject.toml`, if it has the table.
+    """
+
+    directory: Path
+    overlay: Path | None
+    pyproject: Path | None
+
+
+def find(start: Path) -> Found | None:
+    """What the nearest directory has that has an `elefast.toml`, or a `pyproject.toml` with the table.
+
+    Args:
+        start: The directory to begin with, or a file in it; the search goes upwards. It need not exist.
+    """
+    for directory in directories(start):
+        found = in_directory(directory)
+        if found is not None:
+            return found
+    return None
+
+
+def directories(start: Path) -> list[Path]:
+    """The directories that `find()` looks at, the nearest first."""
+    start = Path(os.path.abspath(start))
+    return [start, *start.parents] if not start.is_file() else list(start.parents)
+
+
+def in_directory(directory: Path) -> Found | None:
+    """What this one directory has, or None."""
+    overlay = directory / OVERLAY
+    pyproject = directory / PYPROJECT
+    # lexists: a dangling link was meant to be a configuration, and deserves an error instead of silence.
+    has_overlay = os.path.lexists(overlay) and not overlay.is_dir()
+    has_pyproject = has_table(pyproject)
+    if not has_overlay and not has_pyproject:
+        return None
+    return Found(directory, overlay if has_overlay else None, pyproject if has_pyproject else None)
+
+
+def has_table(pyproject: Path) -> bool:
+    """Whether this file has `[tool.elefast]`; a broken one counts if it seems to."""
+    try:
+        content = pyproject.read_bytes()
+    except OSError:
+        return False
+    if b"elefast" not in content:
+        return False
+    import tomllib
+
+    try:
+        document: dict[str, Any] = tomllib.loads(content.decode())
+    except ValueError:  # TOMLDecodeError and UnicodeDecodeError
+        return b"[tool.elefast" in content
+    tool = document.get("tool")
+    return isinstance(tool, dict) and "elefast" in tool

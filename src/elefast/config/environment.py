@@ -1,0 +1,139 @@
+"""The environment as a layer: `ELEFAST_DOCKER__PORT` and the like, and nothing unknown with our prefix.
+
+Text becomes what the key wants; what cannot be converted stays text, and validation says what was expected.
+The environment is an argument: nothing here reads `os.environ`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, variable
+from elefast.config.layers import Finding, Layer, places_from
+from elefast.config.origin import Origin
+from elefast.config.shapes import is_table
+from elefast.config.wording import shown, suggestion
+
+__all__ = ["ALIASES", "PREFIX", "PROFILE", "environment_layer"]
+
+PREFIX = "ELEFAST_"
+PROFILE = "ELEFAST_PROFILE"
+
+ALIASES: tuple[tuple[str, KeyPath], ...] = (
+    ("TESTING_DB_URL", ("engine", "url")),
+    ("ELEFAST_URL", ("engine", "url")),
+    ("ELEFAST_HOST_PORT", ("docker", "port")),
+)
+"""Other names of keys; a later one wins over an earlier one, and the key's own variable over all."""
+
+_BOOLEANS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def environment_layer(env: Mapping[str, str], directory: Path) -> Layer:
+    """What the environment says.
+
+    Args:
+        env: The environment; empty variables count as unset.
+        directory: What relative paths are relative to.
+    """
+    given = {name: value for name, value in sorted(env.items()) if value}
+    origins: dict[KeyPath, Origin] = {}
+    layer = Layer("environment", places_from(origins), directory)
+    used = {PROFILE}
+
+    def take(name: str, path: KeyPath) -> str | None:
+        if name in given:
+            used.add(name)
+            origins[path] = Origin("environment", name)
+        return given.get(name)
+
+    by_path = {key.path: key for key in all_keys()}
+    for name, path in ALIASES:
+        if text := take(name, path):
+            layer.add({path[-1]: _converted(by_path[path], text)}, path[:-1])
+    for table in all_tables():
+        if table.name and (text := take(variable((table.name,)), (table.name,))):
+            _add_object(layer, (table.name,), text, origins)
+    for key in all_keys():
+        name = variable(key.path)
+        if text := take(name, key.path):
+            if key.is_open:
+                _add_object(layer, key.path, text, origins)
+            else:
+                layer.add({key.path[-1]: _converted(key, text)}, key.path[:-1])
+        if key.is_open:
+            for part in [part for part in given if part.startswith(f"{name}__")]:
+                path = (*key.path, *part.removeprefix(f"{name}__").lower().split("__"))
+                layer.tables.add(path[0])
+                layer.add_open(path, _guessed(take(part, path) or ""))
+    for name in given:
+        if name.startswith(PREFIX) and name not in used:
+            layer.findings.append(_unknown(name))
+    return layer
+
+
+def _unknown(name: str) -> Finding:
+    legal = [PROFILE, *(alias for alias, _ in ALIASES if alias.startswith(PREFIX))]
+    legal += [variable(key.path) for key in all_keys()]
+    legal += [variable((table.name,)) for table in all_tables() if table.name]
+    # Without the prefix, which would make all of them alike.
+    better = closest(name.removeprefix(PREFIX), [candidate.removeprefix(PREFIX) for candidate in legal])
+    better = PREFIX + better if better else ""
+    return Finding(Origin("environment", name), "", f"unknown variable{suggestion(better)}")
+
+
+def _add_object(layer: Layer, path: KeyPath, text: str, origins: dict[KeyPath, Origin]) -> None:
+    """Add a table that one variable holds as JSON; what it says wins over what aliases said."""
+    data = _json(text)
+    if not is_table(data):
+        layer.wrong(path, f"expected a JSON object, got {shown(path[-1], text)}")
+        return
+    for name in data:
+        origins[(*path, name)] = origins[path]
+    if len(path) == 1:
+        layer.add(data, path)
+    else:
+        layer.add({path[-1]: data}, path[:-1])
+
+
+def _converted(key: Key, text: str) -> Any:
+    """The text as the type that the key wants, or the text if that is impossible."""
+    text = text.strip()
+    if bool in key.types and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
+    if int in key.types:
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    if list in key.types and text.startswith("["):
+        data = _json(text)
+        return text if data is None else data
+    if list in key.types and (str not in key.types or "," in text):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    return text
+
+
+def _guessed(text: str) -> Any:
+    """The text as JSON where it is a number, true or false; the user's own tables have no types to go by."""
+    data = _json(text)
+    return text if data is None else data
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return None

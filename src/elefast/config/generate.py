@@ -1,0 +1,35 @@
+"""Writes the files that are made from the model.
+
+Run it at the top of the repository: `python -m elefast.config.generate`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from elefast.config.example import example
+from elefast.config.schema import get_schema
+
+__all__ = ["COMMAND", "generated"]
+
+COMMAND = "python -m elefast.config.generate"
+
+
+def generated() -> dict[str, str]:
+    """The text of each file, by its path in the repository."""
+    return {
+        "elefast.toml.example": example(),
+        "schemas/elefast.schema.json": json.dumps(get_schema(), indent=2, ensure_ascii=False) + "\n",
+    }
+
+
+def main() -> None:
+    """Write the files below the working directory."""
+    for path, text in generated().items():
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

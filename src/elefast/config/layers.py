@@ -1,0 +1,190 @@
+"""One layer of configuration: what one place says, flat, with the place of every value.
+
+All sources (arguments, variables, files and their profiles) become layers, and here their keys are checked
+against the model, so that every source says "unknown key" in the same words.
+It must not know how a source is read, or which layer wins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
+
+from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, key_at
+from elefast.config.model import Settings
+from elefast.config.origin import DEFAULT, Origin
+from elefast.config.shapes import is_list, is_table
+from elefast.config.values import FilePath, is_target
+from elefast.config.wording import shown, suggestion
+
+__all__ = ["Finding", "Layer", "LayerSource", "places_from"]
+
+Where = Callable[[tuple[str | int, ...]], Origin]
+
+
+def places_from(origins: Mapping[KeyPath, Origin]) -> Where:
+    """Places for a layer that is not a file: those of `origins`, which may change as the layer is filled.
+
+    Args:
+        origins: Where a key, or a table with all that is in it, was given.
+    """
+
+    def where(path: tuple[str | int, ...]) -> Origin:
+        around = (origins[known] for known in sorted(origins, reverse=True) if path[: len(known)] == known)
+        inside = (origin for known, origin in origins.items() if known[: len(path)] == path)
+        return next(around, None) or next(inside, DEFAULT)
+
+    return where
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong, before it becomes a line of an error: the place, the dotted key, and what is wrong."""
+
+    origin: Origin
+    key: str
+    message: str
+
+
+@dataclass
+class Layer:
+    """What one place says.
+
+    Args:
+        name: A name that no other layer has.
+        where: Gives the place of a path in this layer.
+        directory: What relative paths of this layer are relative to.
+        shown_as: What comes before the keys in errors, such as `profiles.ci`.
+        values: The values by path. A table of the model never is a value, a part of an open table is one.
+        tables: The tables that were written, also empty ones.
+        findings: What is wrong with the keys.
+    """
+
+    name: str
+    where: Where
+    directory: Path
+    shown_as: KeyPath = ()
+    values: dict[KeyPath, Any] = field(default_factory=dict[KeyPath, Any])
+    tables: set[str] = field(default_factory=set[str])
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+    def add(self, data: Mapping[str, Any], path: KeyPath = ()) -> None:
+        """Take in a nested mapping that lies at `path`: "" for the top, or a table of the model."""
+        known = _names_in(path)
+        for name, value in data.items():
+            here = (*path, name)
+            if name not in known:
+                self._unknown(here, known)
+            elif len(here) == 1 and name in _table_names():
+                self._add_table(here, value)
+            else:
+                self._add_value(here, value)
+
+    def wrong(self, path: KeyPath, message: str) -> None:
+        """Note what is wrong with the key at `path`."""
+        self.findings.append(Finding(self.where(path), dotted((*self.shown_as, *path)), message))
+
+    def _add_table(self, path: KeyPath, value: Any) -> None:
+        if is_table(value):
+            self.tables.add(path[0])
+            self.add(value, path)
+        else:
+            self.wrong(path, f"expected a table, got {shown(path[-1], value)}")
+
+    def _add_value(self, path: KeyPath, value: Any) -> None:
+        name = path[-1]
+        key = key_at(path)
+        assert key is not None
+        if len(path) > 1:
+            self.tables.add(path[0])
+        if not key.is_open:
+            self.values[path] = _absolute(key, value, self.directory)
+        elif is_table(value):
+            self.add_open(path, value)
+        else:
+            self.wrong(path, f"expected a table, got {shown(name, value)}")
+
+    def add_open(self, path: KeyPath, value: Any) -> None:
+        """Take in the user's own keys part by part, because tables merge key by key at any depth."""
+        if is_table(value):
+            for name, inner in value.items():
+                self.add_open((*path, name), inner)
+        else:
+            self.values[path] = value
+
+    def _unknown(self, path: KeyPath, known: list[str]) -> None:
+        better = closest(path[-1], known, exact=True) or _elsewhere(path) or closest(path[-1], known)
+        self.wrong(path, f"unknown key{suggestion(better)}")
+
+    def nested(self, without: frozenset[KeyPath] = frozenset()) -> dict[str, Any]:
+        """The values as nested dictionaries, except those at or below a path of `without`."""
+        result: dict[str, Any] = {}
+        for path, value in self.values.items():
+            if any(path[:end] in without for end in range(1, len(path) + 1)):
+                continue
+            table = result
+            for part in path[:-1]:
+                table = table.setdefault(part, {})
+            table[path[-1]] = value
+        return result
+
+
+class LayerSource(PydanticBaseSettingsSource):
+    """A layer as pydantic-settings wants it.
+
+    Args:
+        layer: The layer.
+        without: Paths to leave out.
+    """
+
+    def __init__(self, layer: Layer, without: frozenset[KeyPath] = frozenset()) -> None:
+        super().__init__(Settings)
+        self.layer = layer
+        self.without = without
+        # pydantic-settings keeps what sources say by name; two with one name would collapse into one.
+        self.__name__ = layer.name
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not used: `__call__` gives everything at once."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        return self.layer.nested(self.without)
+
+
+def _table_names() -> list[str]:
+    return [table.name for table in all_tables() if table.name]
+
+
+def _names_in(path: KeyPath) -> list[str]:
+    """The names that may stand in the table at `path`."""
+    names = [key.path[len(path)] for key in all_keys() if key.path[:-1] == path]
+    return names if path else names + _table_names()
+
+
+def _elsewhere(path: KeyPath) -> str:
+    """The one key of another table that has this name."""
+    name = path[-1].replace("-", "_")
+    same = [key.name for key in all_keys() if name in key.path[1:]]
+    return same[0] if len(same) == 1 else ""
+
+
+def _absolute(key: Key, value: Any, directory: Path) -> Any:
+    """The value with its relative paths, globs too, starting at `directory`; what is no path stays."""
+    if key.file is None:
+        return value
+    if list in key.types:
+        return [_path(key.file, item, directory) for item in value] if is_list(value) else value
+    return _path(key.file, value, directory)
+
+
+def _path(file: FilePath, value: Any, directory: Path) -> Any:
+    if not isinstance(value, str) or not value.strip() or (file.or_target and is_target(value)):
+        return value
+    return os.path.normpath(directory / os.path.expanduser(value))

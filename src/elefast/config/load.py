@@ -1,0 +1,289 @@
+"""From all places to one frozen model: precedence, validation, provenance, one error for all that is wrong.
+
+Precedence: `from_config(...)` arguments, then `ELEFAST_*` environment variables,
+then the profile in `elefast.toml`, then `elefast.toml`,
+then the profile in `pyproject.toml`, then `pyproject.toml`, then defaults.
+It must not know servers, drivers or migrators: it starts nothing and imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from elefast.config.arguments import argument_layer
+from elefast.config.discovery import OVERLAY, PYPROJECT, Found, directories, find, in_directory
+from elefast.config.environment import PROFILE, environment_layer
+from elefast.config.files import TomlFile, read_file
+from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
+from elefast.config.layers import Finding, Layer, LayerSource
+from elefast.config.model import Settings, read_from
+from elefast.config.origin import DEFAULT, Origin
+from elefast.config.rules import Facts, violations
+from elefast.config.selection import Selection, alembic_file, select_migrator
+from elefast.config.wording import explain, in_words, suggestion
+from elefast.errors import ConfigurationError, Problem
+
+__all__ = ["HINT", "Loaded", "Resolved", "load_settings", "resolve"]
+
+HINT = 'run "elefast config --origin" to see every value and where it came from'
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration, resolved and valid.
+
+    Args:
+        settings: The values; paths in them are absolute.
+        provenance: Where each value came from, by dotted key; keys that nobody set are there as `default`.
+        files: The files that were read.
+        directory: What relative paths are relative to.
+        project: Where the configuration was found; the same directory.
+        migrator: The migrator in force, which `settings.migrator` may leave to "auto".
+        profile: The profile in force, or an empty string.
+    """
+
+    settings: Settings
+    provenance: Mapping[str, Origin]
+    files: tuple[Path, ...]
+    directory: Path
+    project: Path
+    migrator: Selection
+    profile: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration, perhaps with problems: for tools that show it anyway.
+
+    Args:
+        loaded: The configuration; keys whose value is wrong have their defaults in `loaded.settings`.
+        values: What was written, by path, right or wrong, as far as it is in force.
+        problems: Everything that is wrong.
+    """
+
+    loaded: Loaded
+    values: Mapping[KeyPath, Any]
+    problems: tuple[Problem, ...]
+
+
+def load_settings(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    profile: str | None = None,
+    env: Mapping[str, str] | None = None,
+    start: Path | None = None,
+    **overrides: Any,
+) -> Loaded:
+    """Read, merge and validate the configuration; nothing is started.
+
+    Args:
+        path: A file or a directory to start from. A `.toml` file of another name than the usual ones is read
+            as an `elefast.toml`, alone. A relative path is relative to `start`.
+        profile: The profile; without it `ELEFAST_PROFILE` says.
+        env: The environment; `os.environ` without it.
+        start: The directory to search upwards from if there is no `path`; the working directory without it.
+        overrides: Keys of the model as nested mappings, or with two underscores: `docker__port=5433`.
+            If there are any, a project without a configuration is allowed.
+
+    Raises:
+        ConfigurationError: Something is wrong; it lists everything.
+    """
+    resolved = resolve(path, profile=profile, env=env, start=start, **overrides)
+    if resolved.problems:
+        raise ConfigurationError(resolved.problems, HINT)
+    return resolved.loaded
+
+
+def resolve(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    profile: str | None = None,
+    env: Mapping[str, str] | None = None,
+    start: Path | None = None,
+    **overrides: Any,
+) -> Resolved:
+    """As `load_settings()`, but problems are returned.
+
+    Raises:
+        ConfigurationError: There is no configuration, so there is nothing to show.
+    """
+    env = os.environ if env is None else env
+    base = Path(os.path.abspath(start or Path.cwd()))
+    found = _find(path, base, allow_none=bool(overrides))
+    directory = found.directory
+
+    files: list[TomlFile] = []
+    if found.overlay:
+        files.append(read_file(found.overlay, ()))
+    if found.pyproject:
+        files.append(read_file(found.pyproject, ("tool", "elefast")))
+    arguments = argument_layer(overrides, directory)
+    environment = environment_layer(env, directory)
+    findings = [*arguments.findings, *environment.findings]
+    findings += [finding for file in files for finding in file.findings]
+
+    name = profile or env.get(PROFILE, "")
+    if name:
+        chosen_by = Origin("argument", "profile") if profile else Origin("environment", PROFILE)
+        findings += _unknown_profile(name, chosen_by, files)
+    layers = [arguments, environment]
+    for file in files:
+        layers += [file.profiles[name]] if name in file.profiles else []
+        layers.append(file.layer)
+    layers.append(_default_paths(directory))
+
+    written = {table for layer in layers for table in layer.tables}
+    facts = Facts(written, env, complete=not any(file.broken for file in files))
+    settings, wrong = _validated(layers, facts)
+    findings += wrong
+    loaded = Loaded(
+        settings=settings,
+        provenance=_provenance(layers),
+        files=tuple(file.path for file in files),
+        directory=directory,
+        project=directory,
+        migrator=select_migrator(settings, written, directory),
+        profile=name,
+    )
+    return Resolved(loaded, _values(layers), _problems(findings))
+
+
+def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) -> Found:
+    """The files to read: those of `path`, or the nearest ones from `base` upwards."""
+    start = base
+    if path is not None:
+        start = Path(os.path.abspath(base / Path(path).expanduser()))
+        if not os.path.lexists(start):
+            raise ConfigurationError([Problem(str(start), "", "does not exist")], HINT)
+        if start.suffix == ".toml" and not start.is_dir():
+            return _named(start)
+    found = find(start)
+    if found is not None:
+        return found
+    if path is None and allow_none:
+        return Found(base, None, None)
+    raise ConfigurationError(
+        _nothing_found(start), 'write a table [tool.elefast] in pyproject.toml, or an "elefast.toml"'
+    )
+
+
+def _named(file: Path) -> Found:
+    """A file that was asked for by name."""
+    if file.name not in (OVERLAY, PYPROJECT):
+        return Found(file.parent, file, None)
+    found = in_directory(file.parent) or Found(file.parent, None, None)
+    if file.name == PYPROJECT and found.pyproject is None:
+        # Also where an elefast.toml lies beside it: whoever names this file expects it to say something.
+        probe = read_file(file, ("tool", "elefast"))
+        problems = probe.findings or [Finding(Origin("file", file.name), "", "has no table [tool.elefast]")]
+        raise ConfigurationError(_problems(problems), HINT)
+    return found
+
+
+def _nothing_found(start: Path) -> list[Problem]:
+    problems = [Problem("", "", f"no configuration found, looked in {start} and the directories above it")]
+    for directory in directories(start):
+        pyproject = directory / PYPROJECT
+        if pyproject.is_file():
+            reason = "has no table [tool.elefast]" if os.access(pyproject, os.R_OK) else "cannot be read"
+            problems.append(Problem(str(pyproject), "", reason))
+    return problems
+
+
+def _unknown_profile(name: str, chosen_by: Origin, files: list[TomlFile]) -> list[Finding]:
+    known = sorted({profile for file in files for profile in file.profiles})
+    if name in known or any(file.broken for file in files):
+        return []
+    advice = suggestion(closest(name, known))
+    there = f"the known ones are {in_words(known)}" if known else "there are no profiles"
+    return [Finding(chosen_by, "", f'unknown profile "{name}", {there}{advice}')]
+
+
+def _default_paths(directory: Path) -> Layer:
+    """The defaults that are paths, made absolute; Alembic is looked for where it can be configured."""
+    layer = Layer("defaults", lambda _: DEFAULT, directory)
+    for key in all_keys():
+        if key.file and isinstance(key.default, str) and key.default:
+            name = key.default
+            if key.path == ("alembic", "config"):
+                name = alembic_file(directory) or name
+            layer.values[key.path] = str(directory / name)
+    return layer
+
+
+def _validated(layers: list[Layer], facts: Facts) -> tuple[Settings, list[Finding]]:
+    """The settings and what is wrong with values; a wrong one is left out, so that all others are checked."""
+    findings: list[Finding] = []
+    wrong: frozenset[KeyPath] = frozenset()
+    while True:
+        try:
+            with read_from([LayerSource(layer, wrong) for layer in layers]):
+                settings = Settings()
+            break
+        except ValidationError as error:
+            explained = list(_explained(error, layers))
+            if wrong.issuperset(path for path, _ in explained):
+                raise  # nobody wrote it, so leaving it out again would not help
+            findings += [finding for _, finding in explained]
+            wrong |= {path for path, _ in explained}
+    for violation in violations(settings, facts) if facts.complete else ():
+        if wrong.isdisjoint((violation.path, *violation.others)):
+            places = (_origin(path, layers) for path in (violation.path, *violation.others))
+            origin = next((place for place in places if place != DEFAULT), DEFAULT)
+            if violation.variable:
+                origin = Origin("environment", violation.variable)
+            findings.append(Finding(origin, dotted(violation.path), violation.message))
+    return settings, findings
+
+
+def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[KeyPath, Finding]]:
+    """The path and the finding of each wrong value.
+
+    For a union, pydantic has one error for each member; together they are one finding.
+    """
+    seen: set[tuple[str | int, ...]] = set()
+    for details in error.errors(include_url=False):
+        key = key_at(details["loc"])
+        assert key is not None, "unknown keys are found before validation"
+        inside = details["loc"][len(key.path) :][:1]
+        place = (*key.path, *(inside if key.types == (list,) or key.is_open else ()))
+        if place not in seen:
+            seen.add(place)
+            path = (*key.path, *map(str, inside)) if key.is_open else key.path
+            yield path, Finding(_origin(place, layers), dotted(path), explain(key, details))
+
+
+def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:
+    """The place of the value at `path`, or of the table at `path`, in the first layer that has it."""
+    for layer in layers:
+        if path[0] in layer.tables and len(path) == 1:
+            return layer.where(path)
+        for written in layer.values:
+            shared = min(len(written), len(path))
+            if written[:shared] == path[:shared]:
+                return layer.where(path)
+    return DEFAULT
+
+
+def _provenance(layers: list[Layer]) -> dict[str, Origin]:
+    provenance = {key.name: DEFAULT for key in all_keys() if not key.is_open}
+    for layer in reversed(layers):
+        for path in layer.values:
+            provenance[dotted(path)] = layer.where(path)
+    return provenance
+
+
+def _values(layers: list[Layer]) -> dict[KeyPath, Any]:
+    return {path: value for layer in reversed(layers) for path, value in layer.values.items()}
+
+
+def _problems(findings: list[Finding]) -> tuple[Problem, ...]:
+    ordered = sorted(findings, key=lambda finding: (finding.origin.sort_key, finding.key))
+    problems = [Problem("" if f.origin == DEFAULT else str(f.origin), f.key, f.message) for f in ordered]
+    return tuple(dict.fromkeys(problems))

@@ -1,0 +1,139 @@
+"""Every key that a project can write, with its default and its meaning: the single truth.
+
+The JSON Schema, `elefast.toml.example`, the names of the environment variables and the reference in the docs
+are made from these classes.
+It must not know where values come from (`load`) or what is done with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from elefast.config import values
+from elefast.config.tables import (
+    Alembic,
+    Command,
+    Docker,
+    Engine,
+    Function,
+    Local,
+    Metadata,
+    Pool,
+    Sql,
+    Template,
+    Tuning,
+)
+from elefast.config.values import Choices, FilePath
+
+__all__ = ["Settings", "read_from"]
+
+_sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("elefast_settings_sources", default=())
+
+
+class Settings(BaseSettings):
+    """What a project says about its tests' databases."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    provider: Annotated[
+        Literal["auto", "url", "docker", "local"],
+        Choices(
+            auto="`engine.url` if one is set, else Docker if it answers, else binaries on this machine",
+            url="the server at `engine.url`",
+            docker="a container",
+            local="PostgreSQL's binaries on this machine",
+        ),
+    ] = "auto"
+    """Where the server comes from."""
+    migrator: Annotated[
+        Literal["auto", "none", "metadata", "alembic", "sql", "callable", "command"],
+        Choices(
+            auto="the one migrator table that is written, else Alembic if it is configured beside this file",
+            none="no schema",
+            metadata="SQLAlchemy models",
+            alembic="Alembic migrations",
+            sql="SQL files",
+            callable="a function of the project",
+            command="any other tool",
+        ),
+    ] = "auto"
+    """How the schema gets into the template."""
+    isolation: Annotated[
+        Literal["database", "transaction"],
+        Choices(
+            database="a database for each test",
+            transaction="a transaction for each test, rolled back at its end",
+        ),
+    ] = "database"
+    """What keeps tests apart."""
+    keep: Annotated[
+        Literal["never", "failed", "always"],
+        Choices(never="no database", failed="those of failed tests", always="all databases"),
+    ] = "never"
+    """Databases that are left for a look after the test."""
+    leaks: Annotated[
+        Literal["warn", "error", "ignore"],
+        Choices(warn="a warning", error="the test fails", ignore="nothing"),
+    ] = "warn"
+    """What happens when a test leaves connections open, or roles and the like in the cluster."""
+    postgres: values.ServerVersion = ">=14"
+    """The server version that the project needs; a mismatch is an error at once."""
+    extensions: list[values.NotEmpty] = Field(default_factory=list[str], examples=[["pg_trgm"]])
+    """`CREATE EXTENSION` in the template, committed before the migrator runs."""
+    seed: Annotated[list[values.NotEmpty], FilePath(or_target=True)] = Field(
+        default_factory=list[str], examples=[["tests/seed.sql", "tests.seeding:load"]]
+    )
+    """Data for the template, after the migrator: SQL files, globs, or functions as `module:name`."""
+    export_env: list[values.ExportedVariable] = Field(default_factory=list[str], examples=[["DATABASE_URL"]])
+    """Variables set to the test's database while it lasts: `NAME` has the configured driver,
+    `NAME=postgresql` or `NAME=postgresql+asyncpg` another one."""
+    patch: list[values.Target] = Field(default_factory=list[str], examples=[["my_app.db:engine"]])
+    """Attributes of modules, as `module:name`, that become the test's own while it lasts:
+    engines, session factories, URLs."""
+
+    engine: Engine = Field(default_factory=Engine)
+    metadata: Metadata = Field(default_factory=Metadata)
+    alembic: Alembic = Field(default_factory=Alembic)
+    sql: Sql = Field(default_factory=Sql)
+    callable: Function = Field(default_factory=Function)
+    command: Command = Field(default_factory=Command)
+    docker: Docker = Field(default_factory=Docker)
+    local: Local = Field(default_factory=Local)
+    tuning: Tuning = Field(default_factory=Tuning)
+    template: Template = Field(default_factory=Template)
+    pool: Pool = Field(default_factory=Pool)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the sources of `read_from()`: the stock ones lose origins and overlook mistakes."""
+        return (init_settings, *_sources.get())
+
+
+@contextmanager
+def read_from(sources: Sequence[PydanticBaseSettingsSource]) -> Generator[None]:
+    """Within it, `Settings()` reads these sources, the first one before the others."""
+    token = _sources.set(tuple(sources))
+    try:
+        yield
+    finally:
+        _sources.reset(token)

@@ -1,0 +1,122 @@
+"""What is wrong between keys, each of which is right alone.
+
+It must not know where values came from; `load` turns a violation into a line of the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+
+from elefast.config import hosts
+from elefast.config.keys import KeyPath, dotted, variable
+from elefast.config.model import Settings
+from elefast.config.selection import ESSENTIAL, Migrator, migrator_tables
+from elefast.config.wording import in_words
+
+__all__ = ["Facts", "Violation", "violations"]
+
+REMOTE = (
+    "is not this machine; where tests may use it, such as a CI service with a host name of its own, "
+    "set engine.allow_remote = true or ELEFAST_ENGINE__ALLOW_REMOTE=true"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What rules look at besides the settings.
+
+    Args:
+        written: The tables that the project wrote.
+        env: The environment.
+        complete: False where a file could not be read: what it says may be what a rule would miss.
+    """
+
+    written: Container[object]
+    env: Mapping[str, str]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken rule.
+
+    Args:
+        path: The key to change.
+        message: What is wrong.
+        others: Further keys that the rule looked at.
+        variable: Set where an environment variable that is not ours is the culprit.
+    """
+
+    path: KeyPath
+    message: str
+    others: tuple[KeyPath, ...] = ()
+    variable: str = ""
+
+
+def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
+    """Every broken rule, in no particular order."""
+    for rule in (_needed, _one_table, _contradictions, _duplicates, _local_only):
+        yield from rule(settings, facts)
+
+
+def _needed(settings: Settings, facts: Facts) -> Iterator[Violation]:
+    """A kind that cannot work without a value of its own table."""
+    if settings.provider == "url" and not settings.engine.url:
+        yield _lacks(("provider",), "url", ("engine", "url"))
+    kinds: list[Migrator] = (
+        [settings.migrator] if settings.migrator != "auto" else migrator_tables(settings, facts.written)
+    )
+    for kind in kinds[:1]:
+        if kind != "none" and not getattr(getattr(settings, kind), ESSENTIAL[kind]):
+            yield _lacks(("migrator",), kind, (kind, ESSENTIAL[kind]))
+
+
+def _lacks(selector: KeyPath, kind: str, needed: KeyPath) -> Violation:
+    message = f'"{kind}" needs {dotted(needed)}; write it, or set {variable(needed)}'
+    return Violation(selector, message, (needed, needed[:1]))
+
+
+def _one_table(settings: Settings, facts: Facts) -> Iterator[Violation]:
+    kinds = migrator_tables(settings, facts.written)
+    if settings.migrator == "auto" and len(kinds) > 1:
+        message = f'"auto" means the one migrator table that is written, but {in_words(kinds)} are: choose one'
+        yield Violation(("migrator",), message, tuple((kind,) for kind in kinds))
+
+
+def _contradictions(settings: Settings, _: Facts) -> Iterator[Violation]:
+    tuning = settings.tuning
+    level: KeyPath = ("tuning", "wal_level")
+    if tuning.wal_level == "minimal" and tuning.max_wal_senders > 0:
+        path = ("tuning", "max_wal_senders")
+        yield Violation(path, 'must be 0 with tuning.wal_level = "minimal"', (level,))
+    if tuning.wal_level == "minimal" and tuning.archive_mode:
+        yield Violation(("tuning", "archive_mode"), 'must be false with tuning.wal_level = "minimal"', (level,))
+
+
+def _duplicates(settings: Settings, _: Facts) -> Iterator[Violation]:
+    """Server settings that have a key of their own: with two places, one would silently lose."""
+    for name in settings.tuning.settings:
+        own = "log_statements" if name.lower() == "log_statement" else name.lower()
+        if own != "settings" and own in type(settings.tuning).model_fields:
+            yield Violation(("tuning", "settings", name), f"has a key of its own, write tuning.{own}")
+
+
+def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
+    engine = settings.engine
+    if not engine.url or engine.allow_remote or settings.provider not in ("auto", "url"):
+        return
+    url: KeyPath = ("engine", "url")
+    looked_at: tuple[KeyPath, ...] = (url, ("engine", "allow_remote"), ("provider",))
+    if host := hosts.remote_host(engine.url):
+        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at)
+    for name in ("connect_args", "async_connect_args"):
+        if host := hosts.remote_in_arguments(getattr(engine, name)):
+            yield Violation(("engine", name), f"the host {_quoted(host)} {REMOTE}", looked_at)
+    libpq, host = hosts.remote_in_environment(engine.url, facts.env)
+    if libpq:
+        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, variable=libpq)
+
+
+def _quoted(host: str) -> str:
+    return host if host.startswith("of ") else f'"{host}"'

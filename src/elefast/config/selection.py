@@ -1,0 +1,82 @@
+"""What `migrator = "auto"` means: the table that was written, else Alembic beside the file, else none.
+
+It must not know how a migrator works.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from elefast.config.discovery import PYPROJECT
+from elefast.config.model import Settings
+
+__all__ = ["ESSENTIAL", "Migrator", "Selection", "alembic_file", "migrator_tables", "select_migrator"]
+
+Migrator = Literal["none", "metadata", "alembic", "sql", "callable", "command"]
+
+ESSENTIAL: dict[Migrator, str] = {
+    "metadata": "target",
+    "alembic": "config",
+    "sql": "files",
+    "callable": "target",
+    "command": "run",
+}
+"""The key of each migrator's table without which it cannot work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The migrator in force.
+
+    Args:
+        migrator: Its kind; never "auto".
+        reason: Why, for reports: `migrator = "alembic"`, `auto: alembic.ini beside the configuration`.
+    """
+
+    migrator: Migrator
+    reason: str
+
+
+def migrator_tables(settings: Settings, written: Container[object]) -> list[Migrator]:
+    """The migrators that the project may have meant with "auto", by the tables that it wrote.
+
+    A table without its essential value only counts where no table has one.
+    """
+    kinds: list[Migrator] = [kind for kind in ESSENTIAL if kind in written]
+    filled: list[Migrator] = [kind for kind in kinds if getattr(getattr(settings, kind), ESSENTIAL[kind])]
+    return filled or kinds
+
+
+def select_migrator(settings: Settings, written: Container[object], directory: Path) -> Selection:
+    """The migrator in force.
+
+    Args:
+        settings: The settings; with "auto", they are valid only if they mean one migrator.
+        written: The names of the tables that the project wrote.
+        directory: Where the configuration lies.
+    """
+    if settings.migrator != "auto":
+        return Selection(settings.migrator, f'migrator = "{settings.migrator}"')
+    for kind in migrator_tables(settings, written):
+        return Selection(kind, f"auto: the table {kind} is written")
+    if file := alembic_file(directory):
+        place = "[tool.alembic]" if file == PYPROJECT else file
+        return Selection("alembic", f"auto: {place} beside the configuration")
+    return Selection("none", "auto: no table of a migrator is written, and Alembic is not configured")
+
+
+def alembic_file(directory: Path) -> str:
+    """The name of the file in `directory` that configures Alembic, or an empty string."""
+    if (directory / "alembic.ini").is_file():
+        return "alembic.ini"
+    try:
+        content = (directory / PYPROJECT).read_bytes()
+        document = tomllib.loads(content.decode()) if b"alembic" in content else {}
+    except (OSError, ValueError):
+        return ""
+    tool = document.get("tool")
+    return PYPROJECT if isinstance(tool, dict) and "alembic" in tool else ""

@@ -1,0 +1,158 @@
+"""The command line as far as it exists: `elefast config`, and how errors look."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from elefast.cli import main
+from elefast.config import Settings
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    """A project of its own, with none of the variables of this process."""
+    import os
+
+    for name in os.environ:
+        if name.startswith(("ELEFAST_", "TESTING_DB_URL", "PG")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def _write(text: str) -> None:
+    Path("elefast.toml").write_text(text, encoding="utf-8")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the distribution."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"elefast {version('elefast')}\n"
+
+
+def test_the_whole_configuration_is_toml(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is shown could be written to a file, but for passwords."""
+    _write("migrator = 'none'\nengine.options.pool_timeout = 5\n")
+    assert main(["config"]) == 0
+    shown = tomllib.loads(capsys.readouterr().out)
+    assert shown["engine"]["options"] == {"pool_timeout": 5}
+    assert set(shown) == set(Settings.model_fields)
+
+
+def test_origins(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line says where its value came from, and the head what was read."""
+    _write("pool.size = 1\nprofiles.ci.keep = 'failed'\n")
+    monkeypatch.setenv("ELEFAST_POOL__MAX", "7")
+    assert main(["config", "--origin", "--profile", "ci"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        f"# read elefast.toml in {Path.cwd()}",
+        "# profile ci",
+        "# migrator none (auto: no table of a migrator is written, and Alembic is not configured)",
+    ]
+    assert 'keep = "failed"  # elefast.toml:2' in lines
+    assert lines[lines.index("[pool]") :] == [
+        "[pool]",
+        "size = 1  # elefast.toml:1",
+        "max = 7  # env ELEFAST_POOL__MAX",
+    ]
+
+
+ONE_KEY = [
+    (["docker.port"], "5433\n"),
+    (["docker.port", "--origin"], "5433  # elefast.toml:1\n"),
+    (["pool"], "[pool]\nsize = 4\nmax = 32\n"),
+    (["engine.options"], "[engine]\noptions.a = 1\noptions.b = 2\n"),
+    (["engine.options.b"], "2\n"),
+    (["docker.password"], '"***"\n'),
+    (["engine.url"], '"postgresql://me:***@localhost/x"\n'),
+]
+
+
+@pytest.mark.parametrize(("arguments", "shown"), ONE_KEY)
+def test_one_key_or_table(capsys: pytest.CaptureFixture[str], arguments: list[str], shown: str) -> None:
+    """A single value is shown alone, a table with its name."""
+    _write(
+        "docker = { port = 5433, password = 'secret' }\n"
+        "engine = { url = 'postgresql://me:secret@localhost/x', options = { a = 1, b = 2 } }\n"
+    )
+    assert main(["config", *arguments]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """For other programs."""
+    _write("docker.port = 5433\n")
+    assert main(["config", "docker.port", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"docker": {"port": 5433}}
+    assert main(["config", "docker.port", "--format", "json", "--origin"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"docker.port": {"value": 5433, "origin": "elefast.toml:1"}}
+
+
+def test_a_wrong_configuration_is_shown_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """The values go to one stream, what is wrong with them to the other."""
+    _write("docker.port = 'abc'\nkeep = 'failed'\n")
+    assert main(["config", "docker.port", "--origin"]) == 2
+    out, err = capsys.readouterr()
+    assert out == '"abc"  # elefast.toml:1\n'
+    assert err == (
+        '1 problem in elefast\'s configuration\n  elefast.toml:1  docker.port: expected an integer, got "abc"\n'
+    )
+
+
+def test_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped key is an error with a suggestion."""
+    _write("")
+    assert main(["config", "docker.prot"]) == 2
+    assert capsys.readouterr().err == 'there is no key "docker.prot", did you mean "docker.port"?\n'
+
+
+def test_no_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors are their message, without a traceback, and have the status of their class."""
+    assert main(["config"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("1 problem in elefast's configuration\n  no configuration found, looked in ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["--vers"], ["config", "--form", "json"], ["nothing"]])
+def test_options_are_not_guessed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """An abbreviation that works today would change its meaning with the next option."""
+    assert main(arguments) == 2
+    assert "usage: elefast" in capsys.readouterr().err
+
+
+def test_help_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever types only the name sees what there is."""
+    assert main([]) == 0
+    assert "show the configuration" in capsys.readouterr().out
+
+
+def test_help_is_cheap() -> None:
+    """The command line imports what a command needs when it runs."""
+    code = (
+        "import sys; from elefast.cli import main; main(['config', '--help']);"
+        "print([name for name in ('pydantic', 'sqlalchemy', 'psycopg') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_stops_reading() -> None:
+    """`elefast config | head -1` is no error."""
+    _write("")
+    result = subprocess.run(
+        f"{sys.executable} -m elefast.cli config | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (result.stdout, result.stderr) == ('provider = "auto"\n', "")
