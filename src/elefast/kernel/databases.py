@@ -1,0 +1,184 @@
+"""Single steps with databases: list, create, clone, seal, rename, comment, drop.
+
+Every statement that destroys something checks the mark and the owner again at that moment.
+Functions over a connection in autocommit mode to the maintenance database; nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from elefast.errors import RefusedError
+from elefast.kernel.names import Kind, Name
+from elefast.kernel.sql import execute, identifier, literal, rows
+
+__all__ = [
+    "Backend",
+    "Entry",
+    "backends",
+    "check",
+    "clone",
+    "comment",
+    "create",
+    "drop",
+    "entries",
+    "exists",
+    "rename",
+    "seal",
+    "terminate",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A database of elefast's own, as the catalog has it."""
+
+    name: Name
+    text: str
+    """The name as it is in the catalog."""
+    sealed: bool
+    comment: str
+    busy: bool
+    """Somebody is connected to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A session on a database."""
+
+    pid: int
+    application: str
+    state: str
+    query: str
+
+    def __str__(self) -> str:
+        what = f"{self.application or 'a session'} (pid {self.pid}, {self.state or 'active'})"
+        return f"{what}, last query: {' '.join(self.query.split())[:200]}" if self.query else what
+
+
+# Only what belongs to the role that asks: what another role made is never ours to touch.
+_ENTRIES = r"""
+    select d.datname, d.datistemplate and not d.datallowconn,
+           coalesce(shobj_description(d.oid, 'pg_database'), ''),
+           exists (select from pg_stat_activity a where a.datid = d.oid)
+    from pg_database d
+    where d.datdba = (select oid from pg_roles where rolname = current_user)
+      and d.datname ~ '_[a-z][0-9a-v]{12}_[0-9a-v]{1,8}_[0-9a-v]{8}$'
+    order by d.oid
+"""
+
+
+def entries(connection: Connection, *kinds: Kind, owner: str = "") -> list[Entry]:
+    """The current role's databases that bear elefast's mark, oldest first; of all kinds where none is given."""
+    found: list[Entry] = []
+    for text, sealed, note, busy in rows(connection, _ENTRIES):
+        name = Name.parse(text)
+        if name and (not kinds or name.kind in kinds) and (not owner or name.owner == owner):
+            found.append(Entry(name, text, bool(sealed), str(note), bool(busy)))
+    return found
+
+
+def exists(connection: Connection, name: str) -> bool:
+    """Whether there is a database `name`."""
+    return bool(rows(connection, "select from pg_database where datname = :name", name=name))
+
+
+def create(connection: Connection, name: Name, *, encoding: str, strategy: str = "") -> None:
+    """Create an empty database from ``template0``, whose content no one can have changed."""
+    options = f" ENCODING {literal(encoding)}" + (f" STRATEGY {strategy}" if strategy else "")
+    execute(connection, f"CREATE DATABASE {identifier(str(name))} TEMPLATE template0{options}")
+
+
+def clone(connection: Connection, name: Name, *, template: str, strategy: str = "") -> None:
+    """Create a database as a copy of `template`."""
+    option = f" STRATEGY {strategy}" if strategy else ""
+    execute(connection, f"CREATE DATABASE {identifier(str(name))} TEMPLATE {identifier(template)}{option}")
+
+
+def comment(connection: Connection, name: str, text: str) -> None:
+    """Set the comment of database `name`."""
+    execute(connection, f"COMMENT ON DATABASE {identifier(name)} IS {literal(text)}")
+
+
+def rename(connection: Connection, name: str, new: Name) -> None:
+    """Rename a database; nobody may be connected to it."""
+    execute(connection, f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(str(new))}")
+
+
+def seal(connection: Connection, name: str) -> None:
+    """Close `name` to connections, which would block cloning, and mark it as a template."""
+    quoted = identifier(name)
+    execute(connection, f"ALTER DATABASE {quoted} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")
+
+
+def backends(connection: Connection, name: str) -> Sequence[Backend]:
+    """The client sessions on database `name`."""
+    found = rows(
+        connection,
+        """
+        select pid, coalesce(application_name, ''), coalesce(state, ''), coalesce(query, '')
+        from pg_stat_activity where datname = :name and pid <> pg_backend_pid()
+        """,
+        name=name,
+    )
+    return [Backend(*row) for row in found]
+
+
+def terminate(connection: Connection, name: str) -> None:
+    """Ask the sessions on database `name` to end; they take some milliseconds to be gone."""
+    rows(
+        connection,
+        """
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = :name and pid <> pg_backend_pid()
+        """,
+        name=name,
+    )
+
+
+def check(connection: Connection, name: str) -> bool:
+    """See that `name` is ours to drop; say whether it is there.
+
+    Raises:
+        RefusedError: It does not bear elefast's mark, or belongs to another role.
+    """
+    if Name.parse(name) is None:
+        raise RefusedError(
+            f'database "{name}" is not dropped: its name does not bear elefast\'s mark. '
+            "elefast drops only what it made; drop it yourself if you mean it."
+        )
+    found = rows(
+        connection,
+        """
+        select r.rolname, r.rolname = current_user
+        from pg_database d join pg_roles r on r.oid = d.datdba where d.datname = :name
+        """,
+        name=name,
+    )
+    if found and not found[0][1]:
+        raise RefusedError(f'database "{name}" is not dropped: it belongs to role "{found[0][0]}", not to this one.')
+    return bool(found)
+
+
+def drop(connection: Connection, name: str, *, force: bool = False) -> bool:
+    """Drop a database of elefast's own; say whether it was there.
+
+    Args:
+        connection: In autocommit mode, not to `name` itself.
+        name: The whole name.
+        force: End the sessions on it, at the price of 100 ms: PostgreSQL sleeps that long where one is left.
+
+    Raises:
+        RefusedError: `name` does not bear elefast's mark, or belongs to another role.
+    """
+    if not check(connection, name):
+        return False
+    parsed = Name.parse(name)
+    if parsed is not None and parsed.kind in (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE):
+        execute(connection, f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
+    option = " WITH (FORCE)" if force else ""
+    execute(connection, f"DROP DATABASE IF EXISTS {identifier(name)}{option}")
+    return True

@@ -1,0 +1,40 @@
+"""SQL text that is safe to build from names, and the two ways to run it over any driver.
+
+``CREATE DATABASE`` and its like take no parameters, so names must be quoted into the text, and the
+text must reach the driver as it is: no ``:name`` and no ``%`` in it may be taken for a parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import DDL, Connection, text
+
+__all__ = ["execute", "identifier", "literal", "rows", "scalar"]
+
+
+def identifier(name: str) -> str:
+    """`name` as a quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """`value` as a string literal, whatever ``standard_conforming_strings`` is."""
+    quoted = value.replace("'", "''")
+    return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in value else f"'{quoted}'"
+
+
+def execute(connection: Connection, statement: str) -> None:
+    """Run `statement` to the letter, without parameters."""
+    # DDL() is a %-template whose result is escaped for the driver at hand (pg8000 and psycopg2 want %%).
+    connection.execute(DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
+
+
+def rows(connection: Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of `query`, which may name `parameters` as ``:name``."""
+    return [tuple(row) for row in connection.execute(text(query), parameters)]
+
+
+def scalar(connection: Connection, query: str, **parameters: Any) -> Any:
+    """The first column of the first row of `query`, or None."""
+    return connection.execute(text(query), parameters).scalar()

@@ -1,0 +1,208 @@
+"""The life of a template on a server: draft, publish, find, fail, retire.
+
+    find ──► hit: clone it
+      │ miss
+      ▼
+    (lock of the key) ─► find again ─► create draft ─► build ─► publish = seal, comment, RENAME
+                                                         └─► fail  = comment with the error, RENAME
+
+A draft bears a private name, and the rename to the public one is the last step, so whoever finds a
+template finds a whole one, and a builder that is killed leaves only a draft, which nobody uses.
+The caller holds the lock of the key between `find again` and the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, cast
+
+from sqlalchemy import URL, Connection
+
+from elefast.kernel import databases, replay
+from elefast.kernel.databases import Entry
+from elefast.kernel.fingerprint import Input, Key, short
+from elefast.kernel.manifest import Manifest
+from elefast.kernel.names import OWNER_LENGTH, Kind, Name, new_serial
+
+__all__ = [
+    "Recipe",
+    "Template",
+    "build_lock",
+    "draft",
+    "fail",
+    "failure",
+    "find",
+    "newest",
+    "owner_of",
+    "publish",
+    "retire",
+]
+
+FORMAT = 1
+"""The format of our comments. Part of every key, so that another version of elefast builds its own."""
+
+
+class Recipe(Protocol):
+    """How a template is made, and what it is made of."""
+
+    def inputs(self) -> Sequence[Input] | None:
+        """Everything that is declared: files, options, compiled DDL. None where that cannot be known."""
+        ...
+
+    def why_not_kept(self) -> str:
+        """Why a template of this recipe must not outlive the run; empty where it may."""
+        ...
+
+    def build(self, url: URL) -> Manifest:
+        """Make the schema in the empty database at `url`; say what was seen to be used."""
+        ...
+
+    def still_fits(self, manifest: Manifest) -> list[str]:
+        """What has changed since `manifest` was taken, in words; empty where nothing has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A sealed template, ready to be cloned.
+
+    Args:
+        name: Its name on the server.
+        replay: Statements that each clone needs besides; see `elefast.kernel.replay`.
+        reason: Why it was built, or that it was not.
+        built: Whether this process built it.
+    """
+
+    name: str
+    replay: tuple[str, ...]
+    reason: str
+    built: bool
+
+
+def owner_of(key: Key) -> str:
+    """The part of a template's name that says which key it is for."""
+    return short(key.digest, OWNER_LENGTH)
+
+
+def find(connection: Connection, key: Key, recipe: Recipe) -> tuple[Template | None, list[str]]:
+    """The template of `key` whose manifest fits the files as they are, and else what no longer fits.
+
+    There may be several of one key: switching a branch back finds the old one again.
+    """
+    stale: list[str] = []
+    for entry in reversed(databases.entries(connection, Kind.TEMPLATE, Kind.VOLATILE, owner=owner_of(key))):
+        record = _read(entry)
+        # The name holds 60 bits of the key; the comment has all of it, and proves that the entry is whole.
+        if not entry.sealed or record.get("key") != key.digest:
+            continue
+        changes = recipe.still_fits(Manifest.from_json(record["manifest"]))
+        if not changes:
+            reason = f"reused, built {record.get('built', 'earlier')}"
+            return Template(entry.text, tuple(record["replay"]), reason, built=False), []
+        stale = stale or changes
+    return None, stale
+
+
+def newest(connection: Connection, project: str) -> list[Input]:
+    """The inputs of the project's newest template, to tell what has changed since; empty where there is none."""
+    for entry in reversed(_of_project(connection, project)):
+        return [Input(label, value) for label, value in _read(entry).get("inputs", [])]
+    return []
+
+
+def draft(connection: Connection, key: Key, *, encoding: str, strategy: str) -> Name:
+    """Create the empty database that a template is built in."""
+    name = Name("elefast", Kind.DRAFT, owner_of(key), new_serial())
+    databases.create(connection, name, encoding=encoding, strategy=strategy)
+    return name
+
+
+def publish(
+    connection: Connection,
+    drafted: Name,
+    key: Key,
+    manifest: Manifest,
+    *,
+    project: str,
+    reason: str,
+    kept: bool,
+) -> Template:
+    """Seal the draft and give it the name under which it is found; nobody may be connected to it.
+
+    Args:
+        connection: To the maintenance database.
+        drafted: The draft, built to the end.
+        key: What it was built from.
+        manifest: What the build was seen to use.
+        project: Whose it is; older templates of the same project retire.
+        reason: Why it was built.
+        kept: Whether it outlives the run.
+    """
+    name = str(drafted)
+    recorded = replay.record(connection, name)
+    databases.seal(connection, name)
+    record = {
+        "elefast": FORMAT,
+        "key": key.digest,
+        "project": project,
+        "built": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reason": reason,
+        "replay": recorded,
+        "inputs": [[item.label, item.digest] for item in key.inputs],
+        "manifest": manifest.to_json(),
+    }
+    databases.comment(connection, name, _dump(record))
+    final = Name("elefast", Kind.TEMPLATE if kept else Kind.VOLATILE, drafted.owner, drafted.serial)
+    databases.rename(connection, name, final)
+    return Template(str(final), tuple(recorded), reason, built=True)
+
+
+def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str) -> None:
+    """Keep a failed draft until the run ends, with its error, so that other workers need not try again."""
+    record = {"elefast": FORMAT, "key": key.digest, "test_run": test_run, "error": error}
+    databases.comment(connection, str(drafted), _dump(record))
+    databases.rename(connection, str(drafted), Name("elefast", Kind.FAILED, run, new_serial()))
+
+
+def failure(connection: Connection, key: Key, test_run: str) -> str:
+    """The error with which a build of `key` failed in this test run; empty where none did."""
+    for entry in databases.entries(connection, Kind.FAILED):
+        record = _read(entry)
+        if record.get("key") == key.digest and record.get("test_run") == test_run:
+            return str(record["error"])
+    return ""
+
+
+def retire(connection: Connection, project: str, keep: int) -> list[str]:
+    """Names of the project's templates beyond the newest one and `keep` older ones, which may be dropped."""
+    found = _of_project(connection, project)
+    return [entry.text for entry in found[: max(0, len(found) - 1 - keep)]]
+
+
+def _of_project(connection: Connection, project: str) -> list[Entry]:
+    found = databases.entries(connection, Kind.TEMPLATE)
+    return [entry for entry in found if _read(entry).get("project") == project]
+
+
+def _dump(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
+def _read(entry: Entry) -> dict[str, Any]:
+    """Our record in the entry's comment; empty where somebody wrote another comment over it."""
+    try:
+        record = json.loads(entry.comment)
+    except ValueError:
+        return {}
+    if not isinstance(record, dict):
+        return {}
+    ours = cast("dict[str, Any]", record)
+    return ours if ours.get("elefast") == FORMAT else {}
+
+
+def build_lock(owner: str) -> str:
+    """The lock that the builder of a key's template holds, by the owner part of its name."""
+    return f"build {owner}"
