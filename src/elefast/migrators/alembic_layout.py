@@ -1,0 +1,209 @@
+"""Where an Alembic project has its files, read from its configuration as Alembic reads it.
+
+Alembic itself is not imported: every test process needs to know this, and importing it takes longer than all
+the rest. No code of the project runs.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elefast.errors import ConfigurationError, Problem
+
+__all__ = ["Layout", "read_layout"]
+
+_PYPROJECT = "pyproject.toml"
+_INI = "alembic.ini"
+_SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": ";"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files of an Alembic project.
+
+    Args:
+        directory: Where the configuration lies, and where Alembic is meant to run.
+        ini: The ini file, if there is one.
+        toml: The pyproject.toml with a ``[tool.alembic]`` table, if there is one.
+        table: That table, as text; empty without one.
+        script_directory: Where env.py is.
+        version_directories: Where the revisions are.
+        recursive: Whether sub-directories have revisions, too.
+        sourceless: Whether compiled files without a source count.
+    """
+
+    directory: Path
+    ini: Path | None
+    toml: Path | None
+    table: str
+    script_directory: Path
+    version_directories: tuple[Path, ...]
+    recursive: bool
+    sourceless: bool
+
+    @property
+    def env(self) -> Path:
+        """The project's env.py."""
+        return self.script_directory / "env.py"
+
+    def revisions(self) -> list[Path]:
+        """Every file that Alembic would read as a revision, sorted."""
+        pattern = r"(?!\.#|__init__).*\.py[co]?" if self.sourceless else r"(?!\.#|__init__).*\.py"
+        found: list[Path] = []
+        for place in self.version_directories:
+            for directory, children, names in os.walk(place):
+                if not self.sourceless:
+                    children[:] = [name for name in children if name != "__pycache__"]
+                found += [Path(directory, name) for name in names if re.fullmatch(pattern, name)]
+                if not self.recursive:
+                    break
+        return sorted(found)
+
+
+def read_layout(config: Path, section: str) -> Layout:
+    """The layout of the project whose configuration is `config`.
+
+    Args:
+        config: An ini file, or a pyproject.toml. Of the other kind, the one beside it counts as well.
+        section: The section of the ini file.
+
+    Raises:
+        ConfigurationError: A file is missing or broken, or the project is for several databases.
+    """
+    directory = config.parent
+    is_toml = config.name == _PYPROJECT
+    ini, toml = (directory / _INI, config) if is_toml else (config, directory / _PYPROJECT)
+    if not config.is_file():
+        raise _problem("config", f"there is no file {config}; expected the path of an alembic.ini or pyproject.toml")
+    ini_options = _read_ini(ini, section) if ini.is_file() else {}
+    table = _read_toml(toml) if toml.is_file() else {}
+    _refuse_several_databases(ini, section, ini_options)
+    options = _Options(ini_options, table, directory)
+
+    location = options.text("script_location")
+    if location is None:
+        where = f"[tool.alembic] of {toml}" if is_toml and not ini_options else f"section [{section}] of {ini}"
+        raise _problem("config", f"there is no script_location in {where}")
+    script_directory = _resolve(location, directory)
+    layout = Layout(
+        directory=directory,
+        ini=ini if ini.is_file() else None,
+        toml=toml if table else None,
+        table=json.dumps(table, sort_keys=True, default=str) if table else "",
+        script_directory=script_directory,
+        version_directories=tuple(
+            _resolve(place, directory) for place in options.places() or [str(script_directory / "versions")]
+        ),
+        recursive=options.flag("recursive_version_locations"),
+        sourceless=options.flag("sourceless"),
+    )
+    if not layout.env.is_file():
+        raise _problem("config", f"{config} says script_location = {location}, but there is no file {layout.env}")
+    return layout
+
+
+class _Options:
+    """Options as Alembic looks them up: first in the ini file, then in the table of pyproject.toml."""
+
+    def __init__(self, ini: Mapping[str, str], table: Mapping[str, Any], directory: Path) -> None:
+        self._ini = ini
+        self._table = table
+        self._here = {"here": directory.absolute().as_posix()}
+
+    def text(self, name: str) -> str | None:
+        if name in self._ini:
+            return self._ini[name]
+        value = self._table.get(name)
+        return value % self._here if isinstance(value, str) else None
+
+    def flag(self, name: str) -> bool:
+        return self._ini[name] == "true" if name in self._ini else self._table.get(name) is True
+
+    def places(self) -> list[str]:
+        """``version_locations``, which is a list in TOML, and separated in one of several ways in an ini file."""
+        if written := self._ini.get("version_locations"):
+            named = self._ini.get("path_separator", self._ini.get("version_path_separator"))
+            if named is None:
+                return re.split(r", *|(?: +)", written)
+            separator = _SEPARATORS.get(named)
+            if separator is None:
+                raise _problem("config", f'path_separator = "{named}": expected one of {", ".join(_SEPARATORS)}')
+            return [place.strip() for place in written.split(separator) if place]
+        value = self._table.get("version_locations")
+        return [str(place) % self._here for place in value] if isinstance(value, list) else []  # pyright: ignore
+
+
+def _read_ini(path: Path, section: str) -> dict[str, str]:
+    """The options of one section that matter here; the others may refer to what only Alembic knows."""
+    parser = configparser.ConfigParser({"here": path.absolute().parent.as_posix()})
+    try:
+        parser.read(path, encoding="utf-8")
+        if not parser.has_section(section):
+            if (path.parent / _PYPROJECT).is_file() and section == "alembic":
+                return {}
+            others = [name for name in parser.sections() if parser.has_option(name, "script_location")]
+            raise _problem(
+                "section",
+                f'{path} has no section "{section}"; it has a script_location in: {", ".join(others) or "none"}',
+            )
+        names = (
+            "script_location",
+            "version_locations",
+            "path_separator",
+            "version_path_separator",
+            "recursive_version_locations",
+            "sourceless",
+            "databases",
+        )
+        found = {name: parser.get(section, name) for name in names if parser.has_option(section, name)}
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise _problem("config", f"{path} cannot be read: {error}") from error
+    return found
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file).get("tool", {}).get("alembic", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _problem("config", f"{path} cannot be read: {error}") from error
+    return table if isinstance(table, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _refuse_several_databases(ini: Path, section: str, options: Mapping[str, str]) -> None:
+    """Alembic's own template "multidb" lists its databases in the section, each with a section of its own."""
+    names = [name for name in re.split(r"[,\s]+", options.get("databases", "")) if name]
+    if not names:
+        return
+    raise _problem(
+        "config",
+        f"{ini} is made for several databases ({', '.join(names)} in [{section}] databases), and a template is one "
+        "database. Point alembic.config to a configuration for one of them, or build them all in a function of your "
+        'own (migrator = "callable")',
+    )
+
+
+def _resolve(location: str, directory: Path) -> Path:
+    """A location as Alembic finds it when it runs in `directory`: a path, or ``package:path/in/it``."""
+    if os.path.isabs(location) or ":" not in location:
+        return Path(os.path.normpath(directory / location))
+    package, *rest = location.split(":")
+    top, *inner = package.split(".")
+    # Only the first package is looked for, so that none is imported.
+    spec = importlib.util.find_spec(top)
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    candidates = [Path(place, *inner, *rest) for place in [*places, str(directory / top)]]
+    return next((path for path in candidates if path.is_dir()), candidates[-1])
+
+
+def _problem(key: str, message: str) -> ConfigurationError:
+    return ConfigurationError([Problem("", f"alembic.{key}", message)])

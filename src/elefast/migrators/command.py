@@ -1,0 +1,83 @@
+"""``migrator = "command"``: any program that makes the schema.
+
+What it reads cannot be seen, so its result is only kept where `template.watch` names the files.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from elefast.errors import ConfigurationError, MigrationError, Problem
+from elefast.kernel.fingerprint import Input
+from elefast.migrators.environment import libpq_environment
+from elefast.migrators.failure import tail, without_secret
+from elefast.migrators.parts import Target
+from elefast.urls import dsn
+
+__all__ = ["Command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program, run in the project directory with the template in its environment.
+
+    Args:
+        arguments: The program and its arguments; no shell.
+        variables: Environment variables that hold the template's ``postgresql://`` URL.
+    """
+
+    arguments: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    runs_project_code: ClassVar[bool] = False
+
+    @property
+    def label(self) -> str:
+        return " ".join(self.arguments)
+
+    def inputs(self, root: Path) -> Sequence[Input]:
+        if not self.arguments:
+            raise ConfigurationError([Problem("", "command.run", 'is empty; expected for example ["dbmate", "up"]')])
+        return [Input.of("command.run", *self.arguments), Input.of("command.env", *self.variables)]
+
+    def declared(self, root: Path) -> Sequence[Path]:
+        return ()
+
+    def why_not_kept(self, root: Path) -> str:
+        return "command without template.watch"
+
+    def run(self, target: Target) -> None:
+        environment = libpq_environment(target.url, os.environ, target.application_name)
+        environment |= {name: dsn(target.url) for name in self.variables}
+        # In a file, so that a child of the program that lives on cannot keep us waiting for the end of a pipe.
+        with tempfile.TemporaryFile() as output:
+            status = self._call(target.root, environment, output.fileno())
+            if status == 0:
+                return
+            output.seek(0)
+            printed = without_secret(output.read().decode(errors="replace"), target.url)
+        how = f"exit status {status}" if status > 0 else f"signal {-status}"
+        raise MigrationError("\n".join([f"command.run: {self.label} failed with {how}", *tail(printed)]))
+
+    def _call(self, root: Path, environment: dict[str, str], output: int) -> int:
+        try:
+            return subprocess.call(
+                self.arguments,
+                cwd=root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        except FileNotFoundError:
+            raise MigrationError(
+                f'command.run: there is no program "{self.arguments[0]}" on PATH, nor in {root}. Install it, or write '
+                "its path."
+            ) from None
+        except OSError as error:
+            raise MigrationError(f'command.run: "{self.arguments[0]}" cannot be run: {error.strerror}') from error

@@ -1,0 +1,55 @@
+"""The address of a template as environment variables, for code and programs that look there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import URL
+
+from elefast.urls import host_of, libpq_url, port_of, with_driver
+
+__all__ = ["libpq_environment", "variables"]
+
+# What would lead libpq elsewhere than the host, port and database that we name.
+_MISLEADING = ("PGSERVICE", "PGSERVICEFILE", "PGHOSTADDR", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS")
+
+# What else a URL may say that a connection would fail without.
+_FURTHER = {
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "options": "PGOPTIONS",
+}
+
+
+def variables(url: URL, names: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables with the URL of the template.
+
+    Args:
+        url: The template.
+        names: Name of each variable, and the driver that its URL shall have: ``postgresql+asyncpg``.
+    """
+    return {
+        name: with_driver(url, drivername).render_as_string(hide_password=False) for name, drivername in names.items()
+    }
+
+
+def libpq_environment(url: URL, environment: Mapping[str, str], application_name: str) -> dict[str, str]:
+    """`environment` such that libpq and the programs of PostgreSQL meet the template without being told."""
+    plain = libpq_url(url)
+    result = {name: value for name, value in environment.items() if name not in _MISLEADING}
+    for name, value in (
+        ("PGHOST", host_of(plain)),
+        ("PGPORT", str(port_of(plain))),
+        ("PGUSER", plain.username),
+        ("PGPASSWORD", plain.password),
+        ("PGDATABASE", plain.database),
+        ("PGAPPNAME", application_name),
+        *((variable, plain.query.get(option)) for option, variable in _FURTHER.items() if option in plain.query),
+    ):
+        if value:
+            result[name] = str(value)
+        else:
+            result.pop(name, None)
+    return result

@@ -1,0 +1,76 @@
+"""``extensions``: created and committed before anything else, so that migrations find them.
+
+It knows CREATE EXTENSION and why it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import psycopg
+from psycopg import sql
+
+from elefast.engines import raw_connection
+from elefast.errors import MigrationError, MissingRightsError
+from elefast.kernel.fingerprint import Input
+from elefast.migrators.parts import Target
+from elefast.urls import shown
+
+__all__ = ["Extensions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """Extensions of PostgreSQL that the project needs, with those that they need themselves.
+
+    Args:
+        names: As in ``CREATE EXTENSION``.
+    """
+
+    names: tuple[str, ...]
+    runs_project_code: ClassVar[bool] = False
+
+    @property
+    def label(self) -> str:
+        return f"extensions {', '.join(self.names)}"
+
+    def inputs(self, root: Path) -> Sequence[Input]:
+        return [Input.of("extensions", *self.names)]
+
+    def declared(self, root: Path) -> Sequence[Path]:
+        return ()
+
+    def why_not_kept(self, root: Path) -> str:
+        return ""
+
+    def run(self, target: Target) -> None:
+        with raw_connection(target.url) as connection:
+            for name in self.names:
+                statement = sql.SQL("CREATE EXTENSION IF NOT EXISTS {} CASCADE").format(sql.Identifier(name))
+                try:
+                    connection.execute(statement)
+                except psycopg.errors.InsufficientPrivilege as error:
+                    raise MissingRightsError(_not_allowed(name, error, target)) from error
+                except psycopg.Error as error:
+                    raise MigrationError(_missing(name, error, target)) from error
+
+
+def _not_allowed(name: str, error: psycopg.Error, target: Target) -> str:
+    role = target.url.username
+    return (
+        f'extensions: the role "{role}" may not create the extension "{name}" on {shown(target.url)}: '
+        f"{error.diag.message_primary}. It is not a trusted one, so it takes a superuser: give engine.url the URL "
+        f'of one, run ALTER ROLE "{role}" SUPERUSER on a server that is for tests only, or let elefast start a '
+        f'server (provider = "docker" or "local").'
+    )
+
+
+def _missing(name: str, error: psycopg.Error, target: Target) -> str:
+    return (
+        f'extensions: "{name}" could not be created on {shown(target.url)}: {error.diag.message_primary}. '
+        "It has to be installed where the server runs: as a package (postgresql-contrib, postgresql-18-pgvector, …), "
+        "or with an image that has it (docker.image). SELECT name FROM pg_available_extensions lists what is there."
+    )

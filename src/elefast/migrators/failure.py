@@ -1,0 +1,113 @@
+"""Turns what code of a project raised into a message for the person who wrote that code.
+
+It knows tracebacks, and not what ran.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from sqlalchemy import URL
+
+from elefast.kernel.installed import Installed, is_own
+from elefast.kernel.manifest import relative
+
+__all__ = ["PlaceError", "explain", "tail", "user_lines", "without_secret"]
+
+_OUTPUT_LINES = 30
+# A shorter password may be an ordinary word, and part of others.
+_SECRET_LENGTH = 8
+
+
+class PlaceError(Exception):
+    """Says where in a part the error that is its cause happened: the revision of a migration.
+
+    Args:
+        place: Such as ``revision 4f2a (migrations/versions/4f2a_users.py)``.
+    """
+
+
+def explain(label: str, error: BaseException, root: Path, refused: Sequence[str] = ()) -> str:
+    """A whole message: what failed and where, the error's own text, the lines of the project that led there.
+
+    Args:
+        label: What was done, such as ``alembic upgrade heads``.
+        error: What was raised.
+        root: The project directory; its files are named relative to it.
+        refused: Connections that were refused before, which may be the true reason.
+    """
+    place = ""
+    if isinstance(error, PlaceError) and error.__cause__ is not None:
+        place = f" in {error}"
+        error = error.__cause__
+    lines = [f"{label} failed{place}:", *_indented(_text(error))]
+    if where := user_lines(error, root):
+        lines += ["  where:", *(f"    {line}" for line in where)]
+    if others := [text for text in refused if text not in str(error)]:
+        lines += ["  refused connections:", *(f"    {text}" for text in others)]
+    return "\n".join(lines)
+
+
+def _text(error: BaseException) -> str:
+    text = str(error).strip()
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines()]
+
+
+def user_lines(error: BaseException, root: Path) -> list[str]:
+    """The traceback of `error` as far as it is about files of the project: ``path:line in function: code``.
+
+    Where none of it is, the last line of all, which is better than nothing.
+    """
+    installed = Installed()
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith("<") and not installed.has(frame.filename) and not is_own(frame.filename)
+    ]
+    lines = [_line(frame, root) for frame in own or frames[-1:]]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines.append(f"{relative(error.filename, str(root))}:{error.lineno}")
+    return lines
+
+
+def _line(frame: traceback.FrameSummary, root: Path) -> str:
+    code = f": {frame.line}" if frame.line else ""
+    return f"{relative(frame.filename, str(root))}:{frame.lineno} in {frame.name}{code}"
+
+
+def tail(output: str) -> list[str]:
+    """The end of what a program printed, as lines of a message; empty where it printed nothing."""
+    lines = output.strip().splitlines()
+    if not lines:
+        return []
+    left_out = [f"    ({len(lines) - _OUTPUT_LINES} lines before)"] if len(lines) > _OUTPUT_LINES else []
+    return ["  output:", *left_out, *(f"    {line}" for line in lines[-_OUTPUT_LINES:])]
+
+
+def without_secret(text: str, url: URL) -> str:
+    """`text` without the password of `url`, as it is and as URLs quote it.
+
+    A password of at least 8 characters is hidden wherever it is; a shorter one, and one that is the name of the
+    user or of the database, only where it is clearly the password: ``:…@``, ``PGPASSWORD=…``.
+    """
+    if not url.password:
+        return text
+    secret = str(url.password)
+    quoted = {quote(secret, safe=""), quote(secret, safe=" +"), quote_plus(secret)}
+    forms = {secret, repr(secret)[1:-1], *quoted, *(form.replace("%", "%%") for form in quoted)}
+    either = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    text = re.sub(f":(?:{either})@", ":***@", text)
+    text = re.sub(rf"""((?i:password)["']?\s*[=:]\s*["']?)(?:{either})""", r"\1***", text)
+    if len(secret) >= _SECRET_LENGTH and secret not in (url.username, url.database):
+        text = re.sub(either, "***", text)
+    return text

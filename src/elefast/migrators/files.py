@@ -1,0 +1,74 @@
+"""Files and globs that a project names, found and read as inputs of the key.
+
+It knows paths and bytes, and nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from elefast.errors import ConfigurationError, Problem
+from elefast.kernel.fingerprint import Input
+from elefast.kernel.manifest import relative
+
+__all__ = ["expand", "file_input", "watched"]
+
+
+def expand(root: Path, patterns: Iterable[str], key: str) -> list[Path]:
+    """The files that `patterns` name, in the order of the patterns, each file once, those of a glob sorted.
+
+    Args:
+        root: Where relative patterns start.
+        patterns: Paths and globs; ``**`` goes through sub-directories.
+        key: The configuration key that they are from, for the errors.
+
+    Raises:
+        ConfigurationError: A file does not exist, or a glob matches nothing.
+    """
+    found: dict[Path, None] = {}
+    problems: list[Problem] = []
+    for pattern in patterns:
+        matches = _matches(root, pattern)
+        if not matches:
+            problems.append(Problem("", key, _nothing(root, pattern)))
+        found.update(dict.fromkeys(matches))
+    if problems:
+        raise ConfigurationError(problems)
+    return list(found)
+
+
+def watched(root: Path, patterns: Sequence[str]) -> list[Input]:
+    """The inputs of ``template.watch``: all files that `patterns` name; of a directory, all that are in it.
+
+    Raises:
+        ConfigurationError: One of them matches nothing.
+    """
+    patterns = [f"{pattern}/**" if (root / pattern).is_dir() else pattern for pattern in patterns]
+    return [file_input(path, root) for path in expand(root, patterns, "template.watch")]
+
+
+def file_input(path: Path, root: Path) -> Input:
+    """A file's bytes as an input, labelled with its path relative to `root`."""
+    try:
+        return Input.of(relative(str(path), str(root)), path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _matches(root: Path, pattern: str) -> list[Path]:
+    path = root / pattern
+    if path.is_file():
+        return [path]
+    if not glob.has_magic(pattern):
+        return []
+    names = glob.glob(pattern, root_dir=root, recursive=True)
+    return [root / name for name in sorted(names) if os.path.isfile(root / name) and "__pycache__" not in name]
+
+
+def _nothing(root: Path, pattern: str) -> str:
+    if glob.has_magic(pattern):
+        return f'no file matches "{pattern}" in {root}'
+    return f'there is no file "{pattern}" in {root}'

@@ -1,0 +1,81 @@
+"""``migrator = "metadata"``: models of the project, by name; see `elefast.kernel.metadata`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy import MetaData, create_engine
+from sqlalchemy.pool import NullPool
+
+from elefast.errors import ConfigurationError, Problem
+from elefast.kernel import metadata as schema_of
+from elefast.kernel.fingerprint import Input
+from elefast.migrators.parts import Target
+from elefast.migrators.targets import load, project_on_path
+from elefast.urls import with_driver
+
+__all__ = ["Metadata", "load_metadata"]
+
+_KEY = "metadata.target"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Metadata of the project, by name.
+
+    Args:
+        targets: Each ``package.module:attribute``: a ``MetaData``, or a class or registry that has one.
+    """
+
+    targets: tuple[str, ...]
+    runs_project_code: ClassVar[bool] = False  # the target is imported here anyway, for the key
+
+    @property
+    def label(self) -> str:
+        return f"metadata of {', '.join(self.targets)}"
+
+    def inputs(self, root: Path) -> Sequence[Input]:
+        found: list[Input] = []
+        for metadata in load_metadata(self.targets, root):
+            found += schema_of.describe(metadata)[0]
+        return found
+
+    def declared(self, root: Path) -> Sequence[Path]:
+        return ()
+
+    def why_not_kept(self, root: Path) -> str:
+        return next(
+            (why for metadata in load_metadata(self.targets, root) if (why := schema_of.why_opaque(metadata))), ""
+        )
+
+    def run(self, target: Target) -> None:
+        engine = create_engine(with_driver(target.url, "postgresql+psycopg"), poolclass=NullPool)
+        with project_on_path(target.root), engine.begin() as connection:
+            for metadata in load_metadata(self.targets, target.root):
+                schema_of.create_all(connection, metadata)
+
+
+def load_metadata(targets: Sequence[str], root: Path) -> list[MetaData]:
+    """The metadata that `targets` name, each once.
+
+    Raises:
+        ConfigurationError: One of them cannot be imported, is no metadata, or is empty.
+    """
+    found: list[MetaData] = []
+    for target in targets:
+        value: Any = load(target, _KEY, root)
+        metadata = value if isinstance(value, MetaData) else getattr(value, "metadata", None)
+        if not isinstance(metadata, MetaData):
+            raise ConfigurationError(
+                [Problem("", _KEY, f'"{target}": expected a MetaData or a DeclarativeBase, found {value!r}')]
+            )
+        if schema_of.is_empty(metadata):
+            raise ConfigurationError(
+                [Problem("", _KEY, f'"{target}": it has no tables. Name a module that imports all models')]
+            )
+        if metadata not in found:
+            found.append(metadata)
+    return found

@@ -1,0 +1,102 @@
+"""What a plan consists of: extensions, a migrator, seeds; each knows what it depends on and how to do it.
+
+A part is a frozen dataclass of plain values, so that it can be sent to another interpreter as JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from elefast.kernel.fingerprint import Input
+
+__all__ = ["Part", "Target", "from_json", "to_json"]
+
+# The parts by name; where they are, so that only those that are used get imported.
+_MODULES = {
+    "Alembic": "elefast.migrators.alembic",
+    "Command": "elefast.migrators.command",
+    "Extensions": "elefast.migrators.extensions",
+    "Function": "elefast.migrators.function",
+    "Metadata": "elefast.migrators.metadata",
+    "Sql": "elefast.migrators.sql",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The database that parts work on, and what their code is told of it.
+
+    Args:
+        url: The template that is being built: ``postgresql+psycopg://``, with its password.
+        root: The project directory; the working directory of the project's code.
+        driver: Driver of the connection that a function gets: ``psycopg``, ``psycopg2``, ``pg8000``.
+        async_driver: Driver of the connection that an async function gets: ``psycopg`` or ``asyncpg``.
+        variables: Environment variables that hold the URL, each with its driver: ``postgresql+asyncpg``.
+        application_name: What the server calls connections that do not name themselves.
+    """
+
+    url: URL
+    root: Path
+    driver: str = "psycopg"
+    async_driver: str = "psycopg"
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    application_name: str = "elefast build"
+
+
+class Part(Protocol):
+    """One step of a plan."""
+
+    runs_project_code: ClassVar[bool]
+    """Whether it runs Python code of the project, and so needs a fresh interpreter."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it: ``alembic upgrade heads``."""
+        ...
+
+    def inputs(self, root: Path) -> Sequence[Input]:
+        """Everything that is declared for it.
+
+        Raises:
+            ConfigurationError: What it names does not exist.
+        """
+        ...
+
+    def declared(self, root: Path) -> Sequence[Path]:
+        """Files and directories whose content is in `inputs`, and need not be observed."""
+        ...
+
+    def why_not_kept(self, root: Path) -> str:
+        """What of it cannot be known, so that its result must not outlive the run; empty where nothing.
+
+        ``template.watch`` makes up for it.
+        """
+        ...
+
+    def run(self, target: Target) -> None:
+        """Do it."""
+        ...
+
+
+def to_json(part: Part) -> dict[str, Any]:
+    """Plain data of a part, for `from_json`."""
+    return {"part": type(part).__name__, **asdict(part)}  # type: ignore[call-overload]  # pyright: ignore
+
+
+def from_json(data: Mapping[str, Any]) -> Part:
+    """The part that `to_json` gave `data` for."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
+        for name, value in data.items()
+        if name != "part"
+    }
+    module = importlib.import_module(_MODULES[data["part"]])
+    part: Part = getattr(module, data["part"])(**fields)
+    return part

@@ -1,0 +1,199 @@
+"""The whole recipe of a template: extensions, then a migrator, then seeds.
+
+Parts that run no Python code of the project run here, all others in one fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import URL, Connection
+
+from elefast.errors import ElefastError, MigrationError
+from elefast.kernel.fingerprint import Input
+from elefast.kernel.manifest import Manifest
+from elefast.migrators.extensions import Extensions
+from elefast.migrators.failure import explain
+from elefast.migrators.files import watched
+from elefast.migrators.function import Function
+from elefast.migrators.launch import run_in_fresh_interpreter
+from elefast.migrators.parts import Part, Target
+from elefast.migrators.reopen import Unreachable, reopen
+from elefast.migrators.sql import Sql
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """How a template is made: a recipe for the template protocol, and a migrator for any server.
+
+    Args:
+        root: The project directory. Relative paths start there, and it is the working directory of the
+            project's code.
+        extensions: Extensions to create first.
+        migrator: What makes the schema; None for an empty one.
+        seeds: Files that end in ``.sql``, globs of such, and ``module:function``; in order.
+        watch: Further files, directories and globs that the result depends on.
+        url_variables: Environment variables that hold the template's URL while code of the project runs:
+            ``NAME`` has the driver of `driver`, ``NAME=postgresql+asyncpg`` another.
+        driver: Driver of the connection that a function of the project gets.
+        async_driver: Driver of the connection that an async function gets.
+        test_run: What this run of tests is called, for ``application_name``, and so that its processes share a
+            template that others must not use.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        extensions: Sequence[str] = (),
+        migrator: Part | None = None,
+        seeds: Sequence[str] = (),
+        watch: Sequence[str] = (),
+        url_variables: Sequence[str] = (),
+        driver: str = "psycopg",
+        async_driver: str = "psycopg",
+        test_run: str = "",
+    ) -> None:
+        # Without symbolic links, as the other interpreter sees it and the manifest counts it.
+        self.root = root.resolve()
+        self.migrator = migrator
+        self.parts: tuple[Part, ...] = (
+            *([Extensions(tuple(extensions))] if extensions else []),
+            *([migrator] if migrator else []),
+            *(_seed(seed) for seed in seeds),
+        )
+        self._watch = tuple(watch)
+        self._variables = _variables(url_variables, driver)
+        self._driver = driver
+        self._async_driver = async_driver
+        self._test_run = test_run
+        self._application_name = f"elefast build {test_run}".rstrip()
+
+    def __repr__(self) -> str:
+        return f"<Plan {'; '.join(part.label for part in self.parts) or 'of an empty database'}>"
+
+    # -- a recipe --------------------------------------------------------------------------------------------
+
+    def inputs(self) -> Sequence[Input]:
+        """Everything that is declared. `why_not_kept` tells whether that is all that the result depends on.
+
+        Raises:
+            ConfigurationError: Something that is named does not exist.
+        """
+        found = [item for part in self.parts for item in part.inputs(self.root)]
+        found += watched(self.root, self._watch)
+        found.append(Input.of("order", *(part.label for part in self.parts)))
+        if any(part.runs_project_code for part in self.parts):
+            names = sorted(f"{name}={driver}" for name, driver in self._variables.items())
+            found.append(Input.of("variables with the URL", *names))
+            found.append(Input.of("drivers", self._driver, self._async_driver))
+        if self.why_not_kept():
+            # What is not known of two projects is not taken for the same.
+            found.append(Input.of("project directory", str(self.root)))
+        return list(dict.fromkeys(found))
+
+    def fingerprint(self) -> Sequence[Input] | None:
+        """The `inputs` where they are all that the result depends on, else None."""
+        return None if self.why_not_kept() else self.inputs()
+
+    def why_not_kept(self) -> str:
+        """Why the result must not outlive the run; empty where it may."""
+        if self._watch:
+            return ""  # the project says what it depends on
+        return next((why for part in self.parts if (why := part.why_not_kept(self.root))), "")
+
+    def still_fits(self, manifest: Manifest) -> list[str]:
+        """What has changed since `manifest` was taken, in words; empty where nothing has.
+
+        What another program did for the build is not seen: its result fits in the same test run only, unless
+        ``template.watch`` names what it depends on.
+        """
+        changes = manifest.differences(self.root)
+        same_run = self._test_run and manifest.test_run == self._test_run
+        if manifest.programs and not self._watch and not same_run:
+            programs = ", ".join(manifest.programs)
+            changes.append(f"built with the help of {programs}, whose inputs are not known without template.watch")
+        return changes
+
+    def build(self, url: URL) -> Manifest:
+        """Do it all in the empty database at `url`; what was seen to be used.
+
+        Raises:
+            ConfigurationError: Something that is named does not exist.
+            MigrationError: Code or SQL of the project failed.
+            MissingRightsError: The role may not create an extension.
+        """
+        target = Target(url, self.root, self._driver, self._async_driver, self._variables, self._application_name)
+        # All files are looked for before anything is done.
+        declared = [path for part in self.parts for path in part.declared(self.root)]
+        rest = list(self.parts)
+        while rest and not rest[0].runs_project_code:
+            _run(rest.pop(0), target)
+        if not rest:
+            return Manifest()
+        manifest = run_in_fresh_interpreter(rest, target, declared)
+        return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
+
+    # -- a migrator ------------------------------------------------------------------------------------------
+
+    def migrate(self, connection: Connection) -> None:
+        """Do it all in the database of `connection`.
+
+        The code runs in an interpreter of its own, on connections of its own; only where the database cannot
+        be opened from there, it runs here, and what it changes in this process is put back.
+
+        Raises:
+            MigrationError: It failed, or it cannot be done on this connection.
+        """
+        try:
+            url = reopen(connection)
+        except Unreachable as reason:
+            self._migrate_here(connection, str(reason))
+        else:
+            self.build(url)
+
+    async def migrate_async(self, connection: AsyncConnection) -> None:
+        """The same for an `AsyncConnection`; the event loop goes on meanwhile."""
+        try:
+            url = await connection.run_sync(reopen)
+        except Unreachable as reason:
+            await connection.run_sync(self._migrate_here, str(reason))
+        else:
+            await asyncio.to_thread(self.build, url)
+
+    def _migrate_here(self, connection: Connection, reason: str) -> None:
+        from elefast.migrators.here import run_here
+
+        for part in self.parts:
+            run_here(part, connection, self.root, self._variables, reason)
+
+
+def _run(part: Part, target: Target) -> None:
+    try:
+        part.run(target)
+    except ElefastError:
+        raise
+    except Exception as error:
+        raise MigrationError(explain(part.label, error, target.root)) from error
+
+
+def _seed(seed: str) -> Part:
+    if seed.endswith(".sql"):
+        return Sql((seed,), "seed")
+    return Function(seed, "seed")
+
+
+def _variables(written: Sequence[str], driver: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in written:
+        name, _, drivername = entry.partition("=")
+        found[name] = drivername or f"postgresql+{driver}"
+    return found

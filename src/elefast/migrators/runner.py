@@ -1,0 +1,92 @@
+"""The fresh interpreter in which code of the project builds a template.
+
+It is started by `elefast.migrators.launch`, and runs nothing else: what it imports and reads is recorded,
+where it connects is guarded, and neither could be taken back. It answers on the pipe that was its standard
+output; what the code prints goes elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from elefast.migrators.recorder import Recorder
+
+__all__ = ["main"]
+
+
+def main(plan: Mapping[str, Any]) -> None:
+    """Do what `plan` says and answer with the manifest, or with what went wrong.
+
+    Args:
+        plan: As `elefast.migrators.launch` makes it.
+    """
+    answers = _take_streams()
+    sys.argv = ["elefast"]
+    if plan["root"] not in sys.path:
+        sys.path.insert(0, plan["root"])
+    recorder = Recorder(Path(plan["root"]), plan["declared"])
+    recorder.start()
+    answer = _build(plan, recorder, answers)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _say(answers, answer)
+
+
+def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> dict[str, Any]:
+    # Imported late, so that the recorder sees it.
+    from sqlalchemy import make_url
+
+    from elefast.errors import ConfigurationError, ElefastError
+    from elefast.migrators.failure import explain
+    from elefast.migrators.guard import Guard
+    from elefast.migrators.parts import Target, from_json
+
+    target = Target(make_url(plan["url"]), Path(plan["root"]), plan["driver"], plan["async_driver"])
+    guard = Guard(target.url)
+    guard.install()
+    for part in map(from_json, plan["parts"]):
+        _say(answers, {"begin": part.label})
+        try:
+            part.run(target)
+        except ConfigurationError as error:
+            problems = [(problem.origin, problem.key, problem.message) for problem in error.problems]
+            return {"error": "ConfigurationError", "problems": problems, "hint": error.hint}
+        except ElefastError as error:
+            refused = [f"  refused: {text}" for text in guard.refused]
+            return {"error": type(error).__name__, "message": "\n".join([str(error), *refused])}
+        except BaseException as error:
+            # SystemExit too: code of a project must not end the build without a word.
+            return {"error": "MigrationError", "message": explain(part.label, error, target.root, guard.refused)}
+    return {"manifest": recorder.manifest().to_json()}
+
+
+def _say(answers: IO[bytes], answer: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(answer).encode() + b"\n")
+    answers.flush()
+
+
+def _take_streams() -> IO[bytes]:
+    """Keep the pipes for ourselves; the code gets an empty input, and one place for all that it prints."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    parent = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    threading.Thread(target=_end_with, args=(parent,), name="elefast-parent", daemon=True).start()
+    return answers
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that wants the result is gone, so that a killed run leaves nobody at work."""
+    while os.read(parent, 4096):
+        pass
+    os._exit(1)

@@ -1,0 +1,147 @@
+"""``migrator = "sql"``, and seeds in SQL: files as they are, and as pg_dump writes them.
+
+Each file gets a connection of its own, in autocommit like psql, so that what a dump sets (an empty
+``search_path``) ends with it, and statements that refuse a transaction work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import URL
+
+from elefast.engines import raw_connection
+from elefast.errors import MigrationError
+from elefast.kernel.fingerprint import Input
+from elefast.kernel.manifest import relative
+from elefast.migrators.files import expand, file_input
+from elefast.migrators.parts import Target
+from elefast.migrators.splitter import BackslashCommand, Statement, split
+
+__all__ = ["Sql", "run_file"]
+
+# Written by pg_dump whatever the server; an older server does not know it, and psql goes on.
+_NEWER_SETTING = re.compile(r"SET\s+transaction_timeout\b", re.IGNORECASE)
+_ARCHIVE = b"PGDMP"
+_HEAD_LENGTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """SQL files, in order.
+
+    Args:
+        files: Paths and globs, relative to the project directory.
+        key: The configuration key that they are from.
+    """
+
+    files: tuple[str, ...]
+    key: str = "sql.files"
+    runs_project_code: ClassVar[bool] = False
+
+    @property
+    def label(self) -> str:
+        return ", ".join(self.files)
+
+    def inputs(self, root: Path) -> Sequence[Input]:
+        found = self.declared(root)
+        order = Input.of(self.key, *(relative(str(path), str(root)) for path in found))
+        return [order, *(file_input(path, root) for path in found)]
+
+    def declared(self, root: Path) -> Sequence[Path]:
+        return expand(root, self.files, self.key)
+
+    def why_not_kept(self, root: Path) -> str:
+        return ""
+
+    def run(self, target: Target) -> None:
+        for path in self.declared(target.root):
+            run_file(path, target.url, shown_as=relative(str(path), str(target.root)))
+
+
+def run_file(path: Path, url: URL, *, shown_as: str = "") -> None:
+    """Run the statements of one file, each by itself, on a connection of its own.
+
+    Args:
+        path: A file in UTF-8.
+        url: The database.
+        shown_as: What messages call the file; default is its path.
+
+    Raises:
+        MigrationError: A statement failed, or the file is not one that can be run; with file and line.
+    """
+    name = shown_as or str(path)
+    script = _read(path, name)
+    with raw_connection(url) as connection:
+
+        def backslash_escapes() -> bool:
+            return connection.info.parameter_status("standard_conforming_strings") == "off"
+
+        try:
+            for statement in split(script, backslash_escapes):
+                _run(connection, statement, name)
+        except BackslashCommand as found:
+            raise MigrationError(
+                f"{name}:{found.line}: {found.command} is a command of psql, not SQL. Take it out, or run the file "
+                f'with psql itself: migrator = "command", command.run = ["psql", "-v", "ON_ERROR_STOP=1", "-f", …]'
+            ) from None
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            raise MigrationError(f"{name}: a transaction is still open at the end of the file. Add a COMMIT.")
+
+
+def _read(path: Path, name: str) -> str:
+    data = path.read_bytes()
+    if data.startswith(_ARCHIVE):
+        raise MigrationError(
+            f"{name} is an archive of pg_dump, not SQL. Dump with --format=plain, or use pg_restore as a command."
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise MigrationError(
+            f"{name}:{line}: byte 0x{data[error.start]:02x} is not UTF-8. Convert the file (pg_dump --encoding=UTF8)."
+        ) from error
+
+
+def _run(connection: psycopg.Connection, statement: Statement, name: str) -> None:
+    encoding = connection.info.encoding
+    try:
+        with connection.cursor() as cursor:
+            # As bytes, and without parameters: percent signs are nothing special then.
+            command = statement.text.encode(encoding)
+            if statement.data is None:
+                cursor.execute(command)
+            else:
+                with cursor.copy(command) as copy:
+                    copy.write(statement.data.encode(encoding))
+    except psycopg.Error as error:
+        if error.sqlstate == "42704" and _NEWER_SETTING.match(statement.text):
+            return
+        raise MigrationError(_message(name, statement, error)) from error
+
+
+def _message(name: str, statement: Statement, error: psycopg.Error) -> str:
+    line = statement.line
+    if error.diag.statement_position:
+        line += statement.text.count("\n", 0, int(error.diag.statement_position) - 1)
+    head = " ".join(statement.text.split())
+    head = head if len(head) <= _HEAD_LENGTH else f"{head[: _HEAD_LENGTH - 1]}…"
+    lines = [f"{name}:{line}: {error.diag.message_primary or str(error).strip()}"]
+    for word, detail in (
+        ("detail", error.diag.message_detail),
+        ("hint", error.diag.message_hint),
+        ("at", error.diag.context),
+    ):
+        if detail:
+            lines.append(f"  {word}: {detail}")
+    lines.append(f"  statement: {head}")
+    if isinstance(error, psycopg.errors.UndefinedObject) and "role" in str(error):
+        lines.append("  The server does not have that role; dump with --no-owner --no-privileges.")
+    return "\n".join(lines)

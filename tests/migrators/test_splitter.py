@@ -1,0 +1,108 @@
+"""SQL scripts are split as psql splits them."""
+
+from __future__ import annotations
+
+import pytest
+
+from elefast.migrators.splitter import BackslashCommand, split
+
+
+@pytest.mark.parametrize(
+    ("script", "statements"),
+    [
+        ("", []),
+        (" ;; -- nothing\n ; /* nothing */ ", []),
+        ("SELECT 1; SELECT 2", ["SELECT 1", "SELECT 2"]),
+        ("SELECT ';'; SELECT 'it''s; '", ["SELECT ';'", "SELECT 'it''s; '"]),
+        (r"SELECT '\'; SELECT 2", [r"SELECT '\'", "SELECT 2"]),
+        (r"SELECT E'\';', e'\\'; SELECT 2", [r"SELECT E'\';', e'\\'", "SELECT 2"]),
+        ('SELECT 1 AS "a;""b;"; SELECT 2', ['SELECT 1 AS "a;""b;"', "SELECT 2"]),
+        ("SELECT $$a;$$; SELECT $tag$ $$; $other$; $tag$;", ["SELECT $$a;$$", "SELECT $tag$ $$; $other$; $tag$"]),
+        ("SELECT foo$1$; SELECT $1; SELECT 1$a$; ", ["SELECT foo$1$", "SELECT $1", "SELECT 1$a$"]),
+        ("SELECT $größe$;$größe$; SELECT 2", ["SELECT $größe$;$größe$", "SELECT 2"]),
+        ("/* a; /* b; */ c; */ SELECT 1; SELECT /* ; */ 2 -- ;\n + 3", ["SELECT 1", "SELECT /* ; */ 2 -- ;\n + 3"]),
+        ("SELECT 5 - -1 / 2; SELECT 2", ["SELECT 5 - -1 / 2", "SELECT 2"]),
+        (
+            "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2); SELECT 3",
+            ["CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)", "SELECT 3"],
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 1 END; END;"
+            "SELECT 2",
+            [
+                "CREATE OR REPLACE FUNCTION f() RETURNS int "
+                "BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 1 END; END",
+                "SELECT 2",
+            ],
+        ),
+        ("BEGIN; SELECT 1; END; SELECT 2", ["BEGIN", "SELECT 1", "END", "SELECT 2"]),
+        ("\\restrict abc;'\nSELECT 1;\n\\unrestrict abc;'\n", ["SELECT 1"]),
+        ("SELECT 'unfinished; SELECT 2", ["SELECT 'unfinished; SELECT 2"]),
+        ("SELECT $$unfinished; SELECT 2", ["SELECT $$unfinished; SELECT 2"]),
+    ],
+)
+def test_statements(script: str, statements: list[str]) -> None:
+    """Strings, names, comments, parentheses and bodies of functions hide semicolons."""
+    assert [statement.text for statement in split(script)] == statements
+
+
+def test_data_of_copy() -> None:
+    """The lines behind COPY ... FROM stdin up to the mark are its data."""
+    script = "COPY public.t (a, b) FROM stdin;\n1\tit's; \\N\n\\\\.\t\\.\n\\.\nSELECT 1;\ncopy t from STDIN;\n\\.\n"
+
+    found = [(statement.text, statement.data, statement.line) for statement in split(script)]
+
+    assert found == [
+        ("COPY public.t (a, b) FROM stdin", "1\tit's; \\N\n\\\\.\t\\.\n", 1),
+        ("SELECT 1", None, 5),
+        ("copy t from STDIN", "", 6),
+    ]
+
+
+def test_data_up_to_the_end() -> None:
+    """Without the mark, everything up to the end of the file is data."""
+    assert [statement.data for statement in split("COPY t FROM stdin;\n1\n2")] == ["1\n2"]
+
+
+def test_copy_to_is_no_data() -> None:
+    """Only FROM stdin brings data with it; a string that says so does not."""
+    script = "COPY t TO stdout; COPY t (\"from stdin\") FROM '/from stdin'; SELECT 'COPY t FROM stdin';\nx"
+
+    assert [statement.data for statement in split(script)] == [None] * 4
+
+
+def test_lines() -> None:
+    """Each statement knows the line of its first word."""
+    script = "-- one\n\n/* two\n */ SELECT 1;\n\nSELECT\n'a\nb'; SELECT 3"
+
+    assert [statement.line for statement in split(script)] == [4, 6, 8]
+
+
+def test_windows_line_ends() -> None:
+    """Carriage returns are white space, also behind the mark of the data."""
+    found = list(split("COPY t FROM stdin;\r\n1\r\n\\.\r\nSELECT 1;\r\n"))
+
+    assert [(statement.text, statement.data) for statement in found] == [
+        ("COPY t FROM stdin", "1\r\n"),
+        ("SELECT 1", None),
+    ]
+
+
+@pytest.mark.parametrize("command", ["\\connect", "\\i", "\\gexec", "\\."])
+def test_other_commands_of_psql(command: str) -> None:
+    """A command of psql is refused with its name and line, wherever it stands."""
+    with pytest.raises(BackslashCommand) as caught:
+        list(split(f"SELECT 1;\nSELECT 2 {command} other"))
+
+    assert (caught.value.command, caught.value.line) == (command, 2)
+
+
+def test_backslashes_when_strings_are_not_conforming() -> None:
+    """With standard_conforming_strings off, a backslash escapes in every string; it is asked at each."""
+    escapes = [False]
+    found: list[str] = []
+    for statement in split(r"SELECT '\'; SET x = off; SELECT '\';'; SELECT 2", lambda: escapes[0]):
+        found.append(statement.text)
+        escapes[0] = statement.text.startswith("SET") or escapes[0]
+
+    assert found == [r"SELECT '\'", "SET x = off", r"SELECT '\';'", "SELECT 2"]
