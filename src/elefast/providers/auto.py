@@ -1,0 +1,80 @@
+"""``provider = "auto"``: the first candidate that works, and why it was not an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from elefast.errors import MissingDependencyError, ServerError, ServerUnavailableError
+
+if TYPE_CHECKING:
+    from elefast.providers.lease import Lease
+
+__all__ = ["AutoProvider", "Candidate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to a server.
+
+    Args:
+        name: What the reason calls it: ``url``, ``docker``, ``local``.
+        acquire: Gives a lease or raises; called only when every earlier candidate was passed over.
+        probe: Answers quickly why this candidate is out of the question; empty where it may be tried.
+    """
+
+    name: str
+    acquire: Callable[[], Lease]
+    probe: Callable[[], str] = str
+
+
+class AutoProvider:
+    """Tries the candidates in their order.
+
+    Only what says "no server here" is passed over. A wrong configuration or a refusal of one candidate
+    ends the search, because going on would hide it.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self._candidates = tuple(candidates)
+
+    def acquire(self) -> Lease:
+        """Give the lease of the first candidate that works.
+
+        Raises:
+            ServerUnavailableError: None does; the message has each one's reason.
+        """
+        passed: list[tuple[str, str]] = []
+        for candidate in self._candidates:
+            if why := candidate.probe():
+                passed.append((candidate.name, why))
+                continue
+            try:
+                lease = candidate.acquire()
+            except (ServerError, MissingDependencyError) as error:
+                passed.append((candidate.name, str(error)))
+                continue
+            lease.reason = _reason(candidate.name, passed)
+            return lease
+        raise ServerUnavailableError(
+            "\n".join(
+                [
+                    'provider = "auto" found no way to a server',
+                    *(_indented(name, why) for name, why in passed),
+                    'install a PostgreSQL (pip install "elefast[embedded]"), '
+                    "or set ELEFAST_ENGINE__URL to a server that runs already",
+                ]
+            )
+        )
+
+
+def _reason(name: str, passed: Sequence[tuple[str, str]]) -> str:
+    if not passed:
+        return f"auto: {name} comes first"
+    return "auto: " + ", ".join(f"{other} passed over ({why.splitlines()[0]})" for other, why in passed)
+
+
+def _indented(name: str, why: str) -> str:
+    first, *rest = why.splitlines() or [""]
+    return "\n".join([f"  {name}: {first}", *(f"    {line}" for line in rest)])

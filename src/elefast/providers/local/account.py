@@ -1,0 +1,112 @@
+"""As which user the server runs.
+
+PostgreSQL refuses to run as root. So when root runs the tests, the server runs as somebody else: the
+user of `local.run_as`, else ``postgres``, else ``nobody``.
+Must stay light: the keeper imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from elefast.providers.local.processes import dies_with_parent, environment
+from elefast.providers.local.state import KeeperError
+
+__all__ = ["Account", "can_run", "candidates"]
+
+
+class Account:
+    """A user of the operating system; `switched` says that it is another than ours."""
+
+    def __init__(self, name: str, uid: int, gid: int, *, switched: bool) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.switched = switched
+
+    def run(self, command: list[str], *, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end as this user, from ``/``; it ends with us. Its output is one stream."""
+        return subprocess.run(
+            command,
+            cwd="/",
+            env=environment(),
+            user=self.uid if self.switched else None,
+            group=self.gid if self.switched else None,
+            extra_groups=[] if self.switched else None,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            preexec_fn=dies_with_parent(signal.SIGTERM),
+        )
+
+    def spawn(self, command: list[str], *, output: int) -> subprocess.Popen[bytes]:
+        """Start a program as this user, from ``/``; it gets SIGINT when we are gone."""
+        return subprocess.Popen(
+            command,
+            cwd="/",
+            env=environment(),
+            user=self.uid if self.switched else None,
+            group=self.gid if self.switched else None,
+            extra_groups=[] if self.switched else None,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=dies_with_parent(signal.SIGINT),
+        )
+
+    def give(self, path: str) -> None:
+        """Make `path`, and all that is in it, the account's own; a link is never followed."""
+        if not self.switched:
+            return
+        os.chown(path, self.uid, self.gid, follow_symlinks=False)
+        for directory, directories, files in os.walk(path):
+            for name in (*directories, *files):
+                os.chown(os.path.join(directory, name), self.uid, self.gid, follow_symlinks=False)
+
+
+def candidates(run_as: str) -> list[Account]:
+    """The users to try, best first; not root: only ourselves, whatever `run_as` says.
+
+    Raises:
+        KeeperError: The user named does not exist, or is root.
+    """
+    if os.geteuid() != 0:
+        return [Account(str(os.geteuid()), os.geteuid(), os.getegid(), switched=False)]
+    import pwd
+
+    found: list[Account] = []
+    for name in [run_as] if run_as else ["postgres", "nobody"]:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            found.append(Account(name, entry.pw_uid, entry.pw_gid, switched=True))
+    if found:
+        return found
+    if run_as:
+        raise KeeperError(
+            "ConfigurationError",
+            f"local.run_as: {run_as!r} is not a user of this machine other than root; "
+            "PostgreSQL does not run as root, expected the name of an ordinary user",
+        )
+    raise KeeperError(
+        "ServerUnavailableError",
+        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as\n"
+        "set local.run_as (ELEFAST_LOCAL__RUN_AS) to an ordinary user, or run the tests as one",
+    )
+
+
+def can_run(program: str, account: Account) -> str:
+    """Why `account` cannot execute `program`; empty when it can: it was just done."""
+    try:
+        done = account.run([program, "--version"])
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stdout.strip() or f"exit status {done.returncode}")

@@ -1,0 +1,104 @@
+"""A hold on a local server, as its user has it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from elefast.providers.local import state
+from elefast.providers.local.server import ADDRESS
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+__all__ = ["LocalLease"]
+
+_leases: weakref.WeakSet[LocalLease] = weakref.WeakSet()
+
+
+class LocalLease:
+    """A hold on a local server: a shared lock that ends with this process, however that ends."""
+
+    provider = "local"
+    owned = True
+
+    def __init__(self, users: int, directory: str, described: Mapping[str, Any], reason: str) -> None:
+        self._users = users
+        self._pid = os.getpid()
+        self._directory = directory
+        self._described = described
+        self.reason = reason
+        self.ephemeral = not described["reuse"]
+        self.data_dir: str = described["data"]
+        """The server's data directory."""
+        self.socket_dir: str = described["socket"]
+        """The private directory of its Unix socket; empty where there is none."""
+        self.log_path: str = os.path.join(directory, state.LOG)
+        """The server's log; emptied at every start."""
+        self.version: str = described["version"]
+        """Of the server, such as ``18.1``."""
+        self.notes: tuple[str, ...] = tuple(described["notes"])
+        """What the start had to put right: a rebuilt data directory, a stopped orphan."""
+        _leases.add(self)
+
+    def __repr__(self) -> str:
+        return f"<LocalLease {self.description}>"
+
+    @property
+    def description(self) -> str:
+        """For people: version, where it comes from, where its data are."""
+        shared = "kept" if not self.ephemeral else "not kept"
+        who = f", run as {self._described['run_as']}" if self._described["run_as"] else ""
+        return (
+            f"PostgreSQL {self.version} ({self._described['origin']}), data in {self.data_dir}{who}, shared, {shared}"
+        )
+
+    @property
+    def url(self) -> URL:
+        """Maintenance access as superuser, over TCP."""
+        from sqlalchemy import URL
+
+        return URL.create(
+            "postgresql+psycopg",
+            username=self._described["user"],
+            password=self._described["password"],
+            host=ADDRESS,
+            port=self._described["port"],
+            database="postgres",
+        )
+
+    def hold(self) -> None:
+        """Leave the server running after its last lease, until `stop_held`."""
+        with (
+            contextlib.suppress(FileNotFoundError),  # the directory was removed: nothing is left to hold
+            open(os.path.join(self._directory, state.HELD), "a", encoding="ascii"),
+        ):
+            pass
+
+    def release(self) -> None:
+        """Give the hold back; in a forked child it never was one."""
+        users, self._users = self._users, -1
+        if users >= 0 and self._pid == os.getpid():
+            import fcntl
+
+            # Explicitly: a child that was forked without Python's knowledge may have the descriptor too.
+            fcntl.flock(users, fcntl.LOCK_UN)
+            os.close(users)
+
+    def forget(self) -> None:
+        """In a forked child: the lock is the parent's, and must not live as long as the child."""
+        users, self._users = self._users, -1
+        if users >= 0:
+            os.close(users)
+
+
+def _forget_all() -> None:
+    for lease in list(_leases):
+        lease.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

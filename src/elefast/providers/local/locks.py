@@ -1,0 +1,71 @@
+"""File locks that vanish with the process that holds them, on files that may be deleted at any time.
+
+Three locks guard a server's directory:
+
+- ``users`` is shared by every process that uses the server. Its exclusive side is the keeper's, who
+  thereby learns that the last user has gone, however it went.
+- ``keeper`` is held by the one process that may change or delete anything in the directory.
+- ``start`` is held by the user who starts a keeper, for as long as that takes.
+
+A lock on a file that was deleted or replaced meanwhile is no lock; so each is checked after it was taken.
+(`filelock` has no shared locks, and polls where these can wait.)
+Must stay light: the keeper imports it.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["is_held", "same_file", "take"]
+
+
+def take(path: str, *, exclusive: bool, wait: bool = False) -> int | None:
+    """Lock the file at `path`, which is made where it does not exist.
+
+    Returns:
+        The descriptor that holds the lock until it is closed, or ``None``: somebody else has it, or the
+        file was replaced while we waited.
+
+    Raises:
+        FileNotFoundError: The directory of the file has gone.
+    """
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        if same_file(descriptor, path):
+            return descriptor
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def is_held(path: str) -> bool:
+    """Whether some process holds the lock at `path` exclusively; a missing file is held by nobody."""
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def same_file(descriptor: int, path: str) -> bool:
+    """Whether `path` still is the file that `descriptor` has open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,128 @@
+"""Processes of the operating system: what a server inherits, and finding the servers that nobody keeps.
+
+Only processes that provably run on a data directory of ours are ever signalled.
+Must stay light: the keeper imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "boot_identity",
+    "dies_with_parent",
+    "environment",
+    "postmaster_file",
+    "servers_of",
+    "stop_orphans",
+]
+
+_INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TZ")
+
+
+def environment() -> dict[str, str]:
+    """The environment of every program of PostgreSQL that we start.
+
+    No ``PG*`` that changes what it does, no secrets of the tests, messages in English (we read some).
+    """
+    kept = {name: value for name in _INHERITED if (value := os.environ.get(name))}
+    return {"PATH": "/usr/bin:/bin", **kept, "LC_ALL": "C", "HOME": "/"}
+
+
+def dies_with_parent(number: int) -> Callable[[], None] | None:
+    """For ``preexec_fn``: the child gets the signal when the process that started it is gone, where the
+    system can do that. So a server never outlives its keeper, even when that one is killed."""
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        prctl(1, number)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return before_exec
+
+
+def boot_identity() -> str:
+    """Changes whenever the machine starts; empty where that cannot be known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        return _output("sysctl", "-n", "kern.bootsessionuuid")
+    return ""
+
+
+def postmaster_file(data: str) -> list[str]:
+    """The lines of ``postmaster.pid``: pid, data directory, start time, port, ..., status as the eighth."""
+    try:
+        with open(os.path.join(data, "postmaster.pid"), encoding="utf-8") as file:
+            return [line.strip() for line in file]
+    except OSError:
+        return []
+
+
+def servers_of(data: str) -> list[int]:
+    """Every process of a server on this data directory, the backends of a dead postmaster among them."""
+    data = os.path.realpath(data)
+    if os.path.isdir("/proc/self"):
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _works_in(name, data)]
+    lines = postmaster_file(data)
+    if not lines or not lines[0].isdigit():
+        return []
+    # Elsewhere only the postmaster can be found: by the command line with which we started it.
+    return [int(lines[0])] if f"-D {data}" in _output("ps", "-o", "command=", "-p", lines[0]) else []
+
+
+def _works_in(process: str, directory: str) -> bool:
+    # The command line first: in containers not even root may see where another user's process works.
+    try:
+        with open(f"/proc/{process}/cmdline", "rb") as file:
+            program, *arguments = file.read().split(b"\0")
+        if os.path.basename(program) == b"postgres" and arguments[:2] == [b"-D", os.fsencode(directory)]:
+            return True
+        return os.readlink(f"/proc/{process}/cwd") == directory and (
+            "postgres" in os.path.basename(os.readlink(f"/proc/{process}/exe"))
+        )
+    except OSError:
+        return False
+
+
+def _output(*command: str) -> str:
+    import subprocess
+
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def stop_orphans(data: str, patience: float = 5.0) -> bool:
+    """End the server that runs on our data directory without a keeper; whether there was one."""
+    found = servers_of(data)
+    for number in (signal.SIGQUIT, signal.SIGKILL):
+        pids = servers_of(data)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + patience
+        while servers_of(data) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    return bool(found)

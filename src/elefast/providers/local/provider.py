@@ -1,0 +1,293 @@
+"""What the users of a local server run: find or start its keeper, hold a shared lock, know where it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elefast import errors
+from elefast.errors import ConfigurationError, Problem, ServerStartError, ServerUnavailableError
+from elefast.providers.local import locks, place, state
+from elefast.providers.local.lease import LocalLease
+from elefast.providers.local.start import dismiss, prove, start_keeper
+
+if TYPE_CHECKING:
+    from elefast.providers.local.binaries import Binaries
+
+__all__ = ["LocalProvider", "places_for"]
+
+FORMAT = 1
+"""Part of every identity; goes up when a server's directory is laid out differently."""
+ROOT_VARIABLE = "_ELEFAST_ROOT"
+"""For tests: everything of elefast goes below this directory."""
+STARTS_TO_TRY = 5
+INITDB_TIMEOUT = 120.0
+STOP_TIMEOUT = 40.0
+OUR_OWN_SETTINGS = frozenset(
+    {
+        "config_file",
+        "data_directory",
+        "external_pid_file",
+        "hba_file",
+        "ident_file",
+        "listen_addresses",
+        "log_destination",
+        "logging_collector",
+        "port",
+        "unix_socket_directories",
+        "unix_socket_permissions",
+    }
+)
+
+_log = logging.getLogger("elefast")
+
+
+class LocalProvider:
+    """A server of elefast's own, shared by all processes of this user that ask for the same.
+
+    Args:
+        bin_dir: Where ``postgres`` and ``initdb`` are; empty: found.
+        data_dir: Where the data go; empty: in memory where there is room, else in the user's cache.
+        run_as: As root: the user that runs the server; empty: ``postgres`` or ``nobody``.
+        reuse: Keep the data directory for the next run; otherwise nothing is left after the last lease.
+        settings: Server settings, name and value (see `server_settings`).
+        requirement: Of the server's version: ``>=14``.
+        project: Relative paths are relative to it.
+        reason: For the report, why it is this provider.
+        scram_iterations: Of the superuser's password. 1 saves milliseconds with every connection and is
+            safe, because the password is random; pg8000 and JDBC insist on 4096.
+        start_timeout: Seconds that the server may take to start.
+        root: Everything goes below this directory; for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        reuse: bool,
+        bin_dir: str | os.PathLike[str] = "",
+        data_dir: str | os.PathLike[str] = "",
+        run_as: str = "",
+        settings: Mapping[str, str] | None = None,
+        requirement: str = "",
+        project: Path | None = None,
+        reason: str = 'provider = "local"',
+        scram_iterations: int = 1,
+        start_timeout: float = 60.0,
+        root: Path | None = None,
+    ) -> None:
+        self._reuse = reuse
+        self._bin_dir = _absolute(bin_dir, project)
+        self._data_dir = _absolute(data_dir, project)
+        self._run_as = run_as
+        self._settings = dict(settings or {})
+        self._requirement = requirement
+        self._reason = reason
+        self._iterations = scram_iterations
+        self._start_timeout = start_timeout
+        self._root = root
+
+    def acquire(self) -> LocalLease:
+        """Give a lease on the server that runs, or start it.
+
+        Raises:
+            ServerUnavailableError: There is no PostgreSQL here, or the one that runs is not as wanted.
+            ServerStartError: It does not start; the message ends with its log.
+            ConfigurationError: A setting cannot work.
+            RefusedError: A directory is not ours.
+        """
+        if sys.platform == "win32":
+            raise ServerUnavailableError(
+                'provider = "local" is not supported on Windows yet\n'
+                "set ELEFAST_ENGINE__URL to a server that runs already, or run the tests in WSL"
+            )
+        self._check_settings()
+        from elefast.providers.local.binaries import find
+
+        binaries = find(self._bin_dir, self._requirement)
+        try:
+            return self._acquire(binaries, places_for(self._root))
+        except state.KeeperError as failure:
+            raise _as_error(failure) from None
+        except OSError as error:
+            raise ServerStartError(f"the local server cannot be set up: {error}") from error
+
+    def _acquire(self, binaries: Binaries, places: place.Places) -> LocalLease:
+        job = self._job(binaries, places)
+        directory: str = job["server"]
+        deadline = time.monotonic() + self._start_timeout + INITDB_TIMEOUT + STOP_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                place.root(places.servers)
+                place.claim(directory)
+                users = locks.take(os.path.join(directory, state.USERS), exclusive=False)
+            except FileNotFoundError:
+                users = None  # removed by its keeper at this very moment
+            if users is None:
+                time.sleep(0.003)  # its keeper is just leaving
+                continue
+            try:
+                os.utime(users)
+                described = self._await_ready(users, directory, job, deadline)
+                if described is not None:
+                    self._check(described, binaries, job)
+                    lease = LocalLease(users, directory, described, self._reason)
+                    users = -1
+                    return lease
+            finally:
+                if users >= 0:
+                    os.close(users)
+        raise ServerStartError(
+            f"the local server in {directory} did not become ready\n"
+            f"look at {os.path.join(directory, state.LOG)}, or remove {directory}"
+        )
+
+    def _await_ready(
+        self, users: int, directory: str, job: Mapping[str, Any], deadline: float
+    ) -> dict[str, Any] | None:
+        """What the keeper says when the server runs; nothing when it is to be looked for anew.
+
+        Called with the shared side of `users` locked, so that a keeper does not end by itself meanwhile.
+        """
+        keeper = os.path.join(directory, state.KEEPER)
+        began = time.time()
+        starts = 0
+        started = False
+        while time.monotonic() < deadline:
+            if not locks.is_held(keeper):
+                if not locks.same_file(users, os.path.join(directory, state.USERS)):
+                    return None
+                if starts == STARTS_TO_TRY:
+                    raise ServerStartError(
+                        f"the keeper of the local server in {directory} ended {starts} times without a word\n"
+                        f"look at {os.path.join(directory, state.LOG)}, or remove {directory}"
+                    )
+                started = start_keeper(directory, job)
+                starts += started
+                if not started:
+                    time.sleep(0.003)
+                continue
+            # Only now, with a keeper that lives, is what is written there about the server of today.
+            described = state.read(directory)
+            status = described.get("status")
+            if status == "failed":
+                # One error for all who waited for this start; whoever came later has a try of his own.
+                if described["at"] >= began:
+                    raise state.KeeperError(described["kind"], described["message"])
+                dismiss(keeper)
+            if status == "ready":
+                if started and not self._proven(directory, described):
+                    continue
+                return described
+            if status == "died":
+                _log.warning("local server: it had ended by itself; the end of its log:\n%s", described["message"])
+                dismiss(keeper)
+            if status in ("failed", "died", "stopping"):
+                while locks.is_held(keeper) and time.monotonic() < deadline:
+                    time.sleep(0.003)
+                return None
+            time.sleep(0.002)
+        return None
+
+    def _proven(self, directory: str, described: Mapping[str, Any]) -> bool:
+        """Connect to the server that we had started; false if it is not there any more."""
+        try:
+            prove(described, self._start_timeout)
+        except ServerStartError:
+            time.sleep(0.05)  # for its keeper to notice
+            if state.read(directory) == described and locks.is_held(os.path.join(directory, state.KEEPER)):
+                raise
+            return False
+        for note in described["notes"]:
+            _log.warning("local server: %s", note)
+        return True
+
+    def _job(self, binaries: Binaries, places: place.Places) -> dict[str, Any]:
+        uid = os.geteuid()
+        config = _digest(
+            [
+                FORMAT,
+                uid,
+                self._run_as if uid == 0 else "",
+                binaries.directory,
+                sorted(self._settings.items()),
+                self._iterations,
+                self._data_dir,
+                self._reuse,
+            ]
+        )
+        # A named data directory can have one server only, whatever its configuration.
+        identity = _digest([FORMAT, uid, self._data_dir, self._reuse]) if self._data_dir else config
+        cache = _digest([FORMAT, binaries.directory, binaries.version, self._iterations])
+        return {
+            "server": os.path.join(places.servers, identity),
+            "memory": places.memory,
+            "disk": places.disk,
+            "identity": identity,
+            "config": config,
+            "cache": os.path.join(places.disk, f"initdb-{binaries.major}-{cache}"),
+            "reuse": self._reuse,
+            "data_dir": self._data_dir,
+            "run_as": self._run_as,
+            "bin": binaries.directory,
+            "origin": binaries.origin,
+            "version": binaries.version,
+            "major": binaries.major,
+            "settings": self._settings,
+            "iterations": self._iterations,
+            "start_timeout": self._start_timeout,
+        }
+
+    def _check_settings(self) -> None:
+        if taken := sorted(OUR_OWN_SETTINGS & self._settings.keys()):
+            raise ConfigurationError(
+                [
+                    Problem("", f"tuning.settings.{name}", 'with provider = "local" elefast sets this itself')
+                    for name in taken
+                ]
+            )
+
+    def _check(self, described: Mapping[str, Any], binaries: Binaries, job: Mapping[str, Any]) -> None:
+        """Whether the server that runs is the one that is wanted."""
+        if described["config"] != job["config"]:
+            raise ServerUnavailableError(
+                f"local.data_dir: a server with another configuration runs on {self._data_dir}\n"
+                "wait until its last user has gone, or use another local.data_dir"
+            )
+        if described["major"] != binaries.major:
+            raise ServerUnavailableError(
+                f"a server of PostgreSQL {described['version']} still runs from {binaries.directory}, "
+                f"which has PostgreSQL {binaries.version} by now\n"
+                "wait until its last user has gone, or stop it (elefast down)"
+            )
+
+
+def places_for(directory: Path | None = None) -> place.Places:
+    """The roots below `directory`, or those of this user."""
+    named = str(directory) if directory else os.environ.get(ROOT_VARIABLE, "")
+    return place.Places.under(os.path.abspath(named)) if named else place.Places.default()
+
+
+def _as_error(failure: state.KeeperError) -> errors.ElefastError:
+    if failure.kind == "ConfigurationError":
+        key, _, message = failure.message.partition(": ")
+        return ConfigurationError([Problem("", key, message)])
+    kind: type[errors.ElefastError] = getattr(errors, failure.kind, ServerStartError)
+    return kind(failure.message)
+
+
+def _absolute(path: str | os.PathLike[str], project: Path | None) -> str:
+    text = os.fspath(path)
+    if not text:
+        return ""
+    return os.path.realpath(os.path.join(project or "", os.path.expanduser(text)))
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,180 @@
+"""One run of ``postgres``: spawned, waited for, stopped.
+
+Must stay light: the keeper imports it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import time
+
+from elefast.providers.local import place
+from elefast.providers.local.processes import postmaster_file, servers_of, stop_orphans
+from elefast.providers.local.state import KeeperError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from elefast.providers.local.account import Account
+
+__all__ = ["ADDRESS", "Server", "log_end"]
+
+ADDRESS = "127.0.0.1"
+# The address of a Unix socket has about 104 bytes on some systems; leave some for the file's name.
+LONGEST_SOCKET_DIRECTORY = 100 - len("/.s.PGSQL.65535")
+PORTS_TO_TRY = 20
+KILLS_TO_FORGIVE = 3
+
+
+class Server:
+    """A server on one data directory.
+
+    Args:
+        binaries: The directory of ``postgres``.
+        data: The data directory.
+        socket: A private directory for its Unix socket; not used where its name is too long.
+        log: The file that gets its output.
+        settings: Given with ``-c``.
+    """
+
+    def __init__(
+        self,
+        *,
+        binaries: str,
+        data: str,
+        socket: str,
+        log: str,
+        account: Account,
+        settings: Mapping[str, str],
+    ) -> None:
+        self.binaries = binaries
+        self.data = data
+        self.socket = socket if len(os.fsencode(socket)) <= LONGEST_SOCKET_DIRECTORY else ""
+        self.log = log
+        self.account = account
+        self.settings = settings
+        self.port = 0
+        self.given_up = False
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, port: int, timeout: float) -> None:
+        """Start it and wait until it lets clients in.
+
+        Args:
+            port: Tried first, so that a server which comes back is found where it was; 0: any.
+            timeout: Seconds.
+
+        Raises:
+            KeeperError: It did not start; the message ends with the end of its log.
+        """
+        deadline = time.monotonic() + timeout
+        for attempt in range(PORTS_TO_TRY):
+            self.port = port if port and not attempt else _free_port()
+            self._spawn()
+            if self._is_ready(deadline):
+                return
+            text = log_end(self.log)
+            if self._was_killed() and attempt < KILLS_TO_FORGIVE:
+                continue
+            # Only the server's own bind tells whether a port was free.
+            if "Address already in use" in text:
+                continue
+            # Backends of a postmaster that was killed need a moment to notice.
+            if "pre-existing shared memory block" in text and time.monotonic() < deadline:
+                stop_orphans(self.data)
+                time.sleep(0.05)
+                continue
+            break
+        text = log_end(self.log)
+        hint = ""
+        if os.strerror(errno.ENOSPC) in text:
+            hint = "\n" + place.full_disk("/dev/shm" if "shared memory segment" in text else self.data)
+        raise KeeperError(
+            "ServerStartError",
+            f"the PostgreSQL server in {self.binaries} does not start on {self.data}; "
+            f"the end of its log ({self.log}):\n{text or '  (nothing)'}{hint}",
+        )
+
+    def stop(self, *, orderly: bool) -> bool:
+        """Stop it, and whatever is left of it; whether it ended in an orderly way.
+
+        Args:
+            orderly: Write everything out. Otherwise just end: nobody will use the data again.
+        """
+        process = self.process
+        if process is None:
+            return True
+        for number, patience in ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+            if number == signal.SIGINT and not orderly:
+                continue
+            if process.poll() is None:
+                process.send_signal(number)
+            try:
+                process.wait(patience)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        if servers_of(self.data):
+            stop_orphans(self.data)
+        return process.returncode == 0
+
+    def _spawn(self) -> None:
+        own = {
+            "port": str(self.port),
+            "listen_addresses": ADDRESS,
+            "unix_socket_directories": self.socket,
+            "unix_socket_permissions": "0700",
+            "logging_collector": "off",
+            "log_destination": "stderr",
+            # In the data directory, where it goes away with everything else, also after a kill; a container's
+            # /dev/shm may be tiny besides.
+            "dynamic_shared_memory_type": "mmap",
+        }
+        command = [os.path.join(self.binaries, "postgres"), "-D", self.data]
+        for name, value in (own | dict(self.settings)).items():
+            command += ["-c", f"{name}={value}"]
+        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as log:
+            self.process = self.account.spawn(command, output=log.fileno())
+
+    def _was_killed(self) -> bool:
+        """Whether somebody else ended it, such as a kernel short of memory; not we after the deadline."""
+        return not self.given_up and self.process is not None and (self.process.returncode or 0) < 0
+
+    def _is_ready(self, deadline: float) -> bool:
+        process = self.process
+        assert process is not None
+        while process.poll() is None:
+            lines = postmaster_file(self.data)
+            if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7] == "ready":
+                return True
+            if time.monotonic() > deadline:
+                self.given_up = True
+                self.stop(orderly=False)
+                return False
+            time.sleep(0.001)
+        return False
+
+
+def log_end(path: str, lines: int = 20) -> str:
+    """The last lines of a log, indented."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 16384))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        port: int = probe.getsockname()[1]
+        return port

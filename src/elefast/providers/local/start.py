@@ -1,0 +1,102 @@
+"""Starting a keeper, asking one to end, and making sure that the server which runs is ours."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from elefast.errors import ServerStartError
+from elefast.providers.local import locks, place, state
+from elefast.providers.local.keeper import BUSY
+from elefast.providers.local.server import ADDRESS
+
+__all__ = ["dismiss", "prove", "start_keeper"]
+
+
+def start_keeper(directory: str, job: Mapping[str, Any]) -> bool:
+    """Start a keeper, and wait until it has its lock; false if somebody else is at it."""
+    try:
+        turn = locks.take(os.path.join(directory, state.START), exclusive=True)
+    except FileNotFoundError:
+        return False
+    if turn is None:
+        return False
+    try:
+        if locks.is_held(os.path.join(directory, state.KEEPER)):
+            return False
+        # The last keeper's words must be gone before anybody can see that there is a new one. It may take
+        # the port that it had: whoever wrote down how to connect still can.
+        port = state.read(directory).get("port", 0)
+        state.write(directory, {"status": "starting", "port": port})
+        return _spawn_keeper({**job, "port": port})
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ServerStartError(place.full_disk(directory)) from error
+        raise
+    finally:
+        os.close(turn)
+
+
+def _spawn_keeper(job: Mapping[str, Any]) -> bool:
+    package = __name__.partition(".")[0]
+    path = os.path.dirname(os.path.dirname(os.path.abspath(sys.modules[package].__file__ or "")))
+    # Not "-m": without site and its .pth files the interpreter is there in half the time.
+    code = (
+        f"import sys; sys.path.insert(0, {path!r}); from {package}.providers.local.keeper import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        # The last argument is for those who look at the processes of the machine.
+        [sys.executable, "-I", "-S", "-c", code, job["server"]],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        cwd="/",
+        start_new_session=True,  # Ctrl-C in the terminal is not for the server
+        check=False,
+    )
+    if done.returncode not in (0, BUSY):
+        raise ServerStartError(f"the local server cannot be started:\n{done.stderr.strip()}")
+    return done.returncode == 0
+
+
+def dismiss(keeper: str) -> None:
+    """Ask a keeper to end. Its pid is in its lock file, and is its own as long as the lock is held."""
+    try:
+        with open(keeper, encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGTERM)
+    except (OSError, ValueError):
+        pass
+
+
+def prove(described: Mapping[str, Any], timeout: float) -> None:
+    """Connect once: what listens on that port is ours if it knows our password's verifier."""
+    import psycopg
+
+    cluster = os.path.dirname(described["data"])
+    try:
+        # All that a PG* variable of the tests could change is given.
+        psycopg.connect(
+            host=ADDRESS,
+            hostaddr=ADDRESS,
+            options=" ",
+            sslmode="disable",
+            gssencmode="disable",
+            port=described["port"],
+            user=described["user"],
+            password=described["password"],
+            dbname="postgres",
+            connect_timeout=max(2, int(timeout)),
+        ).close()
+    except psycopg.Error as error:
+        raise ServerStartError(
+            f"the local server runs, but does not let us in: {error}\n"
+            f"if its password was changed, remove {cluster} when nobody uses it"
+        ) from error

@@ -1,0 +1,79 @@
+"""What killed keepers have left: found by the mark and by locks that nobody holds, and removed.
+
+A server that is reused stays until nobody has wanted it for two weeks, and so do caches.
+Only the keeper runs this, while nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from elefast.providers.local import locks, place, state
+from elefast.providers.local.processes import stop_orphans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from elefast.providers.local.place import Places
+
+__all__ = ["sweep"]
+
+UNFINISHED_AFTER = 3600.0
+FORGOTTEN_AFTER = 14 * 24 * 3600.0
+
+
+def sweep(places: Places, mine: str) -> None:
+    """Remove what is left in the roots, except the server `mine`; never raises for a file's sake."""
+    for root in {places.servers, places.disk}:
+        try:
+            names = os.listdir(root)
+        except OSError:
+            continue
+        for name in names:
+            if name == mine:
+                continue
+            try:
+                _sweep(places, root, name)
+            except OSError:
+                continue
+
+
+def _sweep(places: Places, root: str, name: str) -> None:
+    path = os.path.join(root, name)
+    if not os.path.isfile(os.path.join(path, place.MARKER)):
+        return
+    if name.startswith((place.TRASH, place.BUILDING)):
+        if _age(path) > UNFINISHED_AFTER:
+            place.remove(path)
+    elif root == places.servers and os.path.isfile(os.path.join(path, state.USERS)):
+        _sweep_server(places, path, name)
+    elif _age(path) > FORGOTTEN_AFTER and not os.path.exists(os.path.join(places.servers, name, state.USERS)):
+        # Caches, copied binaries, and data on the disk whose server's directory memory has lost.
+        place.remove(path)
+
+
+def _sweep_server(places: Places, path: str, identity: str) -> None:
+    described = state.read(path)
+    kept = bool(described.get("reuse", True)) or os.path.exists(os.path.join(path, state.HELD))
+    if kept and _age(os.path.join(path, state.USERS)) < FORGOTTEN_AFTER:
+        return
+    # The users first: with that lock in our hands nobody can take the other one for a keeper's.
+    users = locks.take(os.path.join(path, state.USERS), exclusive=True)
+    if users is None:
+        return
+    keeper = locks.take(os.path.join(path, state.KEEPER), exclusive=True)
+    try:
+        if keeper is None:
+            return
+        for home in (path, os.path.join(places.disk, identity)):
+            stop_orphans(os.path.join(home, "cluster", "data"))
+        place.remove(os.path.join(places.disk, identity))
+        place.remove(path)
+    finally:
+        for descriptor in (keeper, users):
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _age(path: str) -> float:
+    return time.time() - os.lstat(path).st_mtime

@@ -1,0 +1,70 @@
+"""From the keys of ``[tool.elefast.tuning]`` to settings of the server, for every server that elefast starts.
+
+Why each default is what it is: what a crash of the machine would lose is worth nothing in a test, so
+nothing waits for the disk (``fsync``, ``synchronous_commit``, ``full_page_writes``); nothing runs beside
+the tests (``autovacuum``, checkpoints, archiving); and shared buffers stay small, because every copy and
+every drop of a database scans all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["server_settings"]
+
+
+def server_settings(
+    *,
+    fsync: bool | None = False,
+    synchronous_commit: bool | None = False,
+    full_page_writes: bool | None = False,
+    wal_level: str | None = "replica",
+    max_wal_senders: int | None = 0,
+    archive_mode: bool | None = False,
+    autovacuum: bool | None = False,
+    jit: bool | None = False,
+    shared_buffers: str | None = "128MB",
+    work_mem: str | None = "",
+    maintenance_work_mem: str | None = "",
+    checkpoint_timeout: str | None = "1d",
+    max_wal_size: str | None = "256MB",
+    max_connections: int | None = 300,
+    log_statements: bool = False,
+    settings: Mapping[str, object] | None = None,
+) -> dict[str, str]:
+    """Name and value of every server setting, ready for ``-c name=value``.
+
+    The arguments are the keys of ``[tool.elefast.tuning]``. ``None`` or an empty string leaves a setting
+    to the server's own default. `settings` comes last and wins; an empty value there takes one out.
+
+    Args:
+        log_statements: Log every statement (``log_statement = all``).
+        settings: Any other server setting; ``true`` and ``false`` become ``on`` and ``off``.
+    """
+    wanted: dict[str, object] = {
+        "fsync": fsync,
+        "synchronous_commit": synchronous_commit,
+        "full_page_writes": full_page_writes,
+        "wal_level": wal_level,
+        "max_wal_senders": max_wal_senders,
+        "archive_mode": archive_mode,
+        "autovacuum": autovacuum,
+        "jit": jit,
+        "shared_buffers": shared_buffers,
+        "work_mem": work_mem,
+        "maintenance_work_mem": maintenance_work_mem,
+        "checkpoint_timeout": checkpoint_timeout,
+        "max_wal_size": max_wal_size,
+        "max_connections": max_connections,
+        "log_statement": "all" if log_statements else None,
+        # Copying a database by files makes two checkpoints; since 15 the server would log each of them.
+        "log_checkpoints": False,
+        **(settings or {}),
+    }
+    return {name: text for name, value in wanted.items() if (text := _text(value))}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "" if value is None else str(value)

@@ -1,0 +1,114 @@
+"""Directories: that they are private, and that nothing foreign is ever deleted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from elefast.providers.local import place
+from elefast.providers.local.state import KeeperError
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's files")
+
+
+def test_a_root_is_private(tmp_path: Path) -> None:
+    """Others may at most pass through it, and that only where the server runs as another user."""
+    path = tmp_path / "a" / "root"
+    place.root(str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+    path.chmod(0o777)
+    place.root(str(path))
+    assert not path.stat().st_mode & 0o066
+
+
+def test_a_link_is_no_root(tmp_path: Path) -> None:
+    """Somebody else may have put it there."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "root").symlink_to(tmp_path / "there")
+    with pytest.raises(KeeperError, match="symbolic link") as caught:
+        place.root(str(tmp_path / "root"))
+    assert caught.value.kind == "RefusedError"
+
+
+@as_root
+def test_the_root_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """Even for root."""
+    path = tmp_path / "root"
+    path.mkdir()
+    os.chown(path, 65534, 65534)
+    with pytest.raises(KeeperError, match="belongs to the user 65534"):
+        place.root(str(path))
+
+
+def test_without_the_mark_nothing_is_deleted(tmp_path: Path) -> None:
+    """Whatever we are asked."""
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "file").touch()
+    assert not place.remove(str(tmp_path / "foreign"))
+    assert (tmp_path / "foreign" / "file").exists()
+
+
+def test_a_link_to_something_marked_is_not_followed(tmp_path: Path) -> None:
+    """The mark must be in a directory, not behind a link."""
+    place.claim(str(tmp_path / "ours"))
+    (tmp_path / "link").symlink_to(tmp_path / "ours")
+    assert not place.remove(str(tmp_path / "link"))
+    assert (tmp_path / "ours" / place.MARKER).exists()
+
+
+def test_links_inside_are_not_followed(tmp_path: Path) -> None:
+    """Deleting ours leaves what it pointed to."""
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "file").touch()
+    ours = tmp_path / "ours"
+    place.claim(str(ours))
+    (ours / "link").symlink_to(tmp_path / "foreign")
+    (ours / "sub").mkdir()
+    (ours / "sub" / "link").symlink_to(tmp_path / "foreign")
+    assert place.remove(str(ours))
+    assert (tmp_path / "foreign" / "file").exists()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["foreign"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_data_dir_is_given_back_as_it_was(tmp_path: Path, existing: bool) -> None:
+    """It goes if we made it, and stays empty if it was there."""
+    path = tmp_path / "data"
+    if existing:
+        path.mkdir()
+    place.adopt(str(path))
+    assert (path / place.MARKER).exists()
+    place.release(str(path))
+    assert path.exists() == existing
+
+
+def test_a_data_dir_with_foreign_content_is_refused(tmp_path: Path) -> None:
+    """It could not be told from ours later."""
+    (tmp_path / "PG_VERSION").write_text("15\n")
+    with pytest.raises(KeeperError, match=r"not elefast's \(PG_VERSION\)") as caught:
+        place.adopt(str(tmp_path))
+    assert caught.value.kind == "RefusedError"
+    assert not (tmp_path / place.MARKER).exists()
+
+
+def test_the_second_to_publish_gives_way(tmp_path: Path) -> None:
+    """The name stays with the first, and no rest remains of the second."""
+    first, second = (place.building(str(tmp_path)) for _ in range(2))
+    Path(first, "first").touch()
+    target = tmp_path / "target"
+    place.publish(first, str(target))
+    place.publish(second, str(target))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["target"]
+    assert (target / "first").exists()
+
+
+def test_the_users_own_roots_are_private_and_named_after_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two users of one machine never meet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent/for/sure")
+    places = place.Places.default()
+    if places.memory:
+        assert places.memory == f"/dev/shm/elefast-{os.geteuid()}"
+    assert places.servers == (places.memory or places.disk)

@@ -1,0 +1,75 @@
+"""Leases over a server that somebody else runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from elefast.errors import ConfigurationError
+from elefast.providers import UrlProvider
+from elefast.providers.url import maintenance_url
+from tests.providers.provider_support import dsn, provider
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("postgresql://u:p@localhost:5432/app", "postgresql+psycopg://u:p@localhost:5432/app"),
+        ("postgres://u:p@localhost/app", "postgresql+psycopg://u:p@localhost/app"),
+        ("postgresql+asyncpg://localhost/app?ssl=require", "postgresql+psycopg://localhost/app?sslmode=require"),
+        ("postgresql+asyncpg://localhost/app?ssl=true", "postgresql+psycopg://localhost/app?sslmode=require"),
+        (
+            "postgresql+asyncpg://localhost/app?prepared_statement_cache_size=0&timeout=2.6",
+            "postgresql+psycopg://localhost/app?connect_timeout=3",
+        ),
+        (
+            "postgresql+pg8000://u@/app?unix_sock=/run/pg/.s.PGSQL.5433",
+            "postgresql+psycopg://u@:5433/app?host=%2Frun%2Fpg",
+        ),
+        (
+            "postgresql+psycopg2://u@/app?host=/run/pg&application_name=x",
+            "postgresql+psycopg://u@/app?application_name=x&host=%2Frun%2Fpg",
+        ),
+        ("postgresql+asyncpg:///app?host=h1:1&host=h2:2", "postgresql+psycopg:///app?host=h1%3A1&host=h2%3A2"),
+        ("postgresql://u:p%40ss@localhost", "postgresql+psycopg://u:p%40ss@localhost/postgres"),
+        ("postgresql://localhost?dbname=app", "postgresql+psycopg://localhost/app"),
+    ],
+)
+def test_any_driver_becomes_psycopg(given: str, expected: str) -> None:
+    """Driver and its own options are translated, everything else stays."""
+    assert maintenance_url(given).render_as_string(hide_password=False) == expected
+
+
+@pytest.mark.parametrize("given", ["", "nonsense", "mysql://localhost/app", "postgresql://localhost:port/app"])
+def test_what_is_no_postgresql_url_is_an_error(given: str) -> None:
+    """The error names the key."""
+    with pytest.raises(ConfigurationError, match=r"engine\.url"):
+        UrlProvider(given).acquire()
+
+
+def test_a_wrong_url_does_not_show_its_password() -> None:
+    """Whatever is wrong with it."""
+    with pytest.raises(ConfigurationError) as caught:
+        UrlProvider("postgresql://u:secret@localhost:port/app").acquire()
+    assert "secret" not in str(caught.value)
+
+
+def test_nothing_is_connected_and_nothing_is_owned() -> None:
+    """A lease over a server that is not there costs nothing and promises nothing."""
+    lease = UrlProvider("postgresql+asyncpg://u:secret@127.0.0.1:1/app", reason="why").acquire()
+    lease.hold()
+    lease.release()
+    lease.release()
+    assert (lease.provider, lease.reason, lease.owned, lease.ephemeral) == ("url", "why", False, False)
+    assert "secret" not in lease.description
+
+
+def test_a_unix_socket_works(root: Path, bin_dir: str) -> None:
+    """A URL by socket directory reaches the server."""
+    local = provider(root, bin_dir).acquire()
+    by_socket = local.url.set(host=None).update_query_dict({"host": local.socket_dir})
+    lease = UrlProvider(by_socket.set(drivername="postgresql+asyncpg")).acquire()
+    psycopg.connect(dsn(lease)).close()
+    local.release()
