@@ -1,0 +1,206 @@
+"""Databases for tests over asynchronous engines; the twin of `elefast.sync`.
+
+    server = AsyncDatabaseServer("postgresql+asyncpg://postgres@localhost/postgres", schema=...)
+    async with await server.create_database() as database, database.session() as session:
+        ...
+
+Work on the server runs in threads, on connections that belong to no event loop of the user's, so a
+server may be shared by several loops; a test's own engine belongs to the loop that uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from sqlalchemy import URL, MetaData
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+
+from elefast.backing import Backing, EngineBacking
+from elefast.kernel import metadata as schema_of
+from elefast.kernel.databases import Backend
+from elefast.kernel.fingerprint import Input
+from elefast.located import Located
+from elefast.sync import warn_of_leaks
+from elefast.urls import shown
+
+__all__ = [
+    "AsyncDatabase",
+    "AsyncDatabaseServer",
+    "AsyncMetadataMigrator",
+    "AsyncMigrator",
+    "CanBeTurnedIntoAsyncEngine",
+]
+
+T = TypeVar("T")
+
+CanBeTurnedIntoAsyncEngine = AsyncEngine | URL | str
+
+AsyncSessionmakerFactory = Callable[[AsyncEngine], "async_sessionmaker[AsyncSession]"]
+
+
+class AsyncMigrator(Protocol):
+    """Makes the schema in an empty database; see `elefast.sync.Migrator`.
+
+    It is run on an event loop of its own.
+    """
+
+    async def migrate_async(self, connection: AsyncConnection) -> None:
+        """Make the schema; committed afterwards."""
+        ...
+
+
+class AsyncMetadataMigrator(AsyncMigrator):
+    """Makes the tables of a ``MetaData``; see `elefast.sync.MetadataMigrator`.
+
+    Args:
+        metadata: Such as ``Base.metadata``.
+    """
+
+    def __init__(self, metadata: MetaData) -> None:
+        self.metadata = metadata
+
+    async def migrate_async(self, connection: AsyncConnection) -> None:
+        await connection.run_sync(schema_of.create_all, self.metadata)
+
+    def fingerprint(self) -> Sequence[Input] | None:
+        """The compiled DDL and the event listeners; None where a listener cannot be told from another."""
+        return schema_of.inputs(self.metadata)
+
+
+class AsyncDatabase(Located, AbstractAsyncContextManager["AsyncDatabase"]):
+    """A private database; dropped when the ``async with`` block ends.
+
+    Args:
+        engine: An engine to it.
+        server: The server that made it.
+        sessionmaker_factory: Makes the sessionmaker from the engine. The default one's objects can be read after
+            a commit (``expire_on_commit=False``), since a reload on access cannot be awaited.
+
+    Attributes:
+        engine: The engine.
+        server: The server that made it.
+        sessionmaker: Makes sessions.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        server: AsyncDatabaseServer,
+        sessionmaker_factory: AsyncSessionmakerFactory = async_sessionmaker,
+    ) -> None:
+        self.engine = engine
+        self.server = server
+        self.sessionmaker = (
+            async_sessionmaker(engine, expire_on_commit=False)
+            if sessionmaker_factory is async_sessionmaker
+            else sessionmaker_factory(engine)
+        )
+
+    @property
+    def url(self) -> URL:
+        """The URL of the database, with its password."""
+        return self.engine.url
+
+    def session(self) -> AsyncSession:
+        """A new session."""
+        return self.sessionmaker()
+
+    async def drop(self) -> None:
+        """Close the engine's connections and drop the database; safe to repeat.
+
+        Warns:
+            LeakWarning: Other connections were still open; they were ended.
+        """
+        await self.engine.dispose()
+        warn_of_leaks(self.name, await self.server.drop_and_report(self.name))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.drop()
+        except Exception as failed:
+            if error is None:
+                raise
+            # The test's own error is the one to see.
+            error.add_note(f"and its database could not be dropped: {failed}")
+
+
+class AsyncDatabaseServer:
+    """A PostgreSQL server that makes private databases; see `elefast.sync.DatabaseServer`.
+
+    Args:
+        engine: An async engine, a URL or a string; its database is only connected to, never changed.
+        schema: A migrator, async or not, run once into a template; None for empty databases.
+        debug: Log the SQL of elefast's own work as well.
+        sessionmaker_factory: Makes the databases' sessionmakers from their engines.
+        engine_options: ``create_async_engine`` keywords for the databases' engines, which are on ``NullPool``
+            unless ``pool_size``, ``max_overflow`` or ``poolclass`` are among them.
+    """
+
+    def __init__(
+        self,
+        engine: CanBeTurnedIntoAsyncEngine,
+        schema: AsyncMigrator | None = None,
+        *,
+        debug: bool = False,
+        sessionmaker_factory: AsyncSessionmakerFactory = async_sessionmaker,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._backing: Backing = EngineBacking(engine, schema, engine_options=engine_options, echo=debug, is_async=True)
+        self.sessionmaker_factory = sessionmaker_factory
+
+    @classmethod
+    def over(cls, backing: Backing, sessionmaker_factory: AsyncSessionmakerFactory = async_sessionmaker) -> Self:
+        """A server over a backing of another kind; for `elefast.stack`."""
+        server = cls.__new__(cls)
+        server._backing = backing
+        server.sessionmaker_factory = sessionmaker_factory
+        return server
+
+    @property
+    def url(self) -> URL:
+        """The URL of the server, with its password."""
+        return self._backing.url
+
+    async def ensure_is_ready(self, timeout: float = 30, interval: float = 0.5) -> Self:
+        """Wait until the server answers; see `elefast.sync.DatabaseServer.ensure_is_ready`."""
+        await _in_thread(partial(self._backing.ensure_ready, timeout, interval))
+        return self
+
+    async def create_database(self, prefix: str = "elefast", encoding: str = "utf8") -> AsyncDatabase:
+        """Make a private database with the schema in it; see `elefast.sync.DatabaseServer.create_database`."""
+        name = await _in_thread(partial(self._backing.create, prefix, encoding), undo=self._backing.drop)
+        return AsyncDatabase(AsyncEngine(self._backing.engine(name)), self, self.sessionmaker_factory)
+
+    async def drop_database(self, name: str) -> None:
+        """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""
+        await self.drop_and_report(name)
+
+    async def drop_and_report(self, name: str) -> list[Backend]:
+        """Like `drop_database`; the sessions that had to be ended."""
+        return await _in_thread(partial(self._backing.drop, name))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {shown(self.url)}>"
+
+
+async def _in_thread(work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    """Run `work` in a thread; where the task is cancelled meanwhile, `undo` what it made once it is done."""
+    loop = asyncio.get_running_loop()
+    running = loop.run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+
+        def clean_up(done: asyncio.Future[T]) -> None:
+            if undo is not None and not done.cancelled() and done.exception() is None:
+                loop.run_in_executor(None, undo, done.result())
+
+        running.add_done_callback(clean_up)
+        raise

@@ -1,0 +1,297 @@
+"""What stands behind a public server: a control, and engines for the databases that it makes.
+
+Built from whatever the user gave: an engine, a URL or a string.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from elefast import diagnosis
+from elefast.control import Control
+from elefast.engines import (
+    MAINTENANCE,
+    forward_do_connect,
+    maintenance_engine,
+    options_of,
+    private_engine,
+    require_driver,
+)
+from elefast.errors import ElefastError, MigrationError
+from elefast.kernel.databases import Backend
+from elefast.kernel.fingerprint import Input
+from elefast.kernel.manifest import Manifest
+from elefast.kernel.template import Recipe
+from elefast.link import AsyncLink, Link, SyncLink
+from elefast.session import LinkFactory
+from elefast.urls import as_url
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = ["Backing", "EngineBacking", "links_to"]
+
+OnConnect = Callable[[Connection], None]
+
+
+class Backing(Protocol):
+    """What a server needs: somewhere to make databases, and somebody to make engines."""
+
+    @property
+    def url(self) -> URL:
+        """The server, with the driver of the engines."""
+        ...
+
+    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
+        """Wait until the server answers."""
+        ...
+
+    def create(self, prefix: str, encoding: str) -> str:
+        """Make a database; its name."""
+        ...
+
+    def drop(self, name: str) -> list[Backend]:
+        """Drop it; the sessions that had to be ended."""
+        ...
+
+    def engine(self, name: str) -> Engine:
+        """An engine for database `name`; for an async driver, the sync side of one."""
+        ...
+
+
+class EngineBacking:
+    """The backing of a server that a user made from an engine, a URL or a string.
+
+    Args:
+        target: An `Engine`, an ``AsyncEngine``, a `URL` or a string.
+        schema: A migrator, or None for empty databases.
+        engine_options: ``create_engine`` keywords for the databases' engines, over those of `target`.
+        echo: Log the SQL of elefast's own work as well.
+        is_async: Whether the engines are async; a driver such as psycopg is both.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        schema: Any,
+        *,
+        engine_options: Mapping[str, Any] | None = None,
+        echo: bool = False,
+        is_async: bool = False,
+    ) -> None:
+        source = None if isinstance(target, URL | str) else cast("Engine", getattr(target, "sync_engine", target))
+        self._url = as_url(target)
+        self._engines = _Engines(self._url, source, dict(engine_options or {}), is_async)
+        self._control = Control(
+            self._url,
+            links_to(source or self._url, echo=echo),
+            recipe=None if schema is None else _recipe_of(schema, self._engines),
+            project=os.getcwd(),
+        )
+        # A server has no close(); its control goes soon after it, or with the process, whichever comes first.
+        # A finalizer may run anywhere, also while another thread holds a lock of `threading`, so it only notes
+        # what is to be done.
+        weakref.finalize(self, _retired.append, self._control).atexit = False
+        _close_retired()
+
+    @property
+    def url(self) -> URL:
+        return self._url
+
+    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
+        require_driver(self._url)
+        self._control.ensure_ready(timeout, interval)
+
+    def create(self, prefix: str, encoding: str) -> str:
+        require_driver(self._url)
+        _close_retired()
+        return self._control.create(prefix, encoding)
+
+    def drop(self, name: str) -> list[Backend]:
+        return self._control.drop(name)
+
+    def engine(self, name: str) -> Engine:
+        return self._engines.make(name)
+
+
+_retired: deque[Control] = deque()
+
+
+def _close_retired() -> None:
+    """Close the controls of servers that nobody has any more."""
+    while _retired:
+        with suppress(IndexError):  # another thread was quicker
+            _retired.popleft().close()
+
+
+class _Engines:
+    """Makes engines for databases on one server, like the engine that the user gave."""
+
+    def __init__(self, url: URL, source: Engine | None, options: Mapping[str, Any], is_async: bool) -> None:
+        self._url = url
+        self._source = source
+        self._options = options
+        self._is_async = is_async
+        self._inherited: dict[str, Any] | None = None
+
+    def make(self, name: str) -> Engine:
+        if self._inherited is None:
+            self._inherited = options_of(self._source) if self._source is not None else {}
+        options = {**self._inherited, **self._options}
+        url = self._url.set(database=name)
+        if self._is_async:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            # A pooled async connection belongs to one event loop, and tests come with many.
+            if not {"pool_size", "max_overflow", "poolclass"} & self._options.keys():
+                options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
+                options["poolclass"] = NullPool
+            made = create_async_engine(url, **options).sync_engine
+        else:
+            made = create_engine(url, **options)
+        if self._source is not None:
+            forward_do_connect(self._source, made)
+        return made
+
+
+def links_to(target: Engine | URL, *, echo: bool = False) -> Sequence[LinkFactory]:
+    """How to reach a maintenance database on `target`: ``postgres`` first, then the one that `target` names.
+
+    A URL is reached by psycopg; an engine by its own driver, creator and listeners.
+    """
+    if isinstance(target, URL):
+        names = dict.fromkeys([MAINTENANCE, target.database or MAINTENANCE])
+        return [_Sync(partial(maintenance_engine, target, name), echo) for name in names]
+    options = options_of(target)
+    makers: list[Callable[[], Engine]] = [lambda: private_engine(target)]
+    if target.url.database != MAINTENANCE and "connect_args" in options:
+        makers.insert(0, lambda: _sibling(target, MAINTENANCE, options))
+    if _is_async(target):
+        return [_Async(maker, echo) for maker in makers]
+    return [_Sync(maker, echo) for maker in makers]
+
+
+def _is_async(engine: Engine) -> bool:
+    return bool(engine.dialect.is_async)
+
+
+def _sibling(engine: Engine, database: str, options: Mapping[str, Any]) -> Engine:
+    """An engine of elefast's own like `engine`, to another database."""
+    kept = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow", "poolclass")}
+    url = engine.url.set(database=database)
+    if _is_async(engine):
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        made = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", **kept).sync_engine
+    else:
+        made = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", **kept)
+    forward_do_connect(engine, made)
+    return made
+
+
+class _Sync:
+    """Makes links over sync engines; lazily, since an engine imports its driver."""
+
+    def __init__(self, maker: Callable[[], Engine], echo: bool) -> None:
+        self._maker = maker
+        self._echo = echo
+
+    def __call__(self, setup: OnConnect) -> Link:
+        engine = self._maker()
+        if self._echo:
+            engine.echo = True
+        return SyncLink(engine, setup)
+
+
+class _Async(_Sync):
+    """Makes links over async engines."""
+
+    def __call__(self, setup: OnConnect) -> Link:
+        from sqlalchemy.ext.asyncio import AsyncEngine
+
+        engine = self._maker()
+        if self._echo:
+            engine.echo = True
+        return AsyncLink(AsyncEngine(engine), setup)
+
+
+def _recipe_of(schema: Any, engines: _Engines) -> Recipe:
+    """`schema` as a recipe: as it is if it knows how, else by its ``migrate`` or ``migrate_async``."""
+    if all(hasattr(schema, name) for name in ("inputs", "build", "still_fits", "why_not_kept")):
+        return cast("Recipe", schema)
+    return _MigratorRecipe(schema, engines)
+
+
+class _MigratorRecipe:
+    """A recipe from an object that has ``migrate(connection)`` or ``migrate_async(connection)``."""
+
+    def __init__(self, migrator: Any, engines: _Engines) -> None:
+        self._migrator = migrator
+        self._engines = engines
+
+    def inputs(self) -> Sequence[Input] | None:
+        fingerprint = getattr(self._migrator, "fingerprint", None)
+        found = fingerprint() if callable(fingerprint) else None
+        if found is None:
+            return None
+        return [Input.of("migrator", repr(self._migrator.__class__)), *_inputs(found)]
+
+    def why_not_kept(self) -> str:
+        return "" if self.inputs() is not None else f"{type(self._migrator).__name__} has no fingerprint()"
+
+    def still_fits(self, manifest: Manifest) -> list[str]:
+        return []
+
+    def build(self, url: URL) -> Manifest:
+        engine = self._engines.make(url.database or "")
+        try:
+            if engine.dialect.is_async:
+                # A build never runs on a thread with an event loop: the async server hands it to another thread.
+                asyncio.run(self._build_async(engine))
+            else:
+                self._build(engine)
+        except ElefastError:
+            raise
+        except Exception as error:
+            name = type(self._migrator).__name__
+            raise MigrationError(f"{name} failed: {type(error).__name__}: {diagnosis.cause(error)}") from error
+        return Manifest()
+
+    def _build(self, engine: Engine) -> None:
+        try:
+            with engine.connect() as connection:
+                self._migrator.migrate(connection)
+                connection.commit()
+        finally:
+            engine.dispose()
+
+    async def _build_async(self, sync_engine: Engine) -> None:
+        from sqlalchemy.ext.asyncio import AsyncEngine
+
+        engine: AsyncEngine = AsyncEngine(sync_engine)
+        try:
+            async with engine.connect() as connection:
+                if hasattr(self._migrator, "migrate_async"):
+                    await self._migrator.migrate_async(connection)
+                else:
+                    await connection.run_sync(self._migrator.migrate)
+                await connection.commit()
+        finally:
+            await engine.dispose()
+
+
+def _inputs(found: Any) -> Sequence[Input]:
+    """What a ``fingerprint()`` gave: a string, or a sequence of inputs."""
+    if isinstance(found, str | bytes):
+        return [Input.of("fingerprint", found)]
+    return list(found)

@@ -1,0 +1,62 @@
+"""Everything that a stack is made from, in plain values; it starts nothing and knows no way to do so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from elefast.config import Settings
+    from elefast.config.origin import Origin
+    from elefast.migrators import Plan
+    from elefast.providers import Provider
+
+__all__ = ["Blueprint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """Everything that a stack is made from, as `elefast.factory` read it off the settings.
+
+    Args:
+        settings: The settings themselves, for the user to see.
+        provenance: Where each value of them comes from.
+        provider: Where the server comes from.
+        recipe: What databases are made from; None for empty ones.
+        url: The server that the user named; None where elefast starts one.
+        driver: Of sync engines, such as ``postgresql+psycopg``.
+        async_driver: Of async engines, such as ``postgresql+asyncpg``.
+        engine_options: ``create_engine`` keywords.
+        async_engine_options: ``create_async_engine`` keywords.
+        project: Whose templates these are.
+        strategy: How to clone.
+        cache: Whether a template may outlive the run.
+        rebuild: Build the template even where there is one.
+        keep: How many older templates stay.
+        requirement: The versions of PostgreSQL that will do.
+        pool_size: How many databases are kept ready.
+        pool_max: How many may live at once.
+        test_run: The same in all processes of one test run.
+    """
+
+    settings: Settings
+    provenance: Mapping[str, Origin]
+    provider: Provider
+    recipe: Plan | None
+    url: URL | None
+    driver: str
+    async_driver: str
+    engine_options: Mapping[str, Any]
+    async_engine_options: Mapping[str, Any]
+    project: str
+    strategy: str
+    cache: bool
+    rebuild: bool
+    keep: int
+    requirement: str
+    pool_size: int
+    pool_max: int
+    test_run: str

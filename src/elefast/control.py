@@ -1,0 +1,286 @@
+"""One process's hold on one server: its sign of life, and the databases that it makes, drops and keeps.
+
+All servers work through a `Control`, sync and async, public and of a stack.
+It knows no configuration and no tests.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from elefast import diagnosis
+from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
+from elefast.kernel import databases, locks, replay, sql, template
+from elefast.kernel.databases import Backend
+from elefast.kernel.names import Kind, Name, new_owner, serial
+from elefast.kernel.template import Recipe, Template
+from elefast.session import LinkFactory, Session
+from elefast.templates import Templates, drop_unused, use_lock
+from elefast.urls import shown
+
+__all__ = ["KEPT_AT_MOST", "Control"]
+
+_log = logging.getLogger("elefast")
+
+KEPT_AT_MOST = 20
+"""So many databases that were kept for a look stay; older ones go with the next sweep."""
+
+
+class Control:
+    """What one process does on one server.
+
+    Args:
+        url: The server, with the password; databases are built through it.
+        links: How to connect to each database that will do for maintenance, best first.
+        recipe: What databases are made from; None for empty ones.
+        project: Whose templates these are; older ones of the same project retire.
+        strategy: How to clone: ``auto``, ``file_copy`` or ``wal_log``.
+        cache: Whether a template may outlive the run.
+        rebuild: Build the template even where there is one.
+        keep: How many older templates of the project stay.
+        requirement: The versions of PostgreSQL that will do, such as ``>=14``.
+        test_run: The same in all processes of one test run, which share a failed build.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        links: Sequence[LinkFactory],
+        *,
+        recipe: Recipe | None = None,
+        project: str = "",
+        strategy: str = "auto",
+        cache: bool = True,
+        rebuild: bool = False,
+        keep: int = 3,
+        requirement: str = "",
+        test_run: str = "",
+    ) -> None:
+        self.url = url
+        self.run = new_owner()
+        self._links = links
+        self._strategy = strategy
+        self._requirement = requirement
+        self._numbers = count(1)
+        self._process = os.getpid()
+        self._building = threading.RLock()
+        self._swept = False
+        self._closed = False
+        self._templates: Templates | None = None
+        self.session = self._new_session("run", self._show_life)
+        self._templates = (
+            None
+            if recipe is None
+            else Templates(
+                self.session,
+                recipe,
+                run=self.run,
+                test_run=test_run or self.run,
+                project=project,
+                strategy=strategy,
+                cache=cache,
+                rebuild=rebuild,
+                keep=keep,
+            )
+        )
+        _open_controls.add(self)
+
+    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
+        """Wait until the server answers; see `Session.ensure_ready`."""
+        if self._closed:
+            raise ClosedError(f"the server {shown(self.url)} was closed; make another one.")
+        if self._process != os.getpid():
+            self._after_fork()
+        self.session.ensure_ready(timeout, interval)
+        if not self._swept:
+            self._swept = True
+            self.sweep()
+
+    def template(self, encoding: str = "utf8") -> Template | None:
+        """The template in `encoding`, built if there is none that fits; None where databases are empty.
+
+        Raises:
+            MigrationError: It could not be built.
+        """
+        self.ensure_ready()
+        if self._templates is None:
+            return None
+        with self._building:
+            return self._templates.get(encoding)
+
+    def create(self, prefix: str = "elefast", encoding: str = "utf8", session: Session | None = None) -> str:
+        """Create a database; its name.
+
+        Args:
+            prefix: What its name begins with.
+            encoding: The server encoding, such as ``utf8``.
+            session: The session to do it through, if not the control's own.
+        """
+        using = session or self.session
+        for again in (True, False):
+            made = self.template(encoding)
+            name = Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
+            try:
+                using.call(self._clone, name, made, encoding)
+            except DBAPIError as error:
+                # 3D000: somebody dropped the template. Anything else is for the user to see.
+                if not again or self._templates is None or diagnosis.sqlstate(error) != "3D000":
+                    raise self._explained(error) from error
+                self._templates.forget(encoding)
+            else:
+                return str(name)
+        raise AssertionError("unreachable")
+
+    def drop(self, name: str, session: Session | None = None) -> list[Backend]:
+        """Drop one of elefast's databases, once its sessions have gone; the sessions that had to be ended.
+
+        Raises:
+            RefusedError: The database is not elefast's, or another role's.
+        """
+        self.ensure_ready()
+        try:
+            return (session or self.session).drop(name)
+        except DBAPIError as error:
+            raise self._explained(error) from error
+
+    def keep(self, name: str, note: str) -> tuple[str, list[Backend]]:
+        """Keep a database for a look, with `note` as its comment.
+
+        It survives sweeps until newer ones push it out.
+
+        Returns:
+            Its new name, and the sessions that had to be ended.
+        """
+        parsed = Name.parse(name)
+        if parsed is None or parsed.owner != self.run:
+            raise RefusedError(f'database "{name}" is not kept: it is not one of this run.')
+        stayed = self.session.empty(name)
+        kept = Name(parsed.prefix, Kind.KEPT, parsed.owner, parsed.serial)
+        self.session.call(databases.comment, name, note)
+        self.session.call(databases.rename, name, kept)
+        return str(kept), stayed
+
+    def helper(self, purpose: str) -> Session:
+        """Another session on the server, for a thread of its own; the caller closes it."""
+        return self._new_session(purpose, lambda connection: None)
+
+    def sweep(self, *, kept: int = KEPT_AT_MOST, templates: bool = False) -> list[str]:
+        """Drop what dead runs left, by their free locks, never by force; the names of what went.
+
+        Args:
+            kept: How many databases that were kept for a look stay.
+            templates: Drop templates that nobody uses now as well.
+        """
+        found = self.session.call(databases.entries)
+        doomed = [entry for entry in found if entry.name.kind in _SWEPT and entry.name.owner != self.run]
+        looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
+        doomed += looked_at[: max(0, len(looked_at) - kept)]
+        if templates:
+            # A lock does not keep out the session that has it, so our own are left out by name.
+            used = set(self._templates.names) if self._templates is not None else set[str]()
+            doomed += [entry for entry in found if entry.name.kind is Kind.TEMPLATE and entry.text not in used]
+        return [entry.text for entry in doomed if not entry.busy and self._drop_unused(entry.text, entry.name)]
+
+    def close(self) -> None:
+        """Drop what this process still has on the server and let go of it; safe to repeat, never raises."""
+        if self._closed:
+            return
+        self._closed = True
+        _open_controls.discard(self)
+        if self._process != os.getpid():
+            self.session.start_over()
+        elif self.session.connects:
+            try:
+                # An interrupt may have ended the connection; one try to get another, and no more after that.
+                self.session.ensure_ready(timeout=1, interval=1)
+                self.session.reconnects = False
+                self._leave()
+            except Exception as error:
+                # The sweep of the next run does what could not be done now.
+                _log.info("left some of %s to a later sweep: %s", shown(self.url), error)
+        self.session.close()
+
+    def _leave(self) -> None:
+        call = self.session.call
+        ours = [
+            entry
+            for entry in call(databases.entries)
+            if entry.name.kind in (Kind.CLONE, Kind.FAILED) and entry.name.owner == self.run
+        ]
+        for entry in ours:
+            if entry.busy:
+                call(databases.terminate, entry.text)
+        for entry in ours:
+            self.session.drop(entry.text, grace=1)
+        if self._templates is not None:
+            self._templates.let_go()
+
+    def _clone(self, connection: Connection, name: Name, made: Template | None, encoding: str) -> None:
+        strategy = self.session.facts.strategy(self._strategy)
+        if made is None:
+            databases.create(connection, name, encoding=encoding, strategy=strategy)
+            return
+        databases.clone(connection, name, template=made.name, strategy=strategy)
+        for statement in replay.statements(made.replay, str(name)):
+            sql.execute(connection, statement)
+
+    def _drop_unused(self, text: str, name: Name) -> bool:
+        match name.kind:
+            case Kind.DRAFT:
+                lock = template.build_lock(name.owner)
+            case Kind.VOLATILE | Kind.TEMPLATE:
+                lock = use_lock(text)
+            case _:
+                lock = name.owner
+        return self.session.call(drop_unused, text, lock)
+
+    def _new_session(self, purpose: str, on_connect: Callable[[Connection], None]) -> Session:
+        return Session(
+            self.url,
+            self._links,
+            application=f"elefast {purpose} {self.run}",
+            requirement=self._requirement,
+            on_connect=on_connect,
+        )
+
+    def _show_life(self, connection: Connection) -> None:
+        # Who sweeps holds the lock of a dead run for a moment, hence waiting and not trying.
+        locks.acquire(connection, self.run)
+        if self._templates is not None:
+            self._templates.hold(connection)
+
+    def _after_fork(self) -> None:
+        """A child process has nothing of its parent's: not the connection, and not the run."""
+        self.session.start_over()
+        self._process = os.getpid()
+        self.run = new_owner()
+        self._building = threading.RLock()
+
+    def _explained(self, error: DBAPIError) -> ElefastError:
+        state, text = diagnosis.sqlstate(error), diagnosis.cause(error)
+        place = shown(self.url)
+        if state == "42501":
+            return diagnosis.no_createdb(self.session.facts.role, self.url)
+        advice = {
+            "53100": " The disk is full: free some space and run again.",
+            "53300": " Raise max_connections, or use fewer connections at once.",
+        }
+        return DatabaseNotReadyError(f"{place} could not do its work: {text}.{advice.get(state, '')}")
+
+
+_SWEPT = (Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED)
+_open_controls: set[Control] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    for control in list(_open_controls):
+        control.close()

@@ -1,0 +1,80 @@
+"""What an error of a driver means, and what to do about it.
+
+Some errors pass by themselves (the server is starting), others never do (a wrong password). Waiting on
+the second kind wastes half a minute, so they are told apart: by SQLSTATE where the driver has it,
+and by libpq's and the server's English words where the connection failed before there was one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from sqlalchemy import URL
+
+from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
+from elefast.urls import shown
+
+__all__ = ["cause", "hopeless", "no_createdb", "sqlstate"]
+
+
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of an error of any driver, wrapped by SQLAlchemy or not; empty where there is none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for attribute in ("sqlstate", "pgcode"):
+            value = getattr(seen, attribute, None)
+            if isinstance(value, str):
+                return value
+        if code := _pg8000(seen).get("C"):
+            return code
+        seen = getattr(seen, "orig", None) or seen.__cause__
+    return ""
+
+
+def cause(error: BaseException) -> str:
+    """The driver's own words, on one line."""
+    original: BaseException = getattr(error, "orig", None) or error
+    text = _pg8000(original).get("M") or str(original)
+    return " ".join(text.split()) or type(original).__name__
+
+
+def _pg8000(error: BaseException) -> dict[str, str]:
+    """The fields of an error of pg8000, which raises ``DatabaseError({"C": "28P01", "M": ...})``."""
+    fields: Any = error.args[0] if error.args else None
+    return cast("dict[str, str]", fields) if isinstance(fields, dict) else {}
+
+
+def hopeless(error: BaseException, url: URL) -> ElefastError | None:
+    """The error to raise at once, or None where waiting may help.
+
+    Args:
+        error: What connecting raised.
+        url: What it tried to reach.
+    """
+    state, text = sqlstate(error), cause(error)
+    place = shown(url)
+    if state == "28P01" or "password authentication failed" in text or "no password supplied" in text:
+        advice = "Check the user and the password in the URL."
+    elif state == "3D000" or re.search(r'database "[^"]*" does not exist', text):
+        advice = "Name a database that exists in the URL; elefast only uses it to connect."
+    elif match := re.search(r'permission denied for database "([^"]*)"', text):
+        advice = f'Let the role in: GRANT CONNECT ON DATABASE "{match[1]}" TO "{url.username}";'
+    elif "no pg_hba.conf entry" in text:
+        advice = "Let the role in from here: add a line to pg_hba.conf, or use another address or sslmode."
+    elif state == "28000" or re.search(r'role "[^"]*" does not exist', text):
+        advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
+    elif "invalid connection option" in text or "invalid sslmode" in text:
+        advice = "Correct the options of the URL."
+    else:
+        return None
+    return DatabaseNotReadyError(f"cannot connect to {place}: {text}. {advice}")
+
+
+def no_createdb(role: str, url: URL) -> MissingRightsError:
+    """The error for a role that may not create databases."""
+    quoted = '"' + role.replace('"', '""') + '"'
+    return MissingRightsError(
+        f'role "{role}" may not create databases on {shown(url)}. '
+        f"Each test gets one, so let it: ALTER ROLE {quoted} CREATEDB;"
+    )

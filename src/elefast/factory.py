@@ -1,0 +1,226 @@
+"""From settings to a stack: the one module that knows both the configuration and the machinery.
+
+It only decides which parts there are and hands each its plain arguments; it starts nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import URL, make_url
+
+from elefast import run
+from elefast.blueprint import Blueprint
+from elefast.config import Loaded, load_settings
+from elefast.config.drivers import async_driver, sync_driver
+from elefast.kernel.fingerprint import digest
+from elefast.migrators import Alembic, Command, Function, Metadata, Part, Plan, Sql
+from elefast.providers import (
+    AutoProvider,
+    Candidate,
+    DockerProvider,
+    LocalProvider,
+    Provider,
+    UrlProvider,
+    server_settings,
+)
+from elefast.providers.docker import probe
+from elefast.stack import Stack
+
+__all__ = ["from_config"]
+
+_stacks: dict[str, Stack] = {}
+_lock = threading.Lock()
+
+
+def from_config(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    profile: str | None = None,
+    env: Mapping[str, str] | None = None,
+    **overrides: Any,
+) -> Stack:
+    """The stack that a project's configuration describes. Validates now, starts nothing until it is used.
+
+    The same settings give the same stack within a process, until that is closed; what is still open at the
+    end of the process is closed then.
+
+    Args:
+        path: A configuration file, or a directory to look upwards from; without it pytest's rootdir during
+            a run, else the working directory.
+        profile: Instead of ``--elefast-profile`` and ``ELEFAST_PROFILE``.
+        env: Instead of the process's environment.
+        **overrides: Keys of the configuration, such as ``provider="local"`` or ``pool={"size": 8}``.
+
+    Raises:
+        ConfigurationError: With all that is wrong in it.
+    """
+    current = run.current()
+    if current is not None:
+        profile = profile or current.profile or None
+    environment = os.environ if env is None else env
+    loaded = load_settings(
+        path, profile=profile, env=environment, start=current.start if current else None, **overrides
+    )
+    rebuild = current.rebuild if current else False
+    test_run = current.test_run if current else ""
+    # An argument may be any object, such as a pool class; it is known by its repr then.
+    values = json.dumps(loaded.settings.model_dump(), default=repr, sort_keys=True)
+    identity = digest(values, str(loaded.project), str(os.getpid()), str(rebuild), test_run)
+    with _lock:
+        stack = _stacks.get(identity)
+        if stack is None or stack.closed:
+            blueprint = _blueprint(loaded, environment, rebuild=rebuild, test_run=test_run)
+            stack = _stacks[identity] = Stack(blueprint, on_close=lambda closed: _forget(identity, closed))
+        return stack
+
+
+def _forget(identity: str, closed: Stack) -> None:
+    if _stacks.get(identity) is closed:
+        del _stacks[identity]
+
+
+@atexit.register
+def _close_all() -> None:
+    for stack in list(_stacks.values()):
+        stack.close()
+
+
+def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_run: str) -> Blueprint:
+    settings = loaded.settings
+    engine = settings.engine
+    url = make_url(engine.url) if engine.url else None
+    driver = sync_driver(settings)
+    options: dict[str, Any] = {"echo": engine.echo, **engine.options}
+    # A pool class of the project's own need not have a size.
+    sized = "poolclass" not in engine.options
+    pool = {"pool_size": engine.pool_size, "max_overflow": engine.max_overflow} if sized else {}
+    # A default is no wish of the project's: only what it wrote makes async engines keep connections.
+    wished = {key: value for key, value in pool.items() if not _is_default(loaded, f"engine.{key}")}
+    return Blueprint(
+        settings=settings,
+        provenance=loaded.provenance,
+        provider=_provider(loaded, url, env, driver),
+        recipe=_recipe(loaded, test_run),
+        url=url,
+        driver=driver,
+        async_driver=async_driver(settings),
+        engine_options={**pool, **options, "connect_args": engine.connect_args},
+        async_engine_options={**wished, **options, "connect_args": engine.async_connect_args},
+        project=_project(loaded),
+        strategy=settings.template.strategy,
+        cache=settings.template.cache,
+        rebuild=rebuild,
+        keep=settings.template.keep,
+        requirement=settings.postgres,
+        pool_size=settings.pool.size,
+        pool_max=settings.pool.max,
+        test_run=test_run,
+    )
+
+
+def _is_default(loaded: Loaded, key: str) -> bool:
+    return str(loaded.provenance[key]) == "default"
+
+
+def _project(loaded: Loaded) -> str:
+    """Whose templates these are: the project's name, so that checkouts and machines share them."""
+    import tomllib
+
+    try:
+        table = tomllib.loads((loaded.project / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(table["project"]["name"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return loaded.project.name
+
+
+def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: str) -> Provider:
+    settings = loaded.settings
+    reason = f"provider = {json.dumps(settings.provider)}, {loaded.provenance['provider']}"
+    match settings.provider:
+        case "url":
+            return UrlProvider(settings.engine.url, reason=reason)
+        case "local":
+            return _local(loaded, env, driver, reason)
+        case "docker":
+            return DockerProvider()
+        case "auto" if url is not None:
+            return UrlProvider(
+                settings.engine.url, reason=f"auto: engine.url is set, {loaded.provenance['engine.url']}"
+            )
+        case "auto":
+            return AutoProvider(
+                [
+                    Candidate("docker", DockerProvider().acquire, probe),
+                    Candidate("local", _local(loaded, env, driver, "auto").acquire),
+                ]
+            )
+
+
+def _local(loaded: Loaded, env: Mapping[str, str], driver: str, reason: str) -> LocalProvider:
+    settings = loaded.settings
+    local = settings.local
+    return LocalProvider(
+        bin_dir=local.bin_dir,
+        data_dir=local.data_dir,
+        run_as=local.run_as,
+        reuse=not env.get("CI") if local.reuse == "auto" else local.reuse,
+        settings=server_settings(**settings.tuning.model_dump()),
+        requirement=settings.postgres,
+        project=loaded.project,
+        reason=reason,
+        scram_iterations=1 if _all_take_short_scram(loaded, driver) else 4096,
+    )
+
+
+def _all_take_short_scram(loaded: Loaded, driver: str) -> bool:
+    """Whether one round of hashing will do, which saves milliseconds with each connection.
+
+    The password is long and random, so it is safe; but pg8000, and JDBC, which a command may use, take no
+    fewer rounds than PostgreSQL's default.
+    """
+    drivers = (driver, *loaded.settings.export_env, *loaded.settings.alembic.env)
+    return loaded.migrator.migrator != "command" and not any("pg8000" in name for name in drivers)
+
+
+def _recipe(loaded: Loaded, test_run: str) -> Plan | None:
+    """How databases are made; None where there is nothing to put into them."""
+    settings = loaded.settings
+    migrator = _migrator(loaded)
+    if migrator is None and not settings.extensions and not settings.seed:
+        return None
+    return Plan(
+        root=loaded.project,
+        extensions=settings.extensions,
+        migrator=migrator,
+        seeds=settings.seed,
+        watch=settings.template.watch,
+        url_variables=[*settings.export_env, *settings.alembic.env],
+        driver=sync_driver(settings).partition("+")[2],
+        async_driver=async_driver(settings).partition("+")[2],
+        test_run=test_run,
+    )
+
+
+def _migrator(loaded: Loaded) -> Part | None:
+    settings = loaded.settings
+    match loaded.migrator.migrator:
+        case "metadata":
+            target = settings.metadata.target
+            return Metadata((target,) if isinstance(target, str) else tuple(target))
+        case "alembic":
+            alembic = settings.alembic
+            return Alembic(alembic.config, alembic.section, alembic.revision, tuple(alembic.x))
+        case "sql":
+            return Sql(tuple(settings.sql.files))
+        case "callable":
+            return Function(settings.callable.target)
+        case "command":
+            return Command(tuple(settings.command.run), tuple(settings.command.env))
+        case "none":
+            return None

@@ -1,0 +1,241 @@
+"""A connection of elefast's own to a server's maintenance database, over a sync or an async driver.
+
+A link runs one piece of work at a time, from any thread, and says when the connection was lost.
+It knows nothing of databases and templates; what to do on a fresh connection is `setup`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+__all__ = ["AsyncLink", "Link", "LostConnectionError", "SyncLink"]
+
+T = TypeVar("T")
+
+
+class LostConnectionError(Exception):
+    """The connection broke; the next call opens another one."""
+
+
+class Link(Protocol):
+    """One connection, opened when it is first needed and again after it was lost."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection now."""
+        ...
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the server has sent nothing that nobody asked for, as it does when it ends a session."""
+        ...
+
+    def open(self, timeout: float) -> None:
+        """Connect and set the session up, in `timeout` seconds at the most."""
+        ...
+
+    def call(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on the open connection.
+
+        Raises:
+            LostConnectionError: The connection broke meanwhile; how far the work went is unknown.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection; safe to repeat."""
+        ...
+
+
+class SyncLink:
+    """A link over an engine.
+
+    Args:
+        engine: In autocommit mode, and used by nobody else.
+        setup: Run once on each fresh connection.
+    """
+
+    def __init__(self, engine: Engine, setup: Callable[[Connection], None]) -> None:
+        self._engine = engine
+        self._setup = setup
+        self._connection: Connection | None = None
+        _links.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def is_quiet(self) -> bool:
+        connection = self._connection
+        if connection is None or connection.closed or connection.invalidated:
+            return False
+        driver: Any = connection.connection.driver_connection
+        if driver.closed or not hasattr(driver, "fileno"):
+            return False
+        return not select.select([driver], [], [], 0)[0]
+
+    def open(self, timeout: float) -> None:
+        # Not every driver can limit the time of connecting, so the limit is kept outside.
+        opened: Future[Connection] = Future()
+
+        def connect() -> None:
+            connection: Connection | None = None
+            error: BaseException | None = None
+            try:
+                connection = self._engine.connect()
+                self._setup(connection)
+            except BaseException as raised:
+                error = raised
+            wanted = opened.set_running_or_notify_cancel()
+            if connection is not None and (error is not None or not wanted):
+                connection.close()
+            if wanted and error is not None:
+                opened.set_exception(error)
+            elif wanted and connection is not None:
+                opened.set_result(connection)
+
+        threading.Thread(target=connect, name="elefast-connect", daemon=True).start()
+        try:
+            self._connection = opened.result(timeout)
+        except TimeoutError:
+            if opened.cancel():
+                raise TimeoutError(f"no connection within {timeout:g} s") from None
+            self._connection = opened.result()  # at the last moment
+
+    def call(self, work: Callable[[Connection], T]) -> T:
+        if self._connection is None:
+            raise LostConnectionError
+        try:
+            return work(self._connection)
+        except BaseException as error:
+            # An interrupt in the middle of a query ends the connection, too.
+            if self._connection.invalidated:
+                self.close()
+                if isinstance(error, DBAPIError):
+                    raise LostConnectionError(str(error.orig)) from error
+            raise
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._engine.dispose()
+
+    def abandon(self) -> None:
+        """Forget the connection without a word to the server; for a forked child, whose parent goes on with it.
+
+        Whatever closes it later, a finalizer or the end of the process, says goodbye to nobody.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None or connection.closed or connection.invalidated:
+            return
+        driver: Any = connection.connection.driver_connection
+        if hasattr(driver, "fileno") and not driver.closed:
+            nobody = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nobody, driver.fileno())
+            os.close(nobody)
+
+
+class AsyncLink:
+    """A link over an async engine, driven by an event loop in a thread of its own.
+
+    Thus it never touches a loop of the user's, and works the same from any of them and from none.
+
+    Args:
+        engine: In autocommit mode, and used by nobody else.
+        setup: Run once on each fresh connection.
+    """
+
+    def __init__(self, engine: AsyncEngine, setup: Callable[[Connection], None]) -> None:
+        self._engine = engine
+        self._setup = setup
+        self._connection: AsyncConnection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def is_quiet(self) -> bool:
+        return False  # only its own event loop could tell
+
+    def open(self, timeout: float) -> None:
+        self._connection = self._run(asyncio.wait_for(self._open(), timeout))
+
+    def call(self, work: Callable[[Connection], T]) -> T:
+        connection = self._connection
+        if connection is None:
+            raise LostConnectionError
+        try:
+            return self._run(connection.run_sync(work))
+        except BaseException as error:
+            if connection.invalidated:
+                self.close()
+                if isinstance(error, DBAPIError):
+                    raise LostConnectionError(str(error.orig)) from error
+            raise
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        loop = self._loop
+        if loop is None:
+            return
+        self._run(self._close(connection))
+        self._loop = None
+        loop.call_soon_threadsafe(loop.stop)
+
+    async def _open(self) -> AsyncConnection:
+        connection = await self._engine.connect()
+        try:
+            await connection.run_sync(self._setup)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _close(self, connection: AsyncConnection | None) -> None:
+        if connection is not None:
+            await connection.close()
+        await self._engine.dispose()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.new_event_loop()
+            threading.Thread(target=_serve, args=(loop,), name="elefast-async", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+_links: weakref.WeakSet[SyncLink] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for link in list(_links):
+        link.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

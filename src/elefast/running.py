@@ -1,0 +1,142 @@
+"""What there is of a stack in one process once it is used: a lease, a control on the server, a pool.
+
+It counts what it does for the report, and knows nothing of settings, fixtures and engines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import URL
+
+from elefast.backing import links_to
+from elefast.control import Control
+from elefast.kernel.databases import Backend
+from elefast.pool import Pool
+from elefast.report import Kept, Leak, Report
+from elefast.urls import dsn
+
+if TYPE_CHECKING:
+    from elefast.blueprint import Blueprint
+    from elefast.providers import Lease
+
+__all__ = ["Running"]
+
+
+class Running:
+    """A stack that runs, in the process that made it.
+
+    Args:
+        plan: What it is made from.
+        lease: The server.
+    """
+
+    def __init__(self, plan: Blueprint, lease: Lease) -> None:
+        self.process = os.getpid()
+        self.lease = lease
+        self.report = Report(lease.provider, lease.reason, lease.description)
+        self.leaks: list[Leak] = []
+        self.control = Control(
+            lease.url,
+            links_to(lease.url),
+            recipe=plan.recipe,
+            project=plan.project,
+            strategy=plan.strategy,
+            cache=plan.cache,
+            rebuild=plan.rebuild,
+            keep=plan.keep,
+            requirement=plan.requirement,
+            test_run=plan.test_run,
+        )
+        self._pool = Pool(self.control, size=plan.pool_size, limit=plan.pool_max, on_leak=self._on_leak)
+
+    @classmethod
+    def start(cls, plan: Blueprint, inherited: Running | None) -> Self:
+        """Get a server and connect to it; a forked child shares its parent's server, and nothing else of it."""
+        start = time.perf_counter()
+        running = cls(plan, plan.provider.acquire() if inherited is None else inherited.lease)
+        try:
+            running.control.ensure_ready()
+        except BaseException:
+            running.stop()
+            raise
+        running.report.start_seconds = time.perf_counter() - start
+        return running
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process made it."""
+        return self.process == os.getpid()
+
+    def take(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
+        """A database: one of the pool's, if nothing special is asked for."""
+        if not self.report.databases:
+            self._see_to_template()
+        start = time.perf_counter()
+        if (prefix, encoding.lower()) == ("elefast", "utf8"):
+            name, ready = self._pool.take()
+        else:
+            name, ready = self.control.create(prefix, encoding), False
+        self.report.acquire_seconds += time.perf_counter() - start
+        self.report.databases += 1
+        self.report.from_pool += ready
+        return name
+
+    def give_back(self, name: str, test: str, *, wait: bool) -> list[Leak]:
+        """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
+        start = time.perf_counter()
+        found: list[Leak] = []
+        if wait:
+            self._pool.forget(name)
+            found = _leaks(test, self.control.drop(name))
+        elif not self._pool.give_back(name, test):
+            self._on_leak(test, self.control.drop(name))
+        self.report.release_seconds += time.perf_counter() - start
+        return found
+
+    def keep(self, name: str, test: str) -> list[Leak]:
+        """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
+        note = {"elefast": 1, "test": test, "kept": datetime.now(UTC).isoformat(timespec="seconds")}
+        self._pool.forget(name)
+        final, stayed = self.control.keep(name, json.dumps(note))
+        url = self.lease.url.set(database=final)
+        # The password of a server of somebody else's has no place in a log.
+        bare = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
+        psql = f"psql {shlex.quote(dsn(url if self.lease.owned else bare))}"
+        self.report.kept.append(Kept(final, test, dsn(url), psql))
+        self.lease.hold()
+        return _leaks(test, stayed)
+
+    def stop(self) -> None:
+        """Undo `start`, in the reverse order, each part whatever becomes of the others."""
+        if not self.is_ours:
+            return
+        try:
+            self._pool.close()
+        finally:
+            try:
+                self.control.close()
+            finally:
+                self.lease.release()
+
+    def _see_to_template(self) -> None:
+        """See that there is a template before the first database, and note what that took."""
+        start = time.perf_counter()
+        made = self.control.template()
+        if made is not None:
+            self.report.template, self.report.template_reason = made.name, made.reason
+            if made.built:
+                self.report.builds = 1
+                self.report.build_seconds = time.perf_counter() - start
+
+    def _on_leak(self, test: str, leaked: list[Backend]) -> None:
+        self.leaks += _leaks(test, leaked)
+
+
+def _leaks(test: str, leaked: list[Backend]) -> list[Leak]:
+    return [Leak(test, str(backend)) for backend in leaked]

@@ -1,0 +1,253 @@
+"""A session of elefast's own on a server: connects, waits, reconnects, and empties and drops databases.
+
+It checks what the server is before anything else is done on it, and knows nothing of templates and runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from elefast import diagnosis
+from elefast.errors import DatabaseNotReadyError, ElefastError, RefusedError, ServerUnavailableError
+from elefast.kernel import databases, server
+from elefast.kernel.databases import Backend
+from elefast.link import Link, LostConnectionError
+from elefast.urls import shown
+
+__all__ = ["GRACE", "LinkFactory", "Session"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+LinkFactory = Callable[[Callable[[Connection], None]], Link]
+"""Makes a link, given what to do on each fresh connection."""
+
+_log = logging.getLogger("elefast")
+
+GRACE = 0.25
+"""Seconds that a backend may take to be gone after its client closed it; 1 to 10 ms are usual, more under load."""
+
+
+class Session:
+    """One connection to a server's maintenance database, and what is done through it; safe to share by threads.
+
+    Args:
+        url: The server, for messages.
+        links: How to connect to each database that will do for maintenance, best first.
+        application: What the session is called in ``pg_stat_activity``.
+        requirement: The versions of PostgreSQL that will do, such as ``>=14``; empty for all.
+        on_connect: Run on each new connection once the server was found fit.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        links: Sequence[LinkFactory],
+        *,
+        application: str = "elefast",
+        requirement: str = "",
+        on_connect: Callable[[Connection], None] = lambda connection: None,
+    ) -> None:
+        self.url = url
+        self._links = links
+        self._application = application
+        self._requirement = requirement
+        self._on_connect = on_connect
+        self._lock = threading.RLock()
+        self._link: Link | None = None
+        self._facts: server.Facts | None = None
+        self.reconnects = True
+        """Whether a lost connection is opened again; at the end there is nothing worth waiting for."""
+        self.connects = 0
+        """How often it has connected; locks and ready databases of an earlier connection are gone."""
+        self._in_vain = False
+
+    @property
+    def facts(self) -> server.Facts:
+        """What the server is; connects if need be."""
+        if self._facts is None:
+            self.ensure_ready()
+        assert self._facts is not None
+        return self._facts
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection now."""
+        return self._link is not None and self._link.is_open
+
+    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
+        """Wait until the server answers.
+
+        Args:
+            timeout: Seconds to wait at the most.
+            interval: Seconds between attempts.
+
+        Raises:
+            DatabaseNotReadyError: It did not in time, or never will (a wrong password, no such role).
+            MissingRightsError: The role may not create databases.
+        """
+        with self._lock:
+            start = time.monotonic()
+            attempts = 0
+            while self._link is None or not self._link.is_open:
+                attempts += 1
+                error = self._connect(max(0.1, start + timeout - time.monotonic()))
+                if error is None:
+                    return
+                if (final := diagnosis.hopeless(error, self.url)) is not None:
+                    raise final from error
+                waited = time.monotonic() - start
+                if waited + interval >= timeout:
+                    raise DatabaseNotReadyError(
+                        f"{shown(self.url)} did not answer within {waited:.1f} s "
+                        f"({attempts} attempt{'s' if attempts != 1 else ''}): {diagnosis.cause(error)}. "
+                        "Is the server running, and is this its address?"
+                    ) from error
+                time.sleep(interval)
+
+    def call(self, work: Callable[Concatenate[Connection, P], T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Run ``work(connection, ...)``; once more on a new connection if the first was lost on the way.
+
+        Raises:
+            DatabaseNotReadyError: The server went away.
+        """
+        with self._lock:
+            for again in (self.reconnects, False):
+                if self.reconnects:
+                    self._patiently()
+                if self._link is None:
+                    raise DatabaseNotReadyError(f"there is no connection to {shown(self.url)} any more")
+                try:
+                    return self._link.call(lambda connection: work(connection, *arguments, **keywords))
+                except LostConnectionError as error:
+                    place = shown(self.url)
+                    if not again:
+                        raise DatabaseNotReadyError(f"lost the connection to {place}: {error}") from error
+                    _log.warning("lost the connection to %s, connecting again", place)
+        raise AssertionError("unreachable")
+
+    def empty(self, name: str, grace: float = GRACE) -> list[Backend]:
+        """Wait until nobody is connected to `name`; who stays longer than `grace` seconds is ended, and returned.
+
+        PostgreSQL sleeps 100 ms in DROP, RENAME and CREATE ... TEMPLATE where a session is left, so it is
+        cheaper to look every few milliseconds and to come when the database is empty.
+        """
+        if self._wait_empty(name, grace):
+            return []
+        stayed = list(self.call(databases.backends, name))
+        self.call(databases.terminate, name)
+        self._wait_empty(name, 5)
+        return stayed
+
+    def drop(self, name: str, grace: float = GRACE) -> list[Backend]:
+        """Drop one of elefast's databases once it is empty; the sessions on it that had to be ended.
+
+        Raises:
+            RefusedError: The database is not elefast's, or another role's.
+        """
+        # Before anybody's session is ended, and again by the drop itself.
+        if not self.call(databases.check, name):
+            return []
+        stayed = self.empty(name, grace)
+        try:
+            self.call(databases.drop, name)
+        except DBAPIError as error:
+            if diagnosis.sqlstate(error) != "55006":
+                raise
+            # Somebody connected at the last moment: the dear way, as the last resort.
+            self.call(databases.drop, name, force=True)
+        return stayed
+
+    def confirm(self) -> None:
+        """See that the connection still stands, and open it again if not; costs nothing where it stands."""
+        link = self._link
+        if link is None or not link.is_quiet:
+            self.call(server.ping)
+
+    def start_over(self) -> None:
+        """Begin anew in a forked child: the connection and the lock are its parent's."""
+        self._link = None
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Close the connection; safe to repeat."""
+        with self._lock:
+            link, self._link = self._link, None
+            if link is not None:
+                link.close()
+
+    def _patiently(self) -> None:
+        """Connect if need be; with half a minute's patience the first time, and none after that was in vain."""
+        if self.is_open:
+            return
+        try:
+            if self._in_vain:
+                self.ensure_ready(timeout=1, interval=1)
+            else:
+                self.ensure_ready()
+        except DatabaseNotReadyError:
+            self._in_vain = True
+            raise
+        self._in_vain = False
+
+    def _wait_empty(self, name: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        delay = 0.001
+        while self.call(databases.backends, name):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(delay)
+            delay = min(delay * 1.5, 0.02)
+        return True
+
+    def _connect(self, timeout: float) -> Exception | None:
+        """Open the first link that works; else the reason, for the caller to judge."""
+        error: Exception | None = None
+        for make in self._links:
+            link = make(self._set_up)
+            try:
+                link.open(timeout)
+            except ElefastError:
+                link.close()
+                raise
+            except Exception as raised:
+                link.close()
+                error = raised
+                # Only a database that is not there, or not for us, is a reason to try the next one.
+                if diagnosis.hopeless(raised, self.url) is None:
+                    break
+            else:
+                self._link = link
+                return None
+        return error
+
+    def _set_up(self, connection: Connection) -> None:
+        server.prepare(connection, self._application)
+        facts = server.inspect(connection)
+        place = shown(self.url)
+        if server.pooled(connection):
+            raise RefusedError(
+                f"{place} is a connection pooler, not a server: a session there may change hands, so locks in it "
+                "protect nothing. Name PostgreSQL itself in the URL."
+            )
+        if facts.recovery:
+            raise DatabaseNotReadyError(f"{place} is a standby or still in recovery; name its primary in the URL.")
+        if not facts.may_create:
+            raise diagnosis.no_createdb(facts.role, self.url)
+        version = facts.version_text
+        if self._requirement and Version(version) not in SpecifierSet(self._requirement):
+            raise ServerUnavailableError(
+                f'{place} is PostgreSQL {version}, but the project needs postgres = "{self._requirement}". '
+                "Use a server of such a version, or change the key."
+            )
+        self._on_connect(connection)
+        self._facts = facts
+        self.connects += 1

@@ -1,0 +1,289 @@
+"""A stack: the server, the template and the databases of one configuration, for as long as they are needed.
+
+The public face: settings, servers, databases, a report. What runs behind it is `elefast.running`, and
+nothing starts before something is used.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from elefast.engines import require_driver
+from elefast.errors import ClosedError, ElefastError, MissingDependencyError
+from elefast.kernel.databases import Backend
+from elefast.lent import LentDatabase
+from elefast.report import Kept, Leak, Report
+from elefast.running import Running
+from elefast.sync import DatabaseServer
+from elefast.urls import shown, with_driver
+
+if TYPE_CHECKING:
+    from elefast.asyncio import AsyncDatabaseServer
+    from elefast.blueprint import Blueprint
+    from elefast.config import Settings
+    from elefast.config.origin import Origin
+    from elefast.migrators import Plan
+
+__all__ = ["Stack"]
+
+
+class Stack:
+    """The server, the template and the databases of one configuration; made by `elefast.from_config`.
+
+    Args:
+        blueprint: What it is made from.
+        on_close: Told when it is closed, so that a cache can forget it.
+    """
+
+    def __init__(self, blueprint: Blueprint, on_close: Callable[[Stack], None] = lambda stack: None) -> None:
+        self._blueprint = blueprint
+        self._on_close = on_close
+        self._lock = threading.RLock()
+        self._running: Running | None = None
+        self._failed: ElefastError | None = None
+        self._closed = False
+        self.server = DatabaseServer.over(_SyncBacking(self))
+        self._async_server: AsyncDatabaseServer | None = None
+
+    # -- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The validated settings."""
+        return self._blueprint.settings
+
+    @property
+    def provenance(self) -> Mapping[str, Origin]:
+        """Where each value comes from, by its dotted key."""
+        return self._blueprint.provenance
+
+    @property
+    def migrator(self) -> Plan | None:
+        """What databases are made from, as a migrator for servers made by hand; None for empty databases."""
+        return self._blueprint.recipe
+
+    @property
+    def url(self) -> URL:
+        """The server's URL with the configured sync driver and the password; starts the server."""
+        return self.url_for(self._blueprint.driver)
+
+    @property
+    def async_server(self) -> AsyncDatabaseServer:
+        """The server, for asyncio."""
+        with self._lock:
+            if self._async_server is None:
+                try:
+                    from elefast.asyncio import AsyncDatabaseServer
+                except ImportError as error:
+                    raise MissingDependencyError(
+                        f"SQLAlchemy's asyncio half cannot be used here ({error}). "
+                        'Install what it needs: pip install "elefast[asyncio]"'
+                    ) from error
+
+                self._async_server = AsyncDatabaseServer.over(_AsyncBacking(self))
+            return self._async_server
+
+    @property
+    def async_driver(self) -> str:
+        """The driver of async engines, such as ``postgresql+asyncpg``."""
+        return self._blueprint.async_driver
+
+    def url_for(self, driver: str = "", database: str | None = None) -> URL:
+        """A URL of the server; starts it.
+
+        Args:
+            driver: Such as ``postgresql+asyncpg``; the configured sync driver where empty.
+            database: Instead of the maintenance database.
+        """
+        running = self._use()
+        return with_driver(running.lease.url, driver or self._blueprint.driver, database, written=self._blueprint.url)
+
+    # -- databases ------------------------------------------------------------------------------------------
+
+    def open(self, test: str = "") -> LentDatabase:
+        """Lend a database, for both sync and async use; `LentDatabase.release` gives it back.
+
+        Args:
+            test: The node id of the test, for messages.
+        """
+        return LentDatabase(self, self._use().take(), test)
+
+    def leaks(self) -> list[Leak]:
+        """The leaks that the background found since this was last asked."""
+        running = self._running
+        if running is None:
+            return []
+        found, running.leaks = running.leaks, []
+        return found
+
+    @property
+    def kept(self) -> list[Kept]:
+        """The databases that were kept for a look."""
+        return [] if self._running is None else self._running.report.kept
+
+    def report(self) -> Report:
+        """What the stack did so far."""
+        return Report() if self._running is None else self._running.report
+
+    def engine(self, name: str) -> Engine:
+        """A new sync engine to database `name`."""
+        url = self.url_for(self._blueprint.driver, name)
+        require_driver(url)
+        return create_engine(url, **self._blueprint.engine_options)
+
+    def async_engine(self, name: str) -> Engine:
+        """The sync side of a new async engine to database `name`."""
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        # A pooled async connection belongs to one event loop, and tests come with many.
+        options = {"poolclass": NullPool, **self._blueprint.async_engine_options}
+        if {"pool_size", "max_overflow"} & options.keys():
+            options.pop("poolclass")
+        url = self.url_for(self._blueprint.async_driver, name)
+        require_driver(url)
+        return create_async_engine(url, **options).sync_engine
+
+    def give_back(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
+        """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
+        return [] if self._running is None else self._running.give_back(name, test, wait=wait)
+
+    def keep(self, name: str, test: str) -> list[Leak]:
+        """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
+        return self._use().keep(name, test)
+
+    def prune(self, *, templates: bool = False) -> list[str]:
+        """Drop kept databases and what killed runs left on the server; the names of what went.
+
+        Args:
+            templates: Drop templates that nobody uses now as well.
+        """
+        return self._use().control.sweep(kept=0, templates=templates)
+
+    def create(self, prefix: str, encoding: str) -> str:
+        """Make a database for somebody who made no `open`."""
+        return self._use().take(prefix, encoding)
+
+    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
+        """Start the server and wait until it answers."""
+        self._use().control.ensure_ready(timeout, interval)
+
+    # -- lifetime -------------------------------------------------------------------------------------------
+
+    @property
+    def started(self) -> bool:
+        """Whether a server was needed so far."""
+        return self._running is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Drop the databases, let go of the server; safe to repeat."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            running = self._running
+            try:
+                if running is not None:
+                    running.stop()
+            finally:
+                self._on_close(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from asyncio import to_thread
+
+        await to_thread(self.close)
+
+    def __del__(self) -> None:
+        running = getattr(self, "_running", None)
+        if running is not None and not self._closed and running.is_ours:
+            text = f"{self!r} was not closed"
+            self._closed = True
+            running.stop()
+            # Last, since a filter may make an error of it.
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "not started"
+        if self._running is not None and not self._closed:
+            state = shown(self._running.lease.url)
+        return f"<Stack of {self._blueprint.project}: {state}>"
+
+    def _use(self) -> Running:
+        """What runs, started if need be.
+
+        What failed once is not tried again: a server that does not answer would cost every test half a minute.
+        """
+        running = self._running
+        if running is not None and not self._closed and running.is_ours:
+            return running
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"{self!r} was closed; call elefast.from_config() again.")
+            if self._failed is not None:
+                raise self._failed.with_traceback(None)
+            if self._running is None or not self._running.is_ours:
+                try:
+                    self._running = Running.start(self._blueprint, self._running)
+                except ElefastError as error:
+                    self._failed = error
+                    raise
+            return self._running
+
+
+class _SyncBacking:
+    """A stack as the backing of its sync server."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    @property
+    def url(self) -> URL:
+        return self._stack.url
+
+    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
+        self._stack.ensure_ready(timeout, interval)
+
+    def create(self, prefix: str, encoding: str) -> str:
+        return self._stack.create(prefix, encoding)
+
+    def drop(self, name: str) -> list[Backend]:
+        self._stack.give_back(name)
+        return []
+
+    def engine(self, name: str) -> Engine:
+        return self._stack.engine(name)
+
+
+class _AsyncBacking(_SyncBacking):
+    """A stack as the backing of its async server."""
+
+    @property
+    def url(self) -> URL:
+        return self._stack.url_for(self._stack.async_driver)
+
+    def engine(self, name: str) -> Engine:
+        return self._stack.async_engine(name)

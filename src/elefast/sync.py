@@ -1,0 +1,201 @@
+"""Databases for tests over synchronous engines.
+
+    server = DatabaseServer("postgresql+psycopg://postgres@localhost/postgres", schema=MetadataMigrator(Base.metadata))
+    with server.create_database() as database, database.session() as session:
+        ...
+
+A thin public shell; what is behind it is in `elefast.control`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from sqlalchemy import URL, Connection, Engine, MetaData
+from sqlalchemy.orm import Session, sessionmaker
+
+from elefast.backing import Backing, EngineBacking
+from elefast.errors import LeakWarning
+from elefast.kernel import metadata as schema_of
+from elefast.kernel.databases import Backend
+from elefast.kernel.fingerprint import Input
+from elefast.located import Located
+from elefast.urls import shown
+
+__all__ = ["CanBeTurnedIntoEngine", "Database", "DatabaseServer", "MetadataMigrator", "Migrator"]
+
+CanBeTurnedIntoEngine = Engine | URL | str
+
+SessionmakerFactory = Callable[[Engine], "sessionmaker[Session]"]
+
+
+class Migrator(Protocol):
+    """Makes the schema in an empty database.
+
+    A migrator may also have ``fingerprint() -> str | None``: everything that the schema depends on.
+    With it the template is kept for the next run, for as long as the fingerprint stays the same.
+    """
+
+    def migrate(self, connection: Connection) -> None:
+        """Make the schema; committed afterwards."""
+        ...
+
+
+class MetadataMigrator(Migrator):
+    """Makes the tables of a ``MetaData``, and every schema that they, their enums and sequences live in.
+
+    Args:
+        metadata: Such as ``Base.metadata``.
+    """
+
+    def __init__(self, metadata: MetaData) -> None:
+        self.metadata = metadata
+
+    def migrate(self, connection: Connection) -> None:
+        schema_of.create_all(connection, self.metadata)
+
+    def fingerprint(self) -> Sequence[Input] | None:
+        """The compiled DDL and the event listeners; None where a listener cannot be told from another."""
+        return schema_of.inputs(self.metadata)
+
+
+class Database(Located, AbstractContextManager["Database"]):
+    """A private database; dropped when the ``with`` block ends.
+
+    Args:
+        engine: An engine to it.
+        server: The server that made it.
+        sessionmaker_factory: Makes the sessionmaker from the engine.
+
+    Attributes:
+        engine: The engine.
+        server: The server that made it.
+        sessionmaker: Makes sessions.
+    """
+
+    def __init__(
+        self, engine: Engine, server: DatabaseServer, sessionmaker_factory: SessionmakerFactory = sessionmaker
+    ) -> None:
+        self.engine = engine
+        self.server = server
+        self.sessionmaker = sessionmaker_factory(engine)
+
+    @property
+    def url(self) -> URL:
+        """The URL of the database, with its password."""
+        return self.engine.url
+
+    def session(self) -> Session:
+        """A new session."""
+        return self.sessionmaker()
+
+    def drop(self) -> None:
+        """Close the engine's connections and drop the database; safe to repeat.
+
+        Warns:
+            LeakWarning: Other connections were still open; they were ended.
+        """
+        self.engine.dispose()
+        warn_of_leaks(self.name, self.server.drop_and_report(self.name))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.drop()
+        except Exception as failed:
+            if error is None:
+                raise
+            # The test's own error is the one to see.
+            error.add_note(f"and its database could not be dropped: {failed}")
+
+
+class DatabaseServer:
+    """A PostgreSQL server that makes private databases.
+
+    Args:
+        engine: An engine, a URL or a string; its database is only connected to, never changed.
+        schema: A migrator, run once into a template that databases are cloned from; None for empty databases.
+        debug: Log the SQL of elefast's own work as well.
+        sessionmaker_factory: Makes the databases' sessionmakers from their engines.
+        engine_options: ``create_engine`` keywords for the databases' engines; those of a given engine are
+            taken over without.
+    """
+
+    def __init__(
+        self,
+        engine: CanBeTurnedIntoEngine,
+        schema: Migrator | None = None,
+        debug: bool = False,
+        *,
+        sessionmaker_factory: SessionmakerFactory = sessionmaker,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._backing: Backing = EngineBacking(engine, schema, engine_options=engine_options, echo=debug)
+        self.sessionmaker_factory = sessionmaker_factory
+
+    @classmethod
+    def over(cls, backing: Backing, sessionmaker_factory: SessionmakerFactory = sessionmaker) -> Self:
+        """A server over a backing of another kind; for `elefast.stack`."""
+        server = cls.__new__(cls)
+        server._backing = backing
+        server.sessionmaker_factory = sessionmaker_factory
+        return server
+
+    @property
+    def url(self) -> URL:
+        """The URL of the server, with its password."""
+        return self._backing.url
+
+    def ensure_is_ready(self, timeout: float = 30, interval: float = 0.5) -> Self:
+        """Wait until the server answers; `create_database` does so by itself.
+
+        Args:
+            timeout: Seconds to wait at the most.
+            interval: Seconds between attempts.
+
+        Raises:
+            DatabaseNotReadyError: It did not in time, or never will (a wrong password, no such role).
+            MissingRightsError: The role may not create databases.
+        """
+        self._backing.ensure_ready(timeout, interval)
+        return self
+
+    def create_database(self, prefix: str = "elefast", encoding: str = "utf8") -> Database:
+        """Make a private database with the schema in it.
+
+        Args:
+            prefix: What its name begins with; any text.
+            encoding: The server encoding, in PostgreSQL's words.
+
+        Raises:
+            DatabaseNotReadyError: The server does not answer.
+            MigrationError: The schema could not be made.
+        """
+        name = self._backing.create(prefix, encoding)
+        return Database(self._backing.engine(name), self, self.sessionmaker_factory)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database that elefast made; nothing happens where there is none.
+
+        Raises:
+            RefusedError: Elefast did not make it, or another role did.
+        """
+        self._backing.drop(name)
+
+    def drop_and_report(self, name: str) -> list[Backend]:
+        """Like `drop_database`; the sessions that had to be ended."""
+        return self._backing.drop(name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {shown(self.url)}>"
+
+
+def warn_of_leaks(name: str, leaked: Sequence[Backend]) -> None:
+    """Warn of sessions that were left open on database `name`."""
+    for backend in leaked:
+        warnings.warn(f"a connection to {name} was left open and was ended: {backend}", LeakWarning, stacklevel=3)

@@ -1,0 +1,221 @@
+"""The template that a process clones its databases from: found, or built by whoever comes first.
+
+It takes turns with all processes on the server by an advisory lock; `elefast.kernel.template` has the steps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from elefast import diagnosis
+from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
+from elefast.kernel import databases, locks, template
+from elefast.kernel.fingerprint import Input, Key
+from elefast.kernel.names import Kind, Name
+from elefast.kernel.template import Recipe, Template
+from elefast.session import Session
+
+__all__ = ["Templates", "drop_unused", "use_lock"]
+
+_log = logging.getLogger("elefast")
+
+
+def use_lock(name: str) -> str:
+    """The lock that everybody who clones template `name` shares, so that nobody drops it under them."""
+    return f"use {name}"
+
+
+class Templates:
+    """The templates of one recipe, one for each encoding.
+
+    Args:
+        session: The server.
+        recipe: What they are made from.
+        run: This process, as the owner of a failed build.
+        test_run: The same in all processes of one test run; they share one failed build.
+        project: Whose they are; older ones of the same project retire.
+        strategy: ``auto``, ``file_copy`` or ``wal_log``.
+        cache: Whether they may outlive the run.
+        rebuild: Build even where there is one that fits.
+        keep: How many older ones of the project stay.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        recipe: Recipe,
+        *,
+        run: str,
+        test_run: str,
+        project: str,
+        strategy: str,
+        cache: bool,
+        rebuild: bool,
+        keep: int,
+    ) -> None:
+        self._session = session
+        self._recipe = recipe
+        self._run = run
+        self._test_run = test_run
+        self._project = project
+        self._strategy = strategy
+        self._cache = cache
+        self._rebuild = rebuild
+        self._keep = keep
+        self._ready: dict[str, Template] = {}
+        self._errors: dict[str, ElefastError] = {}
+
+    def get(self, encoding: str) -> Template:
+        """The template in `encoding`; built if there is none that fits. One caller at a time.
+
+        Raises:
+            MigrationError: It could not be built; raised again without another try from then on.
+        """
+        if encoding in self._errors:
+            raise self._errors[encoding].with_traceback(None)
+        if encoding not in self._ready:
+            try:
+                found = self._find_or_build(encoding)
+            except DatabaseNotReadyError:
+                raise  # another time the server may be well
+            except ElefastError as error:
+                self._errors[encoding] = error
+                raise
+            self._session.call(locks.acquire_shared, use_lock(found.name))
+            self._ready[encoding] = found
+        return self._ready[encoding]
+
+    @property
+    def names(self) -> list[str]:
+        """Those that this process uses."""
+        return [made.name for made in self._ready.values()]
+
+    def forget(self, encoding: str) -> None:
+        """Look for the template again next time: somebody dropped it."""
+        self._ready.pop(encoding, None)
+
+    def hold(self, connection: Connection) -> None:
+        """Say on a new connection what this process uses."""
+        for made in self._ready.values():
+            locks.acquire_shared(connection, use_lock(made.name))
+
+    def let_go(self) -> None:
+        """Stop using them, and drop those that were for this run only if nobody else uses them."""
+        for made in self._ready.values():
+            self._session.call(locks.release_shared, use_lock(made.name))
+            parsed = Name.parse(made.name)
+            if parsed is not None and parsed.kind is Kind.VOLATILE:
+                self._session.call(drop_unused, made.name, use_lock(made.name))
+        self._ready.clear()
+
+    def _find_or_build(self, encoding: str) -> Template:
+        recipe, session = self._recipe, self._session
+        kept = self._cache and not recipe.why_not_kept()
+        key = self._key(encoding, kept)
+        found, _ = session.call(template.find, key, recipe)
+        if found and not self._rebuild:
+            return found
+        with self._turn(key):
+            again, stale = session.call(template.find, key, recipe)
+            # Somebody built it while we waited for our turn; with `rebuild` it must be newer than our asking.
+            if again and (not self._rebuild or found is None or again.name != found.name):
+                return again
+            failed = session.call(template.failure, key, self._test_run)
+            if failed:
+                raise MigrationError(failed)
+            return self._build(key, encoding, kept, self._why(key, stale))
+
+    def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
+        session = self._session
+        strategy = session.facts.strategy(self._strategy)
+        drafted = session.call(template.draft, key, encoding=encoding, strategy=strategy)
+        turn = session.connects
+        name = str(drafted)
+        _log.info("building a template (%s)", reason)
+        try:
+            manifest = self._recipe.build(session.url.set(database=name))
+            if self._key(encoding, kept) != key:
+                raise MigrationError("files that the template is made from changed while it was built; run again.")
+            session.empty(name)
+            if session.connects != turn:
+                raise DatabaseNotReadyError("the connection was lost while the template was built; run again")
+            made = session.call(
+                template.publish, drafted, key, manifest, project=self._project, reason=reason, kept=kept
+            )
+        except DatabaseNotReadyError:
+            raise  # nobody holds the draft any more, so the next sweep takes it
+        except ElefastError as error:
+            text = str(error)
+            session.empty(name, grace=0)
+            session.call(template.fail, drafted, key, run=self._run, test_run=self._test_run, error=text)
+            raise
+        except BaseException:
+            session.drop(name, grace=0)
+            raise
+        if kept:
+            # A lock does not keep out the session that has it, so our own are left out by name.
+            for old in set(session.call(template.retire, self._project, self._keep)) - set(self.names):
+                session.call(drop_unused, old, use_lock(old))
+        return made
+
+    def _key(self, encoding: str, kept: bool) -> Key:
+        facts = self._session.facts
+        inputs = [
+            *(self._recipe.inputs() or ()),
+            Input.of("PostgreSQL's version", str(facts.version // 10000)),
+            Input.of("encoding and locale", encoding.lower(), facts.locale),
+            Input.of("role", facts.role),
+            Input.of("elefast's template format", str(template.FORMAT)),
+        ]
+        if not kept:
+            inputs.append(Input.of("run", self._test_run, self._project))
+        return Key.of(inputs)
+
+    def _why(self, key: Key, stale: list[str]) -> str:
+        """Why a template is built, in words."""
+        if self._rebuild:
+            return "built: asked for"
+        if not self._cache:
+            return "built for this run: template.cache is false"
+        if why := self._recipe.why_not_kept():
+            return f"built for this run: {why}"
+        earlier = self._session.call(template.newest, self._project)
+        changes = stale or (key.changes(earlier) if earlier else [])
+        if not changes:
+            return "built: there was none yet"
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        return f"built: {', '.join(changes[:3])}{more}"
+
+    @contextmanager
+    def _turn(self, key: Key) -> Generator[None]:
+        """Hold the lock of `key`, whoever else wants to build it, and say whom we wait for."""
+        lock = template.build_lock(template.owner_of(key))
+        call = self._session.call
+        if not call(locks.try_acquire, lock):
+            _log.info(
+                "waiting for %s to build the template",
+                call(locks.holder, lock),
+            )
+            call(locks.acquire, lock)
+        try:
+            yield
+        finally:
+            call(locks.release, lock)
+
+
+def drop_unused(connection: Connection, name: str, lock: str) -> bool:
+    """Drop database `name` if nobody holds `lock`, and nobody is connected to it; say whether it went."""
+    if not locks.try_acquire(connection, lock):
+        return False
+    try:
+        return databases.drop(connection, name)
+    except DBAPIError as error:
+        _log.info("left %s to a later sweep: %s", name, diagnosis.cause(error))
+        return False
+    finally:
+        locks.release(connection, lock)
