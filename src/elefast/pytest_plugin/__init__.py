@@ -1,0 +1,88 @@
+"""The pytest plugin: hooks only.
+
+It is loaded by every pytest run of an environment that has elefast, so it imports the standard library and
+pytest; the rest is imported when a project turns out to be configured, and SQLAlchemy when a test wants
+a database.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_load_initial_conftests",
+]
+
+KEEP = ("failed", "always", "never")
+
+_MARKER = (
+    'elefast(isolation="database", keep="failed"|"always"|"never"): how this test gets its database, '
+    "and whether the database stays for a look afterwards"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the four options; they exist in unconfigured projects too, so that `addopts` may be shared."""
+    group = parser.getgroup("elefast", "elefast: PostgreSQL databases for tests")
+    group.addoption("--elefast-profile", metavar="NAME", help="the profile of the configuration to use")
+    group.addoption(
+        "--elefast-keep",
+        metavar="failed|always|never",
+        nargs="?",
+        const="failed",
+        type=_keep,
+        help="leave the databases of failed (the default of the bare option) or all tests for a look",
+    )
+    group.addoption("--elefast-rebuild", action="store_true", help="build the template anew even if nothing changed")
+    group.addoption("--elefast-report", action="store_true", help="show at the end what the databases cost in time")
+
+
+def _keep(value: str) -> str:
+    if value not in KEEP:
+        raise argparse.ArgumentTypeError(
+            f"expected failed, always or never, got {value!r} (before a path write --elefast-keep=failed)"
+        )
+    return value
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before any conftest is imported: see whether the project is configured, and protect its databases."""
+    _begin(early_config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and `db` where no other plugin has it."""
+    config.addinivalue_line("markers", _MARKER)
+    if _begin(config) and not config.pluginmanager.hasplugin("django"):
+        from elefast.pytest_plugin import short_name
+
+        config.pluginmanager.register(short_name, "elefast-db")
+
+
+def _begin(config: pytest.Config) -> bool:
+    """Set the plugin up for a configured project; True if it is one. Does its work once for a config.
+
+    It is called twice because the first hook does not reach a plugin that a conftest names.
+    """
+    if config.pluginmanager.hasplugin("elefast-harness"):
+        return True
+    # Only these two are imported for everyone: both are small and need the standard library alone.
+    from elefast.config.discovery import find
+
+    found = find(config.rootpath)
+    if found is None:
+        return False
+    from elefast.pytest_plugin import fixtures
+    from elefast.pytest_plugin.harness import Harness
+
+    harness = Harness(config, found)
+    config.pluginmanager.register(harness, "elefast-harness")
+    config.pluginmanager.register(fixtures, "elefast-fixtures")
+    config.add_cleanup(harness.close)
+    harness.protect()
+    return True

@@ -1,0 +1,153 @@
+"""The fixtures of a configured project; a conftest overrides any of them by name.
+
+All of them are sync, so that no plugin for async tests has to agree with them.
+The fixture `db` has a module of its own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from elefast.errors import LeakWarning
+from elefast.pytest_plugin import harness, report
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session
+
+    from elefast.asyncio import AsyncDatabase, AsyncDatabaseServer
+    from elefast.lent import LentDatabase
+    from elefast.report import Leak
+    from elefast.stack import Stack
+    from elefast.sync import Database, DatabaseServer
+
+__all__ = [
+    "async_db",
+    "async_db_connection",
+    "async_db_server",
+    "async_db_session",
+    "db_connection",
+    "db_server",
+    "db_session",
+    "elefast_db",
+    "elefast_stack",
+]
+
+
+@pytest.fixture(scope="session")
+def elefast_stack(request: pytest.FixtureRequest) -> Stack:
+    """The stack of the run, as `elefast.from_config()` gives it; nothing starts until it is used."""
+    run = harness.of(request.config)
+    with run.explaining(request.node.nodeid or "the session"):
+        return run.stack
+
+
+@pytest.fixture(scope="session")
+def db_server(elefast_stack: Stack) -> DatabaseServer:
+    """The server, to make further databases on: `with db_server.create_database() as database`."""
+    return elefast_stack.server
+
+
+@pytest.fixture(scope="session")
+def async_db_server(elefast_stack: Stack) -> AsyncDatabaseServer:
+    """The server for asyncio: `async with await async_db_server.create_database() as database`."""
+    return elefast_stack.async_server
+
+
+@pytest.fixture
+def _elefast_database(request: pytest.FixtureRequest) -> Iterator[LentDatabase]:
+    """The one database of a test, with the application led to it; the other fixtures are views of it."""
+    from elefast.pytest_plugin.wishes import Wishes
+
+    run = harness.of(request.config)
+    item: pytest.Item = request.node
+    leaks: list[Leak] = []
+    with ExitStack() as undo:
+        with run.explaining(item.nodeid):
+            wishes = Wishes.of(item, run)
+            database = run.stack.open(item.nodeid)
+            undo.callback(
+                lambda: leaks.extend(
+                    database.release(failed=harness.has_failed(item), keep=wishes.keep, wait=wishes.leaks == "error")
+                )
+            )
+            undo.enter_context(
+                run.environment.during_test(
+                    lambda driver: database.url_for(driver).render_as_string(hide_password=False)
+                )
+            )
+            if targets := run.settings.patch:
+                from elefast.pytest_plugin.patching import patched
+
+                undo.enter_context(patched(targets, database, str(run.loaded.provenance["patch"])))
+        yield database
+    if wishes.leaks == "error" and leaks:
+        pytest.fail("\n".join(report.leak_line(leak) for leak in leaks), pytrace=False)
+    for leak in leaks if wishes.leaks == "warn" else ():
+        warnings.warn(LeakWarning(report.leak_line(leak)), stacklevel=1)
+
+
+@pytest.fixture(autouse=True)
+def _elefast_first(request: pytest.FixtureRequest) -> None:
+    """Make the database before other fixtures: they may read the variables, or use what is patched."""
+    if "_elefast_database" in request.fixturenames:
+        request.getfixturevalue("_elefast_database")
+
+
+@pytest.fixture
+def elefast_db(request: pytest.FixtureRequest, _elefast_database: LentDatabase) -> Database:
+    """The test's own database, migrated; gone afterwards."""
+    with harness.of(request.config).explaining(request.node.nodeid):
+        return _elefast_database.sync
+
+
+@pytest.fixture
+def db_connection(elefast_db: Database) -> Iterator[Connection]:
+    """A connection to the test's database; what is not committed at the end is rolled back."""
+    with elefast_db.engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def db_session(elefast_db: Database) -> Iterator[Session]:
+    """A session on the test's database, closed at the end."""
+    with elefast_db.session() as session:
+        yield session
+
+
+@pytest.fixture
+def async_db(request: pytest.FixtureRequest, _elefast_database: LentDatabase) -> Iterator[AsyncDatabase]:
+    """The test's own database for asyncio; the same database as `db`."""
+    from elefast.pytest_plugin.tenure import closed_by_test
+
+    with harness.of(request.config).explaining(request.node.nodeid):
+        database = _elefast_database.async_
+    # Connections that a pool keeps, if the project wants one, can only be closed in the loop that made them.
+    with closed_by_test(request.node, database.engine.dispose):
+        yield database
+
+
+@pytest.fixture
+def async_db_connection(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncConnection]:
+    """A connection to the test's database; opens at its first use, closes where the test function ends."""
+    from elefast.pytest_plugin.tenure import closed_by_test, unopened
+
+    connection = unopened(async_db.engine)
+    with closed_by_test(request.node, connection.close):
+        yield connection
+
+
+@pytest.fixture
+def async_db_session(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncSession]:
+    """A session on the test's database; connects at its first use, closes where the test function ends."""
+    from elefast.pytest_plugin.tenure import closed_by_test
+
+    session = async_db.session()
+    with closed_by_test(request.node, session.close):
+        yield session

@@ -1,0 +1,251 @@
+"""One run of pytest in a configured project: its settings, its stack, and the hooks that need them.
+
+Settings are read when somebody asks for them, the stack is made when a test does.
+It must not know how a fixture or a report looks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import uuid
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from elefast import run
+from elefast.config.drivers import sync_driver
+from elefast.errors import ElefastError, LeakWarning
+from elefast.pytest_plugin import report
+from elefast.pytest_plugin.environment import Environment, mentioned, mentions
+
+if TYPE_CHECKING:
+    from elefast.config import Loaded, Settings
+    from elefast.config.discovery import Found
+    from elefast.report import Leak, Report
+    from elefast.stack import Stack
+
+__all__ = ["Harness", "has_failed", "of"]
+
+_KEY = pytest.StashKey["Harness"]()
+_FAILED = pytest.StashKey[bool]()
+
+
+def of(config: pytest.Config) -> Harness:
+    """The harness of a run; there is one wherever elefast's fixtures are registered."""
+    return config.stash[_KEY]
+
+
+def has_failed(item: pytest.Item) -> bool:
+    """Whether the test failed so far, in its setup or in its call."""
+    return item.stash.get(_FAILED, False)
+
+
+class Harness:
+    """The plugin object of a run; also what its fixtures work with.
+
+    Args:
+        config: Of this run.
+        found: The files of the configuration.
+    """
+
+    def __init__(self, config: pytest.Config, found: Found) -> None:
+        self.config = config
+        self.found = found
+        self.environment = Environment((), "")
+        self._lock = threading.RLock()
+        self._loaded: Loaded | ElefastError | None = None
+        self._stack: Stack | None = None
+        self._told: dict[str, str] = {}
+        self._reports: list[Report] = []
+        self._late_leaks: list[Leak] = []
+        self._problems: list[str] = []
+        config.stash[_KEY] = self
+        # From here on `elefast.from_config()` in a conftest means the stack of this run.
+        self._outer_run = run.enter(
+            run.Run(
+                start=config.rootpath,
+                profile=self.option("elefast_profile") or "",
+                rebuild=bool(self.option("elefast_rebuild")),
+                test_run=os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex,
+            )
+        )
+
+    # -- what the project said ------------------------------------------------------------------------------
+
+    def option(self, name: str) -> Any:
+        """The value of a command line option, also before all of them are parsed."""
+        early = getattr(self.config.known_args_namespace, name, None)
+        return getattr(self.config.option, name, early) or early
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the files of the configuration."""
+        paths = (self.found.overlay, self.found.pyproject)
+        return [path.name for path in paths if path is not None]
+
+    @property
+    def loaded(self) -> Loaded:
+        """The settings and their origins; read once.
+
+        Raises:
+            ConfigurationError: They are wrong; the same error each time.
+        """
+        with self._lock:
+            if self._loaded is None:
+                try:
+                    from elefast.config import load_settings
+
+                    self._loaded = load_settings(
+                        start=self.config.rootpath, profile=self.option("elefast_profile") or None
+                    )
+                except ElefastError as error:
+                    self._loaded = error
+            if isinstance(self._loaded, ElefastError):
+                raise self._loaded.with_traceback(None)
+            return self._loaded
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; see `loaded`."""
+        return self.loaded.settings
+
+    def protect(self) -> None:
+        """Let the variables of `export_env` lead nowhere, before the project's own code is imported.
+
+        Reading the settings costs some tenths of a second, so it is done only where the key seems to be used.
+        """
+        files = [path for path in (self.found.overlay, self.found.pyproject) if path is not None]
+        if self.option("help") or self.option("version") or not mentions(files):
+            return
+        try:
+            settings = self.settings
+        except ElefastError:
+            self.environment = Environment(mentioned(files), "postgresql+psycopg")
+        else:
+            self.environment = Environment(settings.export_env, sync_driver(settings))
+        self.environment.lead_nowhere()
+
+    # -- the stack ------------------------------------------------------------------------------------------
+
+    @property
+    def stack(self) -> Stack:
+        """The stack of the run; made when first asked for.
+
+        Raises:
+            ElefastError: The configuration is wrong, or what it names is not there.
+        """
+        with self._lock:
+            if self._stack is None:
+                from elefast.factory import from_config
+
+                self._stack = from_config()
+            return self._stack
+
+    @contextmanager
+    def explaining(self, test: str) -> Generator[None]:
+        """Report an error of elefast as the test's own, by its message alone.
+
+        An error that several tests have is shown in full once; the others name the test that has it.
+        """
+        try:
+            yield
+        except ElefastError as error:
+            message = str(error)
+            first = self._told.setdefault(message, test)
+            if first != test and "\n" in message:
+                message = f"{message.splitlines()[0]}\n(in full at {first})"
+            raise pytest.fail.Exception(message, pytrace=False) from None
+
+    def close(self) -> None:
+        """End everything; pytest calls it when the configuration goes out of use, whatever happened."""
+        try:
+            self._finish()
+        finally:
+            self.environment.restore()
+            run.enter(self._outer_run)
+
+    def _finish(self) -> None:
+        """Close the stack, also one that only a conftest has used, and keep what it has to tell."""
+        with self._lock:
+            if self._stack is None and "elefast.factory" in sys.modules:
+                with suppress(ElefastError):
+                    self.stack  # noqa: B018  the one of the run; without any use, closing it costs nothing
+            stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        stack.close()
+        if stack.started:
+            self._reports.append(stack.report())
+        self._late_leaks += stack.leaks()
+
+    # -- hooks ----------------------------------------------------------------------------------------------
+
+    def pytest_report_header(self) -> str | None:
+        """One line: what was configured, and where.
+
+        Collecting alone reads no settings, so that it stays instant; what is known already is shown.
+        """
+        if self.config.getoption("collectonly") and self._loaded is None:
+            return f"elefast: configured in {' and '.join(self.files)}"
+        try:
+            return report.header(self.loaded)
+        except ElefastError as error:
+            return report.broken_header(error)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Remember whether the test failed, for ``keep = "failed"``."""
+        outcome = yield
+        item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
+        return outcome
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """When all fixtures are gone: close the stack, so that its report is complete.
+
+        This is the innermost wrapper, inside pytest's own that collects warnings.
+        """
+        try:
+            return (yield)
+        finally:
+            self._finish()
+            output: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
+            if output is not None:
+                output["elefast"] = report.packed(self._reports, self._late_leaks)
+            elif self._late_leaks:
+                self._tell_late_leaks(session)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a worker of pytest-xdist has to tell; one that crashed has nothing."""
+        packed = getattr(node, "workeroutput", {}).get("elefast")
+        if packed is not None:
+            reports, leaks = report.unpacked(packed)
+            self._reports += reports
+            self._late_leaks += leaks
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show what was used, what was kept and what it cost."""
+        report.summary(terminalreporter, self._reports, self._problems, costs=bool(self.option("elefast_report")))
+
+    def _tell_late_leaks(self, session: pytest.Session) -> None:
+        """Leaks that were seen only when the database was dropped, after the test."""
+        leaks, self._late_leaks = self._late_leaks, []
+        mode = self.settings.leaks
+        for leak in leaks if mode != "ignore" else ():
+            try:
+                if mode == "error":
+                    raise LeakWarning(report.leak_line(leak))
+                warnings.warn(LeakWarning(report.leak_line(leak)), stacklevel=1)
+            except LeakWarning as warning:
+                # Its test is over; the run as a whole can still fail.
+                self._problems.append(str(warning))
+                if session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED

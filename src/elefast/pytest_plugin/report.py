@@ -1,0 +1,110 @@
+"""What a run shows: one line before the tests, a section after them, and how workers send their part of it.
+
+It renders what it is given, and must not start anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from elefast.errors import ConfigurationError, ElefastError
+
+if TYPE_CHECKING:
+    from elefast.config import Loaded
+    from elefast.report import Leak, Report
+
+__all__ = ["broken_header", "header", "leak_line", "packed", "summary", "unpacked"]
+
+# Shown in the header where the project set them; migrator and provider are always shown.
+_NOTABLE = ("engine.url", "isolation", "keep", "leaks", "postgres")
+
+
+def header(loaded: Loaded) -> str:
+    """The configured values that decide what a test gets, with their sources; nothing has started yet."""
+    selection = loaded.migrator
+    origin = selection.reason
+    if not origin.startswith("auto"):
+        origin = str(loaded.provenance["migrator"])
+    values = [
+        f"migrator {selection.migrator} ({origin})",
+        f"provider {loaded.settings.provider} ({loaded.provenance['provider']})",
+    ]
+    values += [
+        f"{key} {_value(loaded, key)} ({loaded.provenance[key]})"
+        for key in _NOTABLE
+        if str(loaded.provenance[key]) != "default"
+    ]
+    if loaded.profile:
+        values.insert(0, f"profile {loaded.profile}")
+    return f"elefast: {', '.join(values)}"
+
+
+def broken_header(error: ElefastError) -> str:
+    """An error of the configuration, whole, in one line."""
+    if isinstance(error, ConfigurationError):
+        first = str(error).splitlines()[0]
+        return f"elefast: {first}: {'; '.join(str(problem) for problem in error.problems)}"
+    return f"elefast: {'; '.join(line.strip() for line in str(error).splitlines() if line.strip())}"
+
+
+def _value(loaded: Loaded, key: str) -> str:
+    from elefast.config.secrets import hide
+
+    value: Any = loaded.settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return str(hide(key.rpartition(".")[2], value))
+
+
+def summary(
+    terminal: pytest.TerminalReporter, reports: Sequence[Report], problems: Sequence[str], *, costs: bool
+) -> None:
+    """The section after the tests; there is none where no database was used.
+
+    With ``-q`` it has only what the reader must act on: problems and kept databases.
+    """
+    from elefast.report import Report
+
+    report = Report.merge(reports)
+    lines = report.lines(costs) if terminal.verbosity >= 0 or costs else []
+    for kept in report.kept:
+        lines += [f"kept      {kept.test or kept.name}", f"          {kept.psql}"]
+    if report.kept:
+        lines.append(_way_out(report))
+    if not lines and not problems:
+        return
+    terminal.section("elefast", "-")
+    for line in lines:
+        terminal.line(line)
+    for problem in problems:
+        terminal.line(f"leak      {problem}", red=True)
+
+
+def _way_out(report: Report) -> str:
+    """How to get rid of kept databases, and of the server that runs on because of them."""
+    down = "; `elefast down` stops the server" if report.provider == "local" else ""
+    return f"          `elefast prune` drops kept databases{down}"
+
+
+def leak_line(leak: Leak) -> str:
+    """A leak in one line, with the test that it is of."""
+    return f"{leak.test or 'a database of no test'} left a connection open: {leak.text}"
+
+
+def packed(reports: Sequence[Report], leaks: Sequence[Leak]) -> dict[str, Any]:
+    """What a worker sends to the controller: plain values only."""
+    return {
+        "reports": [report.to_dict() for report in reports],
+        "leaks": [[leak.test, leak.text] for leak in leaks],
+    }
+
+
+def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak]]:
+    """What a worker sent."""
+    from elefast.report import Leak, Report
+
+    reports = [Report.from_dict(item) for item in values["reports"]]
+    return reports, [Leak(test, text) for test, text in values["leaks"]]

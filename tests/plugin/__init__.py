@@ -1,0 +1,1 @@
+"""The pytest plugin, from outside: little projects whose tests are run."""
