@@ -1,0 +1,1 @@
+"""A small shop: products, and orders of them."""
