@@ -101,8 +101,10 @@ class Control:
             self._after_fork()
         self.session.ensure_ready(timeout, interval)
         if not self._swept:
-            self._swept = True
-            self.sweep()
+            with self._building:
+                if not self._swept:
+                    self._swept = True
+                    self.sweep()
 
     def template(self, encoding: str = "utf8") -> Template | None:
         """The template in `encoding`, built if there is none that fits; None where databases are empty.
@@ -179,15 +181,20 @@ class Control:
             kept: How many databases that were kept for a look stay.
             templates: Drop templates that nobody uses now as well.
         """
-        found = self.session.call(databases.entries)
-        doomed = [entry for entry in found if entry.name.kind in _SWEPT and entry.name.owner != self.run]
-        looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
-        doomed += looked_at[: max(0, len(looked_at) - kept)]
-        if templates:
-            # A lock does not keep out the session that has it, so our own are left out by name.
-            used = set(self._templates.names) if self._templates is not None else set[str]()
-            doomed += [entry for entry in found if entry.name.kind is Kind.TEMPLATE and entry.text not in used]
-        return [entry.text for entry in doomed if not entry.busy and self._drop_unused(entry.text, entry.name)]
+        swept = {*_SWEPT, Kind.TEMPLATE} if templates else _SWEPT
+        # A lock does not keep out the session that has it: what this process builds is not there while nobody else
+        # of it is at work, and what it uses is left out by name.
+        with self._building:
+            found = self.session.call(databases.entries)
+            ours = set(self._templates.names) if self._templates is not None else set[str]()
+            doomed = [
+                entry
+                for entry in found
+                if entry.name.kind in swept and entry.name.owner != self.run and entry.text not in ours
+            ]
+            looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
+            doomed += looked_at[: max(0, len(looked_at) - kept)]
+            return [entry.text for entry in doomed if not entry.busy and self._drop_unused(entry.text, entry.name)]
 
     def close(self) -> None:
         """Drop what this process still has on the server and let go of it; safe to repeat, never raises."""
@@ -276,7 +283,7 @@ class Control:
         return DatabaseNotReadyError(f"{place} could not do its work: {text}.{advice.get(state, '')}")
 
 
-_SWEPT = (Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED)
+_SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
 _open_controls: set[Control] = set()
 
 

@@ -28,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 
 from elefast import Database, DatabaseServer, LeakWarning, MetadataMigrator
+from elefast.backing import links_to
+from elefast.control import Control
 from elefast.errors import (
     DatabaseNotReadyError,
     MigrationError,
@@ -35,7 +37,10 @@ from elefast.errors import (
     MissingRightsError,
     RefusedError,
 )
+from elefast.kernel.fingerprint import Input
+from elefast.kernel.manifest import Manifest
 from elefast.kernel.names import Kind, Name, new_owner
+from elefast.urls import dsn
 
 Query = Callable[[str], list[tuple[object, ...]]]
 
@@ -195,6 +200,41 @@ def test_the_template_is_built_once_for_all_threads(server_url: str) -> None:
     assert len({database.name for database in made}) == 6
     for database in made:
         database.drop()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "for this run"])
+def test_a_sweep_beside_a_build_leaves_the_processes_own_alone(server_url: str, kept: bool) -> None:
+    """The session's own locks do not keep it out, so a sweep waits for the build, and knows what is in use."""
+    url = make_url(server_url)
+    sweeps: list[threading.Thread] = []
+
+    class Recipe:
+        def inputs(self) -> list[Input] | None:
+            return [Input.of("a sweep beside a build", str(kept))]
+
+        def why_not_kept(self) -> str:
+            return "" if kept else "a test"
+
+        def build(self, url: URL) -> Manifest:
+            sweeps.append(threading.Thread(target=control.sweep))
+            sweeps[0].start()
+            sweeps[0].join(0.5)
+            with psycopg.connect(dsn(url)) as connection:
+                connection.execute("create table note ()")
+            return Manifest()
+
+        def still_fits(self, manifest: Manifest) -> list[str]:
+            return []
+
+    control = Control(url, links_to(url), recipe=Recipe())
+    try:
+        control.drop(control.create())
+        sweeps[0].join()
+        assert control.sweep() == []
+        control.drop(control.create())
+    finally:
+        control.sweep(templates=True)
+        control.close()
 
 
 def test_a_template_with_a_fingerprint_is_found_by_the_next_server(server_url: str) -> None:
