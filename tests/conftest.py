@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Generator
@@ -36,6 +37,12 @@ _SERVER_SETTINGS = {
     "shared_buffers": "64MB",
     "max_connections": "300",
 }
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean what it means on a terminal: a shell that starts us in the background has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
