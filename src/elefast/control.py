@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -22,6 +23,7 @@ from elefast.kernel import databases, locks, replay, sql, template
 from elefast.kernel.databases import Backend
 from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
+from elefast.samples import Samples
 from elefast.session import LinkFactory, Session
 from elefast.templates import Templates, drop_unused, use_lock
 from elefast.urls import shown
@@ -66,6 +68,10 @@ class Control:
     ) -> None:
         self.url = url
         self.run = new_owner()
+        self.clones = Samples()
+        """What it took to make each database."""
+        self.drops = Samples()
+        """What it took to drop each, with the wait for its sessions to be gone."""
         self._links = links
         self._strategy = strategy
         self._requirement = requirement
@@ -130,6 +136,7 @@ class Control:
         for again in (True, False):
             made = self.template(encoding)
             name = Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
+            start = time.perf_counter()
             try:
                 using.call(self._clone, name, made, encoding)
             except DBAPIError as error:
@@ -138,6 +145,7 @@ class Control:
                     raise self._explained(error) from error
                 self._templates.forget(encoding)
             else:
+                self.clones.add(time.perf_counter() - start)
                 return str(name)
         raise AssertionError("unreachable")
 
@@ -148,10 +156,13 @@ class Control:
             RefusedError: The database is not elefast's, or another role's.
         """
         self.ensure_ready()
+        start = time.perf_counter()
         try:
             return (session or self.session).drop(name)
         except DBAPIError as error:
             raise self._explained(error) from error
+        finally:
+            self.drops.add(time.perf_counter() - start)
 
     def keep(self, name: str, note: str) -> tuple[str, list[Backend]]:
         """Keep a database for a look, with `note` as its comment.
@@ -169,6 +180,11 @@ class Control:
         self.session.call(databases.comment, name, note)
         self.session.call(databases.rename, name, kept)
         return str(kept), stayed
+
+    @property
+    def strategy(self) -> str:
+        """How databases are copied on this server; empty where it has no choice."""
+        return self.session.facts.strategy(self._strategy)
 
     def helper(self, purpose: str) -> Session:
         """Another session on the server, for a thread of its own; the caller closes it."""

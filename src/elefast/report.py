@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
+
+from elefast.samples import Samples
 
 __all__ = ["Kept", "Leak", "Report"]
 
@@ -41,7 +43,7 @@ class Kept:
 
 @dataclass(slots=True)
 class Report:
-    """What a stack did; seconds are summed over all databases.
+    """What a stack did; seconds and samples are summed over all processes but for `wall_seconds`.
 
     Args:
         provider: ``url``, ``docker`` or ``local``; empty where no server was needed.
@@ -49,14 +51,22 @@ class Report:
         server: The server in words.
         template: The template's name; empty where databases are empty.
         template_reason: Why it was built, or that it was reused.
+        strategy: How databases are copied: ``FILE_COPY`` or ``WAL_LOG``; empty where the server has no choice.
+        hits: How many processes found a template that fits, and did not build one.
         builds: How many templates were built.
         build_seconds: What that took.
+        template_seconds: What it took to have a template: to find it, to build it, or to wait for who builds it.
         start_seconds: What it took to get the server.
+        stop_seconds: What it took to let go of it at the end.
         databases: How many databases were handed out.
         from_pool: How many of them were ready.
-        acquire_seconds: What the tests waited for them.
-        release_seconds: What the tests waited to give them back.
+        acquire: What a test waited for its database.
+        connect: What the first connection of a test's engine cost the test.
+        release: What a test waited to give its database back.
+        clone: What the server took to make a database, mostly while tests ran.
+        drop: What it took to drop one, with the wait for its sessions to be gone, mostly while tests ran.
         processes: How many processes these numbers come from.
+        slowest: `wall_seconds` of the slowest process; 0 where there is one process.
         kept: Databases that were kept for a look.
     """
 
@@ -65,24 +75,48 @@ class Report:
     server: str = ""
     template: str = ""
     template_reason: str = ""
+    strategy: str = ""
+    hits: int = 0
     builds: int = 0
     build_seconds: float = 0.0
+    template_seconds: float = 0.0
     start_seconds: float = 0.0
+    stop_seconds: float = 0.0
     databases: int = 0
     from_pool: int = 0
-    acquire_seconds: float = 0.0
-    release_seconds: float = 0.0
+    acquire: Samples = field(default_factory=Samples)
+    connect: Samples = field(default_factory=Samples)
+    release: Samples = field(default_factory=Samples)
+    clone: Samples = field(default_factory=Samples)
+    drop: Samples = field(default_factory=Samples)
     processes: int = 1
+    slowest: float = 0.0
     kept: list[Kept] = field(default_factory=list[Kept])
 
+    @property
+    def wall_seconds(self) -> float:
+        """What elefast added to the wall clock, or with several processes, which work side by side, to the slowest."""
+        waited = self.acquire.seconds + self.connect.seconds + self.release.seconds
+        return self.slowest or self.start_seconds + self.template_seconds + waited + self.stop_seconds
+
+    @property
+    def server_seconds(self) -> float:
+        """What the server took to make and to drop databases, whether a test waited for it or not."""
+        return self.clone.seconds + self.drop.seconds
+
     def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+        """As plain values, ready for JSON."""
+        values = {name: getattr(self, name) for name in _NAMES}
+        values |= {name: getattr(self, name).to_dict() for name in _SAMPLES}
+        values["kept"] = [asdict(kept) for kept in self.kept]
+        return values | {"wall_seconds": self.wall_seconds, "server_seconds": self.server_seconds}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From what `to_dict` gave."""
-        made = cls(**{name: value for name, value in values.items() if name != "kept"})
+        made = cls(**{name: values[name] for name in _NAMES if name not in ("kept", *_SAMPLES)})
+        for name in _SAMPLES:
+            setattr(made, name, Samples.from_dict(values[name]))
         made.kept = [Kept(**item) for item in values["kept"]]
         return made
 
@@ -94,9 +128,11 @@ class Report:
             return cls(processes=0)
         merged = replace(used[0], kept=list(used[0].kept))
         for report in used[1:]:
-            for name in _SUMMED:
+            for name in (*_SUMMED, *_SAMPLES):
                 setattr(merged, name, getattr(merged, name) + getattr(report, name))
             merged.kept += report.kept
+        if len(used) > 1:
+            merged.slowest = max(report.wall_seconds for report in used)
         return merged
 
     def __str__(self) -> str:
@@ -121,25 +157,50 @@ class Report:
         return lines + self._costs() if costs else lines
 
     def _costs(self) -> list[str]:
-        ms = 1000 / max(self.databases, 1)
-        waited = self.acquire_seconds + self.release_seconds
-        spent = self.start_seconds + self.build_seconds + waited
-        return [
-            f"databases {self.databases}, {self.from_pool} of them ready; a test waited "
-            f"{self.acquire_seconds * ms:.1f} ms for one and {self.release_seconds * ms:.1f} ms to give it back",
-            f"cost      {spent:.2f} s in {self.processes} process{'es' if self.processes != 1 else ''}: "
-            f"start {self.start_seconds:.2f} s, {self.builds} build{'s' if self.builds != 1 else ''} "
-            f"{self.build_seconds:.2f} s, waiting {waited:.2f} s",
+        several = self.processes != 1
+        lines = [
+            f"databases {self.databases}, {self.from_pool} of them ready"
+            + (f", copied by {self.strategy}" if self.strategy else "")
         ]
+        for name, what in _WAITS.items():
+            samples: Samples = getattr(self, name)
+            if len(samples):
+                lines.append(
+                    f"{name:<9} p50 {_ms(samples.quantile(0.5))}, p99 {_ms(samples.quantile(0.99))}, "
+                    f"longest {_ms(samples.longest)}: {what}"
+                )
+        waited = self.acquire.seconds + self.connect.seconds + self.release.seconds
+        builds = f"{self.builds} build{'s' if self.builds != 1 else ''} {self.build_seconds:.2f} s"
+        lines += [
+            f"on server {self.server_seconds:.2f} s: {len(self.clone)} made in {self.clone.seconds:.2f} s, "
+            f"{len(self.drop)} dropped in {self.drop.seconds:.2f} s",
+            f"cost      {self.wall_seconds:.2f} s of wall clock"
+            + (f" in the slowest of {self.processes} processes; of all: " if several else ": ")
+            + f"start {self.start_seconds:.2f} s, template {self.template_seconds:.2f} s ({builds}), "
+            f"waiting {waited:.2f} s, stop {self.stop_seconds:.2f} s",
+        ]
+        return lines
 
 
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"
+
+
+_NAMES = tuple(item.name for item in fields(Report))
+_SAMPLES = ("acquire", "connect", "release", "clone", "drop")
+_WAITS = {
+    "acquire": "a test waits for its database",
+    "connect": "the first connection of its engine",
+    "release": "it gives the database back",
+}
 _SUMMED = (
+    "hits",
     "builds",
     "build_seconds",
+    "template_seconds",
     "start_seconds",
+    "stop_seconds",
     "databases",
     "from_pool",
-    "acquire_seconds",
-    "release_seconds",
     "processes",
 )

@@ -39,7 +39,6 @@ class Running:
     def __init__(self, plan: Blueprint, lease: Lease) -> None:
         self.process = os.getpid()
         self.lease = lease
-        self.report = Report(lease.provider, lease.reason, lease.description)
         self.leaks: list[Leak] = []
         self.control = Control(
             lease.url,
@@ -52,6 +51,9 @@ class Running:
             keep=plan.keep,
             requirement=plan.requirement,
             test_run=plan.test_run,
+        )
+        self.report = Report(
+            lease.provider, lease.reason, lease.description, clone=self.control.clones, drop=self.control.drops
         )
         self._pool = Pool(self.control, size=plan.pool_size, limit=plan.pool_max, on_leak=self._on_leak)
 
@@ -82,7 +84,7 @@ class Running:
             name, ready = self._pool.take()
         else:
             name, ready = self.control.create(prefix, encoding), False
-        self.report.acquire_seconds += time.perf_counter() - start
+        self.report.acquire.add(time.perf_counter() - start)
         self.report.databases += 1
         self.report.from_pool += ready
         return name
@@ -96,11 +98,12 @@ class Running:
             found = _leaks(test, self.control.drop(name))
         elif not self._pool.give_back(name, test):
             self._on_leak(test, self.control.drop(name))
-        self.report.release_seconds += time.perf_counter() - start
+        self.report.release.add(time.perf_counter() - start)
         return found
 
     def keep(self, name: str, test: str) -> list[Leak]:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
+        start = time.perf_counter()
         note = {"elefast": 1, "test": test, "kept": datetime.now(UTC).isoformat(timespec="seconds")}
         self._pool.forget(name)
         final, stayed = self.control.keep(name, json.dumps(note))
@@ -110,12 +113,14 @@ class Running:
         psql = f"psql {shlex.quote(dsn(url if self.lease.owned else bare))}"
         self.report.kept.append(Kept(final, test, dsn(url), psql))
         self.lease.hold()
+        self.report.release.add(time.perf_counter() - start)
         return _leaks(test, stayed)
 
     def stop(self) -> None:
         """Undo `start`, in the reverse order, each part whatever becomes of the others."""
         if not self.is_ours:
             return
+        start = time.perf_counter()
         try:
             self._pool.close()
         finally:
@@ -123,16 +128,19 @@ class Running:
                 self.control.close()
             finally:
                 self.lease.release()
+                self.report.stop_seconds = time.perf_counter() - start
 
     def _see_to_template(self) -> None:
         """See that there is a template before the first database, and note what that took."""
         start = time.perf_counter()
         made = self.control.template()
+        self.report.strategy = self.control.strategy
         if made is not None:
             self.report.template, self.report.template_reason = made.name, made.reason
+            self.report.template_seconds = time.perf_counter() - start
+            self.report.builds, self.report.hits = int(made.built), int(not made.built)
             if made.built:
-                self.report.builds = 1
-                self.report.build_seconds = time.perf_counter() - start
+                self.report.build_seconds = self.report.template_seconds
 
     def _on_leak(self, test: str, leaked: list[Backend]) -> None:
         self.leaks += _leaks(test, leaked)

@@ -70,7 +70,15 @@ def test_the_report_has_the_costs(project: Project) -> None:
     """`--elefast-report` shows what the databases cost."""
     project.tests("def test_it(db): pass")
     result = project.run("--elefast-report", "-q")
-    result.stdout.fnmatch_lines(["databases 1, *", "cost      *.?? s in 1 process: start *.?? s, 0 builds *"])
+    result.stdout.fnmatch_lines(
+        [
+            "databases 1, *",
+            "acquire   p50 *",
+            "release   p50 *",
+            "on server *",
+            "cost      *.?? s of wall clock: start *(0 builds *",
+        ]
+    )
 
 
 def test_there_is_no_summary_with_q(project: Project) -> None:
@@ -82,11 +90,13 @@ def test_there_is_no_summary_with_q(project: Project) -> None:
 def test_several_workers_build_once_and_report_together(kept: Project) -> None:
     """One template for all, printed once, with the numbers of all workers in one sum."""
     _with_schema(kept, "together")
-    result = kept.run_apart("-n", "2", "--dist=loadfile", "--elefast-report", "--elefast-keep=always")
+    result = kept.run_apart("-n", "2", "--dist=load", "--elefast-report", "--elefast-keep=always")
     result.assert_outcomes(passed=4)
     output = result.stdout.str()
     assert output.count("template  built") == output.count("elefast: migrator sql") == 1
-    result.stdout.fnmatch_lines(["databases 4, *", "cost * 1 build *", "kept      test_it.py::test_it*"])
+    result.stdout.fnmatch_lines(
+        ["databases 4, *", "cost * of 2 processes; *(1 build *", "kept      test_it.py::test_it*"]
+    )
     assert output.count("psql postgresql:") == 4
 
 
