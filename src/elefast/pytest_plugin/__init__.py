@@ -8,6 +8,7 @@ a database.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import pytest
 
@@ -71,8 +72,13 @@ def _begin(config: pytest.Config) -> bool:
     """
     if config.pluginmanager.hasplugin("elefast-harness"):
         return True
-    # Only these two are imported for everyone: both are small and need the standard library alone.
+    # What is imported for everyone is small and needs the standard library alone.
+    from elefast import terminal
     from elefast.config.discovery import find
+
+    # Also without a configuration: `elefast.extras.docker.postgres()` may have an image to pull.
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    config.add_cleanup(terminal.behind(capture.global_and_fixture_disabled if capture else None))
 
     found = find(config.rootpath)
     if found is None:
