@@ -11,6 +11,7 @@ __all__ = ["Progress"]
 
 _WIDTH = 24
 _STEP = 0.1  # seconds between two drawings of the bar
+_LOADING = ("Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete")
 _DONE = ("Pull complete", "Already exists")
 
 
@@ -30,6 +31,7 @@ class Progress:
         self._began = time.monotonic()
         self._drawn = 0.0
         self._layers: dict[str, _Layer] = {}
+        self._began_to_load = False
         self._phase = ""
         self._share = 0.0
         # pytest may be in the middle of a line of dots.
@@ -41,14 +43,18 @@ class Progress:
         if name and not status.startswith("Pulling from"):
             detail: Mapping[str, Any] | None = event.get("progressDetail")
             self._layers.setdefault(name, _Layer()).take(status, detail or {})
+        # The layers are named first, one by one.
+        self._began_to_load = self._began_to_load or status in _LOADING
+        if not self._began_to_load:
+            return
         if self._bar:
             now = time.monotonic()
             if now - self._drawn >= _STEP:
                 self._drawn = now
                 self._draw()
-        elif self._layers and self._phase != (phase := self._now()):
+        elif self._phase != (phase := self._now()):
             self._phase = phase
-            self._line(f"elefast: {phase} {self._reference}, {self._amount()}")
+            self._line(f"elefast: {phase} {self._reference}, {self._count()}")
 
     def again(self, why: str, seconds: float, attempt: int, attempts: int) -> None:
         """An attempt failed, and there will be another."""
@@ -70,20 +76,17 @@ class Progress:
     def _now(self) -> str:
         return "downloading" if any(not layer.here for layer in self._layers.values()) else "extracting"
 
-    def _amount(self) -> str:
-        total = sum(layer.total for layer in self._layers.values())
-        size = f"{total / 1e6:.0f} MB in " if total else ""
-        return f"{size}{len(self._layers)} layer{'s' if len(self._layers) != 1 else ''}"
+    def _count(self) -> str:
+        return f"{len(self._layers)} layer{'s' if len(self._layers) != 1 else ''}"
 
     def _draw(self) -> None:
         layers = self._layers.values()
-        if not layers:
-            return
+        size = sum(layer.total for layer in layers) / 1e6
         # Totals become known one by one: without this the bar would run backwards.
         self._share = max(self._share, sum(layer.share for layer in layers) / len(layers))
         filled = round(self._share * _WIDTH)
         bar = "#" * filled + "." * (_WIDTH - filled)
-        self._write(f"\r\x1b[Kelefast: {self._now()} [{bar}] {self._share:4.0%} of {self._amount()}")
+        self._write(f"\r\x1b[Kelefast: {self._now()} [{bar}] {self._share:4.0%} of {size:.1f} MB in {self._count()}")
 
     def _line(self, text: str) -> None:
         self._write(f"\r\x1b[K{text.removeprefix(chr(10))}\n" if self._bar and self._layers else f"{text}\n")

@@ -50,7 +50,7 @@ _WORDS = (
     (Refusal.ACCESS, r"unauthorized|denied|forbidden|no basic auth credentials|authentication required|\b40[13]\b"),
     (
         Refusal.ABSENT,
-        r"manifest (?:for .* )?(?:not found|unknown)|(?:name|blob)[ _]unknown|not found|not known to registry",
+        r"manifest (?:for .* )?(?:not found|unknown)|name[ _]unknown|not found|not known to registry",
     ),
 )
 
