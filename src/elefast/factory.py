@@ -6,6 +6,7 @@ It only decides which parts there are and hands each its plain arguments; it sta
 from __future__ import annotations
 
 import atexit
+import functools
 import json
 import os
 import threading
@@ -148,7 +149,7 @@ def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: s
         case "local":
             return _local(loaded, env, driver, reason)
         case "docker":
-            return DockerProvider()
+            return _docker(loaded, env, reason)
         case "auto" if url is not None:
             return UrlProvider(
                 settings.engine.url, reason=f"auto: engine.url is set, {loaded.provenance['engine.url']}"
@@ -156,10 +157,32 @@ def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: s
         case "auto":
             return AutoProvider(
                 [
-                    Candidate("docker", DockerProvider().acquire, probe),
+                    Candidate("docker", _docker(loaded, env, "auto").acquire, functools.partial(probe, env)),
                     Candidate("local", _local(loaded, env, driver, "auto").acquire),
                 ]
             )
+
+
+def _docker(loaded: Loaded, env: Mapping[str, str], reason: str) -> DockerProvider:
+    settings = loaded.settings
+    docker = settings.docker
+    return DockerProvider(
+        image=docker.image,
+        name=docker.name,
+        host=docker.host,
+        port=docker.port,
+        user=docker.user,
+        password=docker.password,
+        reuse=not env.get("CI") if docker.reuse == "auto" else docker.reuse,
+        pull=docker.pull,
+        tmpfs=docker.tmpfs,
+        shm_size=docker.shm_size,
+        platform=docker.platform,
+        settings=server_settings(**settings.tuning.model_dump()),
+        project=loaded.project,
+        reason=reason,
+        env=env,
+    )
 
 
 def _local(loaded: Loaded, env: Mapping[str, str], driver: str, reason: str) -> LocalProvider:

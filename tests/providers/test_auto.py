@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elefast.errors import ConfigurationError, RefusedError, ServerStartError, ServerUnavailableError
-from elefast.providers import AutoProvider, Candidate, DockerProvider, Lease, UrlProvider
+from elefast.providers import AutoProvider, Candidate, Lease, UrlProvider
 from elefast.providers.docker import probe
 
 
@@ -15,6 +15,10 @@ def _url() -> Lease:
 
 def _broken() -> Lease:
     raise ServerStartError("it does not start\nits log")
+
+
+def _no_engine() -> str:
+    return probe({"DOCKER_HOST": "unix:///nowhere"})
 
 
 def _never() -> Lease:
@@ -29,20 +33,23 @@ def test_the_first_wins() -> None:
 
 def test_the_reason_names_what_was_passed_over() -> None:
     """By a probe, or by an error's first line."""
-    candidates = [Candidate("docker", _never, probe), Candidate("local", _broken), Candidate("url", _url)]
+    candidates = [Candidate("docker", _never, _no_engine), Candidate("local", _broken), Candidate("url", _url)]
     lease = AutoProvider(candidates).acquire()
     assert lease.reason == (
-        "auto: docker passed over (the docker extra is not supported yet), local passed over (it does not start)"
+        "auto: docker passed over (no Docker engine at unix:///nowhere (DOCKER_HOST): No such file or directory), "
+        "local passed over (it does not start)"
     )
 
 
 def test_none_works() -> None:
     """The error has every reason in full, and what to install."""
     with pytest.raises(ServerUnavailableError) as caught:
-        AutoProvider([Candidate("docker", _never, probe), Candidate("local", _broken)]).acquire()
-    assert str(caught.value).splitlines()[:4] == [
+        AutoProvider([Candidate("docker", _never, _no_engine), Candidate("local", _broken)]).acquire()
+    lines = str(caught.value).splitlines()
+    assert lines.pop(2).startswith("    start it (Docker Desktop, ")
+    assert lines[:4] == [
         'provider = "auto" found no way to a server',
-        "  docker: the docker extra is not supported yet",
+        "  docker: no Docker engine at unix:///nowhere (DOCKER_HOST): No such file or directory",
         "  local: it does not start",
         "    its log",
     ]
@@ -58,9 +65,3 @@ def test_what_is_wrong_is_not_passed_over(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         AutoProvider([Candidate("local", wrong), Candidate("url", _url)]).acquire()
-
-
-def test_docker_says_that_it_is_not_there_yet() -> None:
-    """With the ways out."""
-    with pytest.raises(ServerUnavailableError, match=r'(?s)not supported.*"local".*ELEFAST_ENGINE__URL'):
-        DockerProvider(image="postgres:18").acquire()

@@ -1,39 +1,30 @@
-"""The seam for servers in containers: an issue of its own builds it, until then it says so."""
+"""``provider = "docker"``: a tuned server in a container, shared by all processes that want the same.
+
+- `address` and `engine` find the engine and where its ports are reached; `pull` gets the image, `image` reads it.
+- `container` says how the container is made and found, `sharing` who uses it, `state` brings it to run.
+- `ready` waits for the server, `failure` says why there is none, `stray` removes what nobody uses.
+- `provider` puts these together and gives a `lease`.
+
+The docker SDK is imported when a container is wanted, not before.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from elefast.lazy import lazy
 
-from elefast.errors import ServerUnavailableError
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from elefast.providers.lease import Lease
+    from elefast.providers.docker.engine import probe
+    from elefast.providers.docker.lease import DockerLease
+    from elefast.providers.docker.provider import DockerProvider
 
-__all__ = ["DockerProvider", "probe"]
+__all__ = ["DockerLease", "DockerProvider", "probe"]
+
+_HOME = {
+    "DockerLease": "lease",
+    "DockerProvider": "provider",
+    "probe": "engine",
+}
 
 
-def probe() -> str:
-    """Why ``auto`` has to pass Docker over; empty where a container can be had. Takes no time."""
-    return "the docker extra is not supported yet"
-
-
-class DockerProvider:
-    """Takes whatever ``[tool.elefast.docker]`` says, and refuses."""
-
-    def __init__(self, **settings: Any) -> None:
-        self._settings = settings
-
-    def acquire(self) -> Lease:
-        """Always raises.
-
-        Raises:
-            ServerUnavailableError: This version has no containers.
-        """
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise ServerUnavailableError(
-            "docker is not supported by this version of elefast\n"
-            'use provider = "local" (pip install "elefast[embedded]" brings a PostgreSQL), '
-            "or set ELEFAST_ENGINE__URL to a server that runs already"
-        )
+__getattr__ = lazy(__name__, _HOME)

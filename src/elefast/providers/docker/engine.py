@@ -1,0 +1,226 @@
+"""A Docker engine, or Podman: talking to it, and where the ports that it publishes can be reached."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from elefast.errors import MissingDependencyError, ServerUnavailableError
+from elefast.providers.docker.address import Address, find, silence
+
+__all__ = ["Engine", "connect", "probe"]
+
+PROBE_TIMEOUT = 0.7
+CONTACT_TIMEOUT = 10.0
+ANSWER_TIMEOUT = 60.0
+NOT_INSTALLED = 'the docker extra is not installed: pip install "elefast[docker]"'
+
+
+class Engine:
+    """An engine that answers.
+
+    Args:
+        client: A ``docker.DockerClient``.
+        address: Where it listens.
+        name: ``Docker 28.1.0`` or ``Podman 5.4.0``.
+        host: Where its published ports are reached.
+        why: Who says so; empty where it goes without saying.
+    """
+
+    def __init__(self, client: Any, address: Address, *, name: str, host: str, why: str) -> None:
+        self.client = client
+        self.address = address
+        self.name = name
+        self.host = host
+        self.why = why
+
+    def __str__(self) -> str:
+        reached = f", reached at {self.host} ({self.why})" if self.why else ""
+        return f"{self.name} at {self.address}{reached}"
+
+    @property
+    def bind(self) -> str:
+        """The address to publish on: only this machine's own wherever that is enough."""
+        if self.host == "localhost":
+            return "127.0.0.1"
+        try:
+            return self.host if ipaddress.ip_address(self.host).is_loopback else ""
+        except ValueError:
+            return ""
+
+    @contextmanager
+    def doing(self, what: str) -> Generator[None]:
+        """Turn what goes wrong between us and the engine into errors for people; its answers pass.
+
+        Args:
+            what: "starting the container", for the message.
+
+        Raises:
+            ServerUnavailableError: The engine went away, or does not answer.
+        """
+        from docker.errors import APIError, DockerException
+        from requests.exceptions import ConnectionError as BrokenError
+        from requests.exceptions import RequestException, Timeout
+
+        try:
+            yield
+        except APIError:
+            raise
+        except Timeout as error:
+            raise ServerUnavailableError(self._stalled(what)) from error
+        except BrokenError as error:
+            # The SDK's way to say that reading timed out in the middle of an answer.
+            text = self._stalled(what) if "timed out" in str(error).lower() else self._gone(what, error)
+            raise ServerUnavailableError(text) from error
+        except (RequestException, DockerException, OSError) as error:
+            raise ServerUnavailableError(self._gone(what, error)) from error
+
+    def _stalled(self, what: str) -> str:
+        return (
+            f"the Docker engine at {self.address} stopped answering: nothing for {self.client.api.timeout:g} s while "
+            f"{what}\n`docker ps` should answer; restart the engine if it hangs too"
+        )
+
+    def _gone(self, what: str, error: Exception) -> str:
+        return f"lost the Docker engine at {self.address} while {what}: {error}\nsee that it runs (`docker version`)"
+
+    def containers(self, labels: Mapping[str, str]) -> list[Mapping[str, Any]]:
+        """Short descriptions (``Id``, ``State``, ``Labels``, ``Names``) of all containers with these labels."""
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        with self.doing("listing containers"):
+            found: list[Mapping[str, Any]] = self.client.api.containers(all=True, filters={"label": wanted})
+        # Podman 4 takes several labels for alternatives.
+        return [one for one in found if labels.items() <= (one.get("Labels") or {}).items()]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+
+def probe(env: Mapping[str, str] | None = None) -> str:
+    """Why ``auto`` has to pass Docker over; empty where an engine answers. Takes well under a second."""
+    if importlib.util.find_spec("docker") is None:
+        return NOT_INSTALLED
+    try:
+        return silence(find(os.environ if env is None else env), PROBE_TIMEOUT)
+    except ServerUnavailableError as error:
+        return str(error)
+
+
+def connect(
+    env: Mapping[str, str],
+    *,
+    host: str = "",
+    contact_timeout: float = CONTACT_TIMEOUT,
+    answer_timeout: float = ANSWER_TIMEOUT,
+) -> Engine:
+    """Find the engine and get in touch with it.
+
+    Args:
+        env: ``DOCKER_HOST`` and its kin.
+        host: Where published ports are reached, if the project says so.
+        contact_timeout: Seconds for the first answer.
+        answer_timeout: Seconds for any other answer.
+
+    Raises:
+        MissingDependencyError: The docker extra is not installed.
+        ServerUnavailableError: There is no engine, or none that lets us in.
+    """
+    try:
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+
+        import docker
+    except ImportError as error:
+        raise MissingDependencyError(NOT_INSTALLED) from error
+    address = find(env)
+    if why := silence(address, contact_timeout):
+        raise ServerUnavailableError(why)
+    try:
+        client: Any = docker.DockerClient(
+            base_url=address.url,
+            version="auto",
+            timeout=contact_timeout,  # type: ignore[arg-type]  # seconds, as any number
+            tls=_tls(address),
+        )
+        version: Mapping[str, Any] = client.version()
+    except (DockerException, RequestException, OSError) as error:
+        hint = 'ssh needs one more package: pip install "docker[ssh]"' if "paramiko" in str(error) else ""
+        raise ServerUnavailableError(
+            f"the Docker engine at {address} cannot be used: {error}\n{hint or '`docker version` should work first'}"
+        ) from error
+    client.api.timeout = answer_timeout
+    reached, why = _reached_at(client, address, env, host)
+    return Engine(client, address, name=_name(version), host=reached, why=why)
+
+
+def _tls(address: Address) -> Any:
+    if not address.certificates:
+        return False
+    from docker.tls import TLSConfig
+
+    files = {name: os.path.join(address.certificates, f"{name}.pem") for name in ("ca", "cert", "key")}
+    return TLSConfig(
+        client_cert=(files["cert"], files["key"]) if os.path.exists(files["cert"]) else None,
+        ca_cert=files["ca"] if address.verify else None,
+        verify=address.verify,
+    )
+
+
+def _name(version: Mapping[str, Any]) -> str:
+    components: Sequence[Mapping[str, str]] = version.get("Components") or ()
+    for component in components:
+        if "podman" in component.get("Name", "").lower():
+            return f"Podman {component.get('Version', '')}".strip()
+    return f"Docker {version.get('Version', '')}".strip()
+
+
+def _reached_at(client: Any, address: Address, env: Mapping[str, str], host: str) -> tuple[str, str]:
+    """Where published ports are reached, and who says so."""
+    if host:
+        return host, "docker.host"
+    if override := env.get("TESTCONTAINERS_HOST_OVERRIDE"):
+        return override, "TESTCONTAINERS_HOST_OVERRIDE"
+    if address.host:
+        # IPv6 would come first for "localhost", and there the port may be another one.
+        local = address.host == "localhost"
+        return ("127.0.0.1", "") if local else (address.host, f"the host of {address.why}")
+    if gateway := _gateway(client):
+        return gateway, "the engine's side of this container's network"
+    return "127.0.0.1", ""
+
+
+def _gateway(client: Any) -> str:
+    """The engine's machine, seen from the container of that engine which we run in; empty if we are in none.
+
+    A container may also have an engine of its own in it, whose ports are just here; so the engine is asked.
+    """
+    if not (os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")):
+        return ""
+    from docker.errors import APIError
+
+    for name in (_own_container(), socket.gethostname()):
+        if not name:
+            continue
+        try:
+            ours: Any = client.api.inspect_container(name)
+        except APIError:
+            continue
+        networks: Mapping[str, Any] = ours["NetworkSettings"].get("Networks") or {}
+        return next((network["Gateway"] for network in networks.values() if network.get("Gateway")), "")
+    return ""
+
+
+def _own_container() -> str:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            match = re.search(r"/containers/([0-9a-f]{64})/", file.read())
+    except OSError:
+        return ""
+    return match[1] if match else ""

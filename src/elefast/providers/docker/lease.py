@@ -1,0 +1,130 @@
+"""A hold on a container, as its user has it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from elefast.errors import ElefastError
+from elefast.providers.docker.stray import leave
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from elefast.providers.docker.container import Wanted
+    from elefast.providers.docker.engine import Engine
+    from elefast.providers.docker.ready import Access
+    from elefast.providers.docker.sharing import Share
+
+__all__ = ["DockerLease"]
+
+_log = logging.getLogger("elefast")
+_leases: weakref.WeakSet[DockerLease] = weakref.WeakSet()
+
+
+class DockerLease:
+    """A hold on a container: a shared lock that ends with this process, however that ends.
+
+    Args:
+        engine: Where the container is.
+        wanted: How it was made.
+        container: Its id.
+        access: How to connect.
+        share: Its locks.
+        users: Our hold on them.
+        version: Of the server, such as ``18.1``.
+        reason: Why this provider.
+    """
+
+    provider = "docker"
+    owned = True
+
+    def __init__(
+        self,
+        engine: Engine,
+        wanted: Wanted,
+        container: str,
+        access: Access,
+        share: Share,
+        users: int,
+        *,
+        version: str,
+        reason: str,
+    ) -> None:
+        self._engine = engine
+        self._wanted = wanted
+        self._access = access
+        self._share = share
+        self._users = users
+        self._pid = os.getpid()
+        self.reason = reason
+        self.container = container
+        """The container's id."""
+        self.name = wanted.container_name
+        """The container's name."""
+        self.version = version
+        """Of the server, such as ``18.1``."""
+        self.ephemeral = not wanted.reuse
+        _leases.add(self)
+
+    def __repr__(self) -> str:
+        return f"<DockerLease {self.description}>"
+
+    @property
+    def description(self) -> str:
+        """For people: version, image, container, engine and why that one, where the data are."""
+        wanted = self._wanted
+        data = "memory" if wanted.in_memory else "a volume"
+        shared = "not kept" if self.ephemeral else "kept"
+        return (
+            f"PostgreSQL {self.version} ({wanted.layout.reference}) in container {self.name}, "
+            f"data in {data}, shared, {shared}; {self._engine}"
+        )
+
+    @property
+    def url(self) -> URL:
+        """Maintenance access as superuser."""
+        from sqlalchemy import URL
+
+        return URL.create(
+            "postgresql+psycopg",
+            username=self._access.user,
+            password=self._access.password,
+            host=self._access.host,
+            port=self._access.port,
+            database="postgres",
+        )
+
+    def hold(self) -> None:
+        """Leave the container running after its last lease, until ``elefast down``."""
+        if self._users >= 0 and self._pid == os.getpid():
+            self._share.hold()
+
+    def release(self) -> None:
+        """Give the hold back; in a forked child it never was one."""
+        users, self._users = self._users, -1
+        if users < 0 or self._pid != os.getpid():
+            return
+        try:
+            leave(self._engine, self._wanted, self._share, users)
+        except ElefastError as error:
+            _log.warning("container %s is left for the next run to remove: %s", self.name, error)
+        finally:
+            self._engine.close()
+
+    def forget(self) -> None:
+        """In a forked child: the lock is the parent's, and must not live as long as the child."""
+        users, self._users = self._users, -1
+        if users >= 0:
+            os.close(users)
+
+
+def _forget_all() -> None:
+    for lease in list(_leases):
+        lease.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

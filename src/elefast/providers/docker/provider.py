@@ -1,0 +1,225 @@
+"""What the users of a container run: find the engine and the image, share or start the container, hold it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elefast import errors
+from elefast.errors import ConfigurationError, ElefastError, Problem, ServerStartError, ServerUnavailableError
+from elefast.providers.docker.container import Wanted, owner
+from elefast.providers.docker.engine import ANSWER_TIMEOUT, connect
+from elefast.providers.docker.image import Layout
+from elefast.providers.docker.lease import DockerLease
+from elefast.providers.docker.pull import ensure_image
+from elefast.providers.docker.ready import Access, await_server, check_settings
+from elefast.providers.docker.sharing import Share, Turn
+from elefast.providers.docker.state import Keeper, remove
+from elefast.providers.docker.stray import clear_name, leave, sweep
+from elefast.providers.local.provider import places_for
+from elefast.providers.local.state import KeeperError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from elefast.providers.docker.engine import Engine
+
+__all__ = ["DockerProvider", "locks_root"]
+
+START_TIMEOUT = 60.0
+OUR_OWN_SETTINGS = frozenset(
+    {"config_file", "data_directory", "hba_file", "ident_file", "listen_addresses", "port", "unix_socket_directories"}
+)
+
+
+class DockerProvider:
+    """A server in a container, shared by all processes of this user that ask for the same.
+
+    Args:
+        image: One reference, as Docker writes it.
+        name: Of the container; empty for one of our choice.
+        host: Where the container's port is reached; empty: found from the engine.
+        port: On the engine's machine; 0 for any.
+        user: The superuser.
+        password: The superuser's.
+        reuse: Leave the container running for the next run; otherwise it goes with its last lease.
+        pull: When to pull the image.
+        tmpfs: Data in memory: yes, no, or at most so much (``512m``).
+        shm_size: Of ``/dev/shm`` in the container; empty for the engine's default.
+        platform: Of the image; empty for the engine's own.
+        settings: Server settings, name and value (see `server_settings`).
+        project: Its directory; containers are shared within one.
+        reason: For the report, why it is this provider.
+        env: ``DOCKER_HOST`` and its kin; the process's environment where None.
+        start_timeout: Seconds that the server may take to start.
+        engine_timeout: Seconds that the engine may take for an answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        reuse: bool,
+        image: str = "postgres:18",
+        name: str = "",
+        host: str = "",
+        port: int = 0,
+        user: str = "postgres",
+        password: str = "elefast",
+        pull: Literal["missing", "always", "never"] = "missing",
+        tmpfs: bool | str = True,
+        shm_size: str = "256m",
+        platform: str = "",
+        settings: Mapping[str, str] | None = None,
+        project: Path | None = None,
+        reason: str = 'provider = "docker"',
+        env: Mapping[str, str] | None = None,
+        start_timeout: float = START_TIMEOUT,
+        engine_timeout: float = ANSWER_TIMEOUT,
+    ) -> None:
+        self._reuse = reuse
+        self._image = image
+        self._name = name
+        self._host = host
+        self._port = port
+        self._user = user
+        self._password = password
+        self._pull: Literal["missing", "always", "never"] = pull
+        self._tmpfs = tmpfs
+        self._shm_size = shm_size
+        self._platform = platform
+        self._settings = dict(settings or {})
+        self._project = os.path.realpath(project or os.getcwd())
+        self._reason = reason
+        self._env = env
+        self._start_timeout = start_timeout
+        self._engine_timeout = engine_timeout
+
+    def acquire(self) -> DockerLease:
+        """Give a lease on the container that runs, or start it.
+
+        Raises:
+            MissingDependencyError: The docker extra is not installed.
+            ServerUnavailableError: There is no engine, no image, or the name is in use with another configuration.
+            ServerStartError: The container does not start; the message ends with its log.
+            ConfigurationError: A setting cannot work.
+            RefusedError: A container that is not ours has the name.
+        """
+        if sys.platform == "win32":
+            raise ServerUnavailableError(
+                'provider = "docker" is not supported on Windows yet\n'
+                "set ELEFAST_ENGINE__URL to a server that runs already, or run the tests in WSL"
+            )
+        self._check_settings()
+        env = os.environ if self._env is None else self._env
+        engine = connect(
+            env,
+            host=self._host,
+            contact_timeout=min(10.0, self._engine_timeout),
+            answer_timeout=self._engine_timeout,
+        )
+        try:
+            return self._acquire(engine)
+        except BaseException as error:
+            engine.close()
+            if isinstance(error, KeeperError):
+                raise _as_error({"kind": error.kind, "message": error.message}) from None
+            raise
+
+    def _acquire(self, engine: Engine) -> DockerLease:
+        with engine.doing("looking for the image"):
+            image: Any = ensure_image(engine.client, self._image, policy=self._pull, platform=self._platform)
+        root = locks_root()
+        wanted = Wanted(
+            owner=owner(root),
+            project=self._project,
+            engine=engine.address.url,
+            layout=Layout.of(image.attrs, self._image),
+            name=self._name,
+            bind=engine.bind,
+            port=self._port,
+            user=self._user,
+            password=self._password,
+            reuse=self._reuse,
+            tmpfs=self._tmpfs,
+            shm_size=self._shm_size,
+            platform=self._platform,
+            settings=self._settings,
+        )
+        share = Share(root, wanted.config)
+        began = time.time()
+        users = share.join()
+        try:
+            with share.turn() as turn:
+                _raise_failure(turn, began)
+                try:
+                    container, access, version = self._ready(engine, wanted, share, turn, root)
+                except ElefastError as error:
+                    turn.write({"failed": _as_values(error), "at": time.time()})
+                    raise
+            return DockerLease(engine, wanted, container, access, share, users, version=version, reason=self._reason)
+        except BaseException:
+            leave(engine, wanted, share, users)
+            raise
+
+    def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> tuple[str, Access, str]:
+        """A container that answers and has the settings: its id, how to connect, the server's version."""
+        sweep(engine, wanted, root)
+        keeper = Keeper(
+            engine,
+            wanted,
+            clear=lambda identity, labels: clear_name(engine, root, identity, labels, wanted.container_name),
+        )
+        # One that is not reused belongs to the processes of now, or was kept for a look.
+        left = not wanted.reuse and not turn.read().get("container") and not share.held
+        container: Any = None
+        try:
+            container = keeper.running(fresh=left)
+            if keeper.created:
+                share.let_go()
+            access = Access(engine.host, keeper.port(container), self._user, self._password)
+            with await_server(access, look=lambda: keeper.look(container), timeout=self._start_timeout) as connection:
+                version = check_settings(connection, self._settings)
+        except BaseException:
+            if container is not None and keeper.created:
+                remove(engine, container)
+            raise
+        turn.write({"container": container.id})
+        return container.id, access, version
+
+    def _check_settings(self) -> None:
+        if taken := sorted(OUR_OWN_SETTINGS & self._settings.keys()):
+            raise ConfigurationError(
+                [
+                    Problem("", f"tuning.settings.{name}", 'with provider = "docker" elefast or the image sets this')
+                    for name in taken
+                ]
+            )
+
+
+def locks_root() -> str:
+    """The directory of the locks of this user's containers."""
+    return os.path.join(places_for().servers, "docker")
+
+
+def _raise_failure(turn: Turn, began: float) -> None:
+    """One error for all who waited for this start; whoever came later has a try of his own."""
+    written = turn.read()
+    if "failed" in written and written["at"] >= began:
+        raise _as_error(written["failed"])
+
+
+def _as_values(error: ElefastError) -> dict[str, Any]:
+    if isinstance(error, ConfigurationError):
+        return {"problems": [[one.origin, one.key, one.message] for one in error.problems], "hint": error.hint}
+    return {"kind": type(error).__name__, "message": str(error)}
+
+
+def _as_error(values: Mapping[str, Any]) -> ElefastError:
+    if "problems" in values:
+        return ConfigurationError([Problem(*one) for one in values["problems"]], values["hint"])
+    kind: type[ElefastError] = getattr(errors, values["kind"], ServerStartError)
+    return kind(values["message"])

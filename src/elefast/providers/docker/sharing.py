@@ -1,0 +1,168 @@
+"""Who uses a container: locks in a directory of its own, which vanish with the processes that hold them.
+
+- ``users`` is held shared by every process that uses the container or waits for it. Whoever gets it exclusively
+  knows that nobody does, and may remove the container.
+- ``turn`` is held by the one process that is about to find, start or repair it. What is written there is about
+  the users of now: the container that they share, or why the last start failed.
+- ``held`` is no lock: the container has something for a look, and stays.
+
+The directory is there as long as the container has users, or is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from elefast.providers.local import locks, place
+
+__all__ = ["Share", "Turn"]
+
+USERS = "users"
+TURN = "turn"
+HELD = "held"
+
+
+class Turn:
+    """The right to find, start or repair the container; and what was written by those who had it before.
+
+    Args:
+        descriptor: Of the locked file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self) -> dict[str, Any]:
+        """What was written last; empty for the first of the users."""
+        text = os.pread(self._descriptor, 1 << 20, 0)
+        try:
+            value: dict[str, Any] | list[Any] | str | float | None = json.loads(text or b"{}")
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def write(self, value: dict[str, Any]) -> None:
+        """Replace what is written."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(value).encode(), 0)
+
+
+class Share:
+    """The locks of one container.
+
+    Args:
+        root: The directory of all locks; private to its user.
+        config: Names the container.
+    """
+
+    def __init__(self, root: str, config: str) -> None:
+        self._root = root
+        self.directory = os.path.join(root, config)
+
+    def join(self) -> int:
+        """Become a user, and wait while somebody removes the container; gives the descriptor of the lock."""
+        while True:
+            place.root(os.path.dirname(self._root))
+            place.root(self._root)
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.directory, 0o700)
+                first = locks.take(self._path(USERS), exclusive=True)
+                if first is not None:
+                    # Those who wrote it are gone, whatever became of the container.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.truncate(self._path(TURN), 0)
+                    users = self._shared(first)
+                else:
+                    users = locks.take(self._path(USERS), exclusive=False, wait=True)
+            except FileNotFoundError:
+                users = None
+            if users is not None:
+                return users
+            time.sleep(0.002)  # whoever removed it is just leaving
+
+    def _shared(self, exclusive: int) -> int | None:
+        import fcntl
+
+        # The kernel lets go for a moment; somebody who removes may come in between.
+        fcntl.flock(exclusive, fcntl.LOCK_SH)
+        if locks.same_file(exclusive, self._path(USERS)):
+            return exclusive
+        os.close(exclusive)
+        return None
+
+    @contextmanager
+    def turn(self) -> Generator[Turn]:
+        """Wait for the turn. Only users may, so that nobody removes the directory meanwhile."""
+        descriptor = None
+        while descriptor is None:
+            descriptor = locks.take(self._path(TURN), exclusive=True, wait=True)
+        try:
+            yield Turn(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def alone(self, users: int = -1) -> Generator[bool]:
+        """Whether nobody else uses it, and nobody does while this lasts; afterwards the directory is gone.
+
+        Args:
+            users: Our own hold, which is given up in any case.
+        """
+        import fcntl
+
+        descriptor: int | None = users
+        if users < 0:
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.directory, 0o700)
+                descriptor = locks.take(self._path(USERS), exclusive=True)
+            except FileNotFoundError:
+                descriptor = None
+        else:
+            try:
+                # Of two who leave at once, the second to get here finds itself alone.
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(users)
+                descriptor = None
+        if descriptor is None:
+            yield False
+            return
+        try:
+            yield True
+            self._clear()
+        finally:
+            # Explicitly: a child that was forked without Python's knowledge may have the descriptor too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+    def _clear(self) -> None:
+        for name in (TURN, USERS):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(name))
+        place.remove_if_empty(self.directory)
+
+    @property
+    def held(self) -> bool:
+        """Whether there is something to look at."""
+        return os.path.exists(self._path(HELD))
+
+    def hold(self) -> None:
+        """Keep the container until `let_go`; called by a user."""
+        with open(self._path(HELD), "a", encoding="ascii"):
+            pass
+
+    def let_go(self) -> None:
+        """There is nothing to look at, or not any more."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(HELD))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)

@@ -1,0 +1,115 @@
+"""Containers of ours that nobody uses: what killed processes and former configurations have left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from elefast.errors import ServerError, ServerUnavailableError
+from elefast.providers.docker.container import CONFIG, OWNER, PROJECT, REUSE, Wanted
+from elefast.providers.docker.sharing import Share
+from elefast.providers.docker.state import remove
+
+if TYPE_CHECKING:
+    from elefast.providers.docker.engine import Engine
+
+__all__ = ["clear_name", "leave", "ours", "sweep"]
+
+_log = logging.getLogger("elefast")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    identity: str
+    name: str
+    config: str
+    project: str
+    reuse: bool
+
+
+def leave(engine: Engine, wanted: Wanted, share: Share, users: int) -> None:
+    """Give the hold `users` back; the last one out removes a container that is not to be reused."""
+    with share.alone(users) as alone:
+        if alone and not wanted.reuse and not share.held:
+            _drop(engine, wanted.labels)
+
+
+def _drop(engine: Engine, labels: Mapping[str, str]) -> None:
+    for found in engine.containers(labels):
+        container = _container(engine, found["Id"])
+        if container is not None:
+            remove(engine, container)
+
+
+def sweep(engine: Engine, wanted: Wanted, root: str) -> None:
+    """Remove what killed runs of this user have left, and what the project wanted before its configuration changed.
+
+    Only what nobody uses and nobody keeps for a look. It never fails: what cannot be removed now can be later.
+    """
+    for found in ours(engine, wanted.owner):
+        former = found.project == wanted.project and found.reuse
+        if found.config == wanted.config or not (former or not found.reuse):
+            continue
+        share = Share(root, found.config)
+        if share.held:
+            if former:
+                _log.warning(
+                    "container %s of another configuration stays: databases were kept in it (`elefast down` ends it)",
+                    found.name,
+                )
+            continue
+        try:
+            with share.alone() as alone:
+                if alone:
+                    _drop(engine, {OWNER: wanted.owner, CONFIG: found.config})
+                    why = "its configuration is not the project's any more" if former else "its run was killed"
+                    _log.warning("container %s removed: %s", found.name, why)
+        except ServerError as error:
+            _log.warning("container %s cannot be removed now: %s", found.name, error)
+
+
+def clear_name(engine: Engine, root: str, identity: str, labels: Mapping[str, str], name: str) -> None:
+    """Remove the container that has the name which another configuration of the same project wants.
+
+    Raises:
+        ServerUnavailableError: Somebody uses it.
+    """
+    share = Share(root, labels[CONFIG])
+    if not share.held:
+        with share.alone() as alone:
+            if alone:
+                container = _container(engine, identity)
+                if container is not None:
+                    remove(engine, container)
+                return
+    raise ServerUnavailableError(
+        f'container "{name}" has another configuration, and is {"kept for a look" if share.held else "in use"}\n'
+        "wait until its last user has gone (`elefast down` ends what is kept), or choose another docker.name"
+    )
+
+
+def ours(engine: Engine, owner: str) -> list[_Found]:
+    """All containers whose users share our locks."""
+    return [
+        _Found(
+            identity=str(found["Id"]),
+            name=str((found.get("Names") or [found["Id"]])[0]).lstrip("/"),
+            config=found["Labels"].get(CONFIG, ""),
+            project=found["Labels"].get(PROJECT, ""),
+            reuse=found["Labels"].get(REUSE) == "true",
+        )
+        for found in engine.containers({OWNER: owner})
+        if found["Labels"].get(CONFIG)
+    ]
+
+
+def _container(engine: Engine, identity: str) -> Any:
+    from docker.errors import NotFound
+
+    with engine.doing("looking at a container"):
+        try:
+            return engine.client.containers.get(identity)
+        except NotFound:
+            return None
