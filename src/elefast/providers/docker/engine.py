@@ -14,7 +14,7 @@ from typing import Any
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker.address import Address, find, silence
 
-__all__ = ["Engine", "connect", "probe"]
+__all__ = ["Engine", "connect", "over", "probe"]
 
 PROBE_TIMEOUT = 0.7
 CONTACT_TIMEOUT = 10.0
@@ -31,9 +31,13 @@ class Engine:
         name: ``Docker 28.1.0`` or ``Podman 5.4.0``.
         host: Where its published ports are reached.
         why: Who says so; empty where it goes without saying.
+        borrowed: The client is somebody else's to close.
     """
 
-    def __init__(self, client: Any, address: Address, *, name: str, host: str, why: str) -> None:
+    def __init__(
+        self, client: Any, address: Address, *, name: str, host: str, why: str, borrowed: bool = False
+    ) -> None:
+        self._borrowed = borrowed
         self.client = client
         self.address = address
         self.name = name
@@ -99,8 +103,9 @@ class Engine:
         return [one for one in found if labels.items() <= (one.get("Labels") or {}).items()]
 
     def close(self) -> None:
-        """Close the connections."""
-        self.client.close()
+        """Close the connections, if they are ours."""
+        if not self._borrowed:
+            self.client.close()
 
 
 def probe(env: Mapping[str, str] | None = None) -> str:
@@ -158,6 +163,40 @@ def connect(
     client.api.timeout = answer_timeout
     reached, why = _reached_at(client, address, env, host)
     return Engine(client, address, name=_name(version), host=reached, why=why)
+
+
+def over(client: Any, env: Mapping[str, str], *, host: str = "") -> Engine:
+    """The engine of a client that somebody else made, and closes.
+
+    Args:
+        client: A ``docker.DockerClient``.
+        env: What may say where ports are reached.
+        host: What says so first.
+
+    Raises:
+        ServerUnavailableError: It does not answer.
+    """
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    address = Address(_url(client), "the given client")
+    try:
+        version: Mapping[str, Any] = client.version()
+        reached, why = _reached_at(client, address, env, host)
+    except (DockerException, RequestException, OSError) as error:
+        raise ServerUnavailableError(f"the Docker engine at {address} cannot be used: {error}") from error
+    return Engine(client, address, name=_name(version), host=reached, why=why, borrowed=True)
+
+
+def _url(client: Any) -> str:
+    """Where a client connects to; for sockets and ssh its own URL says nothing about that."""
+    adapter: Any = getattr(client.api, "_custom_adapter", None)
+    if path := getattr(adapter, "socket_path", ""):
+        return f"unix://{path}"
+    ssh: Mapping[str, Any] = getattr(adapter, "ssh_params", None) or {}
+    if host := ssh.get("hostname") or getattr(adapter, "ssh_host", ""):
+        return f"ssh://{host}"
+    return str(client.api.base_url)
 
 
 def _tls(address: Address) -> Any:

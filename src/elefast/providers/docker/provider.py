@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from elefast import errors
 from elefast.errors import ConfigurationError, ElefastError, Problem, ServerStartError, ServerUnavailableError
 from elefast.providers.docker.container import Wanted, owner
-from elefast.providers.docker.engine import ANSWER_TIMEOUT, connect
+from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
 from elefast.providers.docker.lease import DockerLease
 from elefast.providers.docker.pull import ensure_image
@@ -54,6 +55,7 @@ class DockerProvider:
         settings: Server settings, name and value (see `server_settings`).
         project: Its directory; containers are shared within one.
         reason: For the report, why it is this provider.
+        client: A ``docker.DockerClient`` to use, which is not closed; None: the engine is found.
         env: ``DOCKER_HOST`` and its kin; the process's environment where None.
         start_timeout: Seconds that the server may take to start.
         engine_timeout: Seconds that the engine may take for an answer.
@@ -76,6 +78,7 @@ class DockerProvider:
         settings: Mapping[str, str] | None = None,
         project: Path | None = None,
         reason: str = 'provider = "docker"',
+        client: Any = None,
         env: Mapping[str, str] | None = None,
         start_timeout: float = START_TIMEOUT,
         engine_timeout: float = ANSWER_TIMEOUT,
@@ -94,7 +97,8 @@ class DockerProvider:
         self._settings = dict(settings or {})
         self._project = os.path.realpath(project or os.getcwd())
         self._reason = reason
-        self._env = env
+        self._client = client
+        self._env = os.environ if env is None else env
         self._start_timeout = start_timeout
         self._engine_timeout = engine_timeout
 
@@ -114,13 +118,7 @@ class DockerProvider:
                 "set ELEFAST_ENGINE__URL to a server that runs already, or run the tests in WSL"
             )
         self._check_settings()
-        env = os.environ if self._env is None else self._env
-        engine = connect(
-            env,
-            host=self._host,
-            contact_timeout=min(10.0, self._engine_timeout),
-            answer_timeout=self._engine_timeout,
-        )
+        engine = self._engine()
         try:
             return self._acquire(engine)
         except BaseException as error:
@@ -128,6 +126,16 @@ class DockerProvider:
             if isinstance(error, KeeperError):
                 raise _as_error({"kind": error.kind, "message": error.message}) from None
             raise
+
+    def _engine(self) -> Engine:
+        if self._client is not None:
+            return over(self._client, self._env, host=self._host)
+        return connect(
+            self._env,
+            host=self._host,
+            contact_timeout=min(CONTACT_TIMEOUT, self._engine_timeout),
+            answer_timeout=self._engine_timeout,
+        )
 
     def _acquire(self, engine: Engine) -> DockerLease:
         with engine.doing("looking for the image"):
@@ -161,8 +169,9 @@ class DockerProvider:
                     turn.write({"failed": _as_values(error), "at": time.time()})
                     raise
             return DockerLease(engine, wanted, container, access, share, users, version=version, reason=self._reason)
-        except BaseException:
-            leave(engine, wanted, share, users)
+        except BaseException as error:
+            with contextlib.suppress(ElefastError):  # the first one is the one to see
+                leave(engine, wanted, share, users, drop=not isinstance(error, ServerUnavailableError))
             raise
 
     def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> tuple[str, Access, str]:

@@ -29,10 +29,18 @@ class _Found:
     reuse: bool
 
 
-def leave(engine: Engine, wanted: Wanted, share: Share, users: int) -> None:
-    """Give the hold `users` back; the last one out removes a container that is not to be reused."""
+def leave(engine: Engine, wanted: Wanted, share: Share, users: int, *, drop: bool = True) -> None:
+    """Give the hold `users` back; the last one out removes a container that is not to be reused.
+
+    Args:
+        engine: Where.
+        wanted: The container.
+        share: Its locks.
+        users: Our hold on them.
+        drop: Whether the engine can be asked to remove it; otherwise the next run does.
+    """
     with share.alone(users) as alone:
-        if alone and not wanted.reuse and not share.held:
+        if alone and drop and not wanted.reuse and not share.held:
             _drop(engine, wanted.labels)
 
 
