@@ -11,27 +11,21 @@ import json
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, make_url
 
-from elefast import run
+# What is not used is not imported: these packages import their parts when they are asked for them.
+from elefast import migrators, providers, run
 from elefast.blueprint import Blueprint
 from elefast.config import Loaded, load_settings
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.kernel.fingerprint import digest
-from elefast.migrators import Alembic, Command, Function, Metadata, Part, Plan, Sql
-from elefast.providers import (
-    AutoProvider,
-    Candidate,
-    DockerProvider,
-    LocalProvider,
-    Provider,
-    UrlProvider,
-    server_settings,
-)
-from elefast.providers.docker import probe
 from elefast.stack import Stack
+
+if TYPE_CHECKING:
+    from elefast.migrators import Part, Plan
+    from elefast.providers import DockerProvider, LocalProvider, Provider
 
 __all__ = ["from_config"]
 
@@ -145,20 +139,22 @@ def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: s
     reason = f"provider = {json.dumps(settings.provider)}, {loaded.provenance['provider']}"
     match settings.provider:
         case "url":
-            return UrlProvider(settings.engine.url, reason=reason)
+            return providers.UrlProvider(settings.engine.url, reason=reason)
         case "local":
             return _local(loaded, env, driver, reason)
         case "docker":
             return _docker(loaded, env, reason)
         case "auto" if url is not None:
-            return UrlProvider(
+            return providers.UrlProvider(
                 settings.engine.url, reason=f"auto: engine.url is set, {loaded.provenance['engine.url']}"
             )
         case "auto":
-            return AutoProvider(
+            from elefast.providers.docker import probe
+
+            return providers.AutoProvider(
                 [
-                    Candidate("docker", _docker(loaded, env, "auto").acquire, functools.partial(probe, env)),
-                    Candidate("local", _local(loaded, env, driver, "auto").acquire),
+                    providers.Candidate("docker", _docker(loaded, env, "auto").acquire, functools.partial(probe, env)),
+                    providers.Candidate("local", _local(loaded, env, driver, "auto").acquire),
                 ]
             )
 
@@ -166,7 +162,7 @@ def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: s
 def _docker(loaded: Loaded, env: Mapping[str, str], reason: str) -> DockerProvider:
     settings = loaded.settings
     docker = settings.docker
-    return DockerProvider(
+    return providers.DockerProvider(
         image=docker.image,
         name=docker.name,
         host=docker.host,
@@ -178,7 +174,7 @@ def _docker(loaded: Loaded, env: Mapping[str, str], reason: str) -> DockerProvid
         tmpfs=docker.tmpfs,
         shm_size=docker.shm_size,
         platform=docker.platform,
-        settings=server_settings(**settings.tuning.model_dump()),
+        settings=providers.server_settings(**settings.tuning.model_dump()),
         project=loaded.project,
         reason=reason,
         env=env,
@@ -188,12 +184,12 @@ def _docker(loaded: Loaded, env: Mapping[str, str], reason: str) -> DockerProvid
 def _local(loaded: Loaded, env: Mapping[str, str], driver: str, reason: str) -> LocalProvider:
     settings = loaded.settings
     local = settings.local
-    return LocalProvider(
+    return providers.LocalProvider(
         bin_dir=local.bin_dir,
         data_dir=local.data_dir,
         run_as=local.run_as,
         reuse=not env.get("CI") if local.reuse == "auto" else local.reuse,
-        settings=server_settings(**settings.tuning.model_dump()),
+        settings=providers.server_settings(**settings.tuning.model_dump()),
         requirement=settings.postgres,
         project=loaded.project,
         reason=reason,
@@ -217,7 +213,7 @@ def _recipe(loaded: Loaded, test_run: str) -> Plan | None:
     migrator = _migrator(loaded)
     if migrator is None and not settings.extensions and not settings.seed:
         return None
-    return Plan(
+    return migrators.Plan(
         root=loaded.project,
         extensions=settings.extensions,
         migrator=migrator,
@@ -235,15 +231,15 @@ def _migrator(loaded: Loaded) -> Part | None:
     match loaded.migrator.migrator:
         case "metadata":
             target = settings.metadata.target
-            return Metadata((target,) if isinstance(target, str) else tuple(target))
+            return migrators.Metadata((target,) if isinstance(target, str) else tuple(target))
         case "alembic":
             alembic = settings.alembic
-            return Alembic(alembic.config, alembic.section, alembic.revision, tuple(alembic.x))
+            return migrators.Alembic(alembic.config, alembic.section, alembic.revision, tuple(alembic.x))
         case "sql":
-            return Sql(tuple(settings.sql.files))
+            return migrators.Sql(tuple(settings.sql.files))
         case "callable":
-            return Function(settings.callable.target)
+            return migrators.Function(settings.callable.target)
         case "command":
-            return Command(tuple(settings.command.run), tuple(settings.command.env))
+            return migrators.Command(tuple(settings.command.run), tuple(settings.command.env))
         case "none":
             return None

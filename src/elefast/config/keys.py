@@ -52,7 +52,7 @@ class Key:
         types: The plain types that it accepts: bool, int, str, list (of strings), dict.
         choices: The strings that it accepts, with their meaning, where it does not accept any string.
         default: Its default.
-        description: What it means, one or more sentences.
+        model: The class that has it.
         examples: Values to show.
         minimum: The smallest number allowed.
         maximum: The largest number allowed.
@@ -65,7 +65,7 @@ class Key:
     types: tuple[type, ...]
     choices: dict[str, str]
     default: Any
-    description: str
+    model: type[BaseModel]
     examples: tuple[Any, ...]
     minimum: int | None
     maximum: int | None
@@ -77,6 +77,13 @@ class Key:
     def name(self) -> str:
         """The dotted name, `docker.port`."""
         return dotted(self.path)
+
+    @property
+    def description(self) -> str:
+        """What it means, one or more sentences; reads the source of the model."""
+        from elefast.config.meanings import meaning
+
+        return _flowing(meaning(self.model, self.path[-1]))
 
     @property
     def is_open(self) -> bool:
@@ -111,10 +118,10 @@ def all_tables() -> tuple[TableOfKeys, ...]:
     for name, field in Settings.model_fields.items():
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
-            inner = tuple(_key((name, key), info) for key, info in model.model_fields.items())
+            inner = tuple(_key((name, key), info, model) for key, info in model.model_fields.items())
             below.append(TableOfKeys(name, _flowing(model.__doc__), inner))
         else:
-            top.append(_key((name,), field))
+            top.append(_key((name,), field, Settings))
     return (TableOfKeys("", _flowing(Settings.__doc__), tuple(top)), *below)
 
 
@@ -174,7 +181,7 @@ def _flowing(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _key(path: KeyPath, field: FieldInfo) -> Key:
+def _key(path: KeyPath, field: FieldInfo, model: type[BaseModel]) -> Key:
     marks = [*field.metadata, *_nested_marks(field.annotation)]
     literals = [text for text in _leaves(field.annotation) if isinstance(text, str)]
     choices = [mark.meanings for mark in marks if isinstance(mark, Choices)]
@@ -184,7 +191,7 @@ def _key(path: KeyPath, field: FieldInfo) -> Key:
         types=tuple(dict.fromkeys(leaf for leaf in _leaves(field.annotation) if isinstance(leaf, type))),
         choices={text: meanings.get(text, "") for text in literals},
         default=field.get_default(call_default_factory=True),
-        description=_flowing(field.description),
+        model=model,
         examples=tuple(field.examples or ()),
         minimum=next((mark.ge for mark in marks if hasattr(mark, "ge")), None),
         maximum=next((mark.le for mark in marks if hasattr(mark, "le")), None),

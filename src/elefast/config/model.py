@@ -43,7 +43,6 @@ class Settings(BaseSettings):
         frozen=True,
         strict=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,
         validate_default=False,
     )

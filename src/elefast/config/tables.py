@@ -40,9 +40,7 @@ CountingNumber = Annotated[int, Field(ge=1)]
 class Table(BaseModel):
     """A table of the configuration: frozen, strict, without unknown keys, its passwords hidden in `repr`."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
