@@ -1,4 +1,4 @@
-"""`elefast down`: end the local servers that were left running for a look at kept databases."""
+"""`elefast down`: end the servers that were left running: for the next run, or for a look at kept databases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "down"
-HELP = "stop the local servers that were left running because databases were kept"
+HELP = "stop the servers that were left running, in containers and on this machine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Stop them; one that tests use ends with these."""
-    from elefast.providers import stop_held
+    """Stop them; a local one that tests use ends with these, a container that they use is left alone."""
+    from elefast.providers import stop_containers, stop_held
 
     stopped = stop_held()
     for server in stopped:
         print(f"stopped PostgreSQL {server.version} in {server.data_dir}")
-    if not stopped:
+    containers = stop_containers()
+    for container in containers:
+        done = "removed" if container.removed else "in use, left running:"
+        print(f"{done} container {container.name} of {container.project}")
+    if not stopped and not containers:
         print("no server was left running")
     return 0

@@ -12,7 +12,7 @@ from elefast.lazy import lazy
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from elefast.providers.auto import AutoProvider, Candidate
-    from elefast.providers.docker import DockerProvider
+    from elefast.providers.docker import DockerProvider, stop_containers
     from elefast.providers.lease import Lease, Provider
     from elefast.providers.local import LocalProvider, RunningServer, running_servers, stop_held
     from elefast.providers.tuning import server_settings
@@ -29,6 +29,7 @@ __all__ = [
     "UrlProvider",
     "running_servers",
     "server_settings",
+    "stop_containers",
     "stop_held",
 ]
 
@@ -43,6 +44,7 @@ _HOME = {
     "UrlProvider": "url",
     "running_servers": "local",
     "server_settings": "tuning",
+    "stop_containers": "docker",
     "stop_held": "local",
 }
 

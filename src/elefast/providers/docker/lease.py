@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elefast.errors import ElefastError
@@ -24,17 +25,32 @@ _log = logging.getLogger("elefast")
 _leases: weakref.WeakSet[DockerLease] = weakref.WeakSet()
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is to hold.
+
+    Args:
+        container: The container's id.
+        access: How to connect.
+        version: Of the server, such as ``18.1``.
+        notes: What had to be removed or put right first.
+    """
+
+    container: str
+    access: Access
+    version: str
+    notes: tuple[str, ...]
+
+
 class DockerLease:
     """A hold on a container: a shared lock that ends with this process, however that ends.
 
     Args:
         engine: Where the container is.
         wanted: How it was made.
-        container: Its id.
-        access: How to connect.
+        found: The container.
         share: Its locks.
         users: Our hold on them.
-        version: Of the server, such as ``18.1``.
         reason: Why this provider.
     """
 
@@ -45,27 +61,27 @@ class DockerLease:
         self,
         engine: Engine,
         wanted: Wanted,
-        container: str,
-        access: Access,
+        found: Found,
         share: Share,
         users: int,
         *,
-        version: str,
         reason: str,
     ) -> None:
         self._engine = engine
         self._wanted = wanted
-        self._access = access
+        self._access = found.access
         self._share = share
         self._users = users
         self._pid = os.getpid()
         self.reason = reason
-        self.container = container
+        self.container = found.container
         """The container's id."""
         self.name = wanted.container_name
         """The container's name."""
-        self.version = version
+        self.version = found.version
         """Of the server, such as ``18.1``."""
+        self.notes = found.notes
+        """What had to be removed or put right first, for people."""
         self.ephemeral = not wanted.reuse
         _leases.add(self)
 
@@ -80,7 +96,7 @@ class DockerLease:
         shared = "not kept" if self.ephemeral else "kept"
         return (
             f"PostgreSQL {self.version} ({wanted.layout.reference}) in container {self.name}, "
-            f"data in {data}, shared, {shared}; {self._engine}"
+            f"data in {data}, shared, {shared}; {'; '.join([str(self._engine), *self.notes])}"
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from elefast.errors import ConfigurationError, ElefastError, Problem, ServerStar
 from elefast.providers.docker.container import Wanted, owner
 from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
-from elefast.providers.docker.lease import DockerLease
+from elefast.providers.docker.lease import DockerLease, Found
 from elefast.providers.docker.pull import ensure_image
 from elefast.providers.docker.ready import Access, await_server, check_settings
 from elefast.providers.docker.sharing import Share, Turn
@@ -35,6 +36,8 @@ START_TIMEOUT = 60.0
 OUR_OWN_SETTINGS = frozenset(
     {"config_file", "data_directory", "hba_file", "ident_file", "listen_addresses", "port", "unix_socket_directories"}
 )
+
+_log = logging.getLogger("elefast")
 
 
 class DockerProvider:
@@ -164,19 +167,19 @@ class DockerProvider:
             with share.turn() as turn:
                 _raise_failure(turn, began)
                 try:
-                    container, access, version = self._ready(engine, wanted, share, turn, root)
+                    found = self._ready(engine, wanted, share, turn, root)
                 except ElefastError as error:
                     turn.write({"failed": _as_values(error), "at": time.time()})
                     raise
-            return DockerLease(engine, wanted, container, access, share, users, version=version, reason=self._reason)
+            return DockerLease(engine, wanted, found, share, users, reason=self._reason)
         except BaseException as error:
             with contextlib.suppress(ElefastError):  # the first one is the one to see
-                leave(engine, wanted, share, users, drop=not isinstance(error, ServerUnavailableError))
+                leave(engine, wanted, share, users, may_drop=not isinstance(error, ServerUnavailableError))
             raise
 
-    def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> tuple[str, Access, str]:
-        """A container that answers and has the settings: its id, how to connect, the server's version."""
-        sweep(engine, wanted, root)
+    def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> Found:
+        """A container that answers and has the settings."""
+        notes = sweep(engine, wanted, root)
         keeper = Keeper(
             engine,
             wanted,
@@ -197,7 +200,10 @@ class DockerProvider:
                 remove(engine, container)
             raise
         turn.write({"container": container.id})
-        return container.id, access, version
+        notes += keeper.notes
+        for note in notes:
+            _log.warning("container %s", note)
+        return Found(container.id, access, version, tuple(notes))
 
     def _check_settings(self) -> None:
         if taken := sorted(OUR_OWN_SETTINGS & self._settings.keys()):

@@ -5,7 +5,6 @@ Called by the process whose turn it is, so nobody else of ours changes it meanwh
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,6 @@ GOING_TIMEOUT = 30.0
 STOP_TIMEOUT = 10
 INITIALIZED = "PostgreSQL init process complete"
 
-_log = logging.getLogger("elefast")
-
 
 class Keeper:
     """Sees that there is one container of this configuration, and that it runs.
@@ -41,6 +38,7 @@ class Keeper:
         self._wanted = wanted
         self._clear = clear
         self.created = False
+        self.notes: list[str] = []
 
     def running(self, fresh: bool) -> Any:
         """The container, running.
@@ -179,7 +177,7 @@ class Keeper:
             return INITIALIZED.encode() in container.logs()
 
     def _say(self, container: Any, what: str) -> None:
-        _log.warning("container %s was %s: %s", container.name, container.status, what)
+        self.notes.append(f"{container.name} was {container.status}: {what}")
 
     def look(self, container: Any) -> None:
         """See that a container which does not answer yet still may.

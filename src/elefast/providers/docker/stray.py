@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,21 @@ from elefast.providers.docker.state import remove
 if TYPE_CHECKING:
     from elefast.providers.docker.engine import Engine
 
-__all__ = ["clear_name", "leave", "ours", "sweep"]
-
-_log = logging.getLogger("elefast")
+__all__ = ["Stray", "clear_name", "drop", "leave", "ours", "sweep"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Stray:
+    """A container of ours, as its labels describe it.
+
+    Args:
+        identity: The engine's id.
+        name: Its name.
+        config: Names its locks.
+        project: The directory of its project.
+        reuse: It stays for the next run.
+    """
+
     identity: str
     name: str
     config: str
@@ -29,7 +36,7 @@ class _Found:
     reuse: bool
 
 
-def leave(engine: Engine, wanted: Wanted, share: Share, users: int, *, drop: bool = True) -> None:
+def leave(engine: Engine, wanted: Wanted, share: Share, users: int, *, may_drop: bool = True) -> None:
     """Give the hold `users` back; the last one out removes a container that is not to be reused.
 
     Args:
@@ -37,25 +44,23 @@ def leave(engine: Engine, wanted: Wanted, share: Share, users: int, *, drop: boo
         wanted: The container.
         share: Its locks.
         users: Our hold on them.
-        drop: Whether the engine can be asked to remove it; otherwise the next run does.
+        may_drop: Whether the engine can be asked to remove it; otherwise the next run does.
     """
     with share.alone(users) as alone:
-        if alone and drop and not wanted.reuse and not share.held:
-            _drop(engine, wanted.labels)
+        if alone and may_drop and not wanted.reuse and not share.held:
+            for found in engine.containers(wanted.labels):
+                drop(engine, found["Id"])
 
 
-def _drop(engine: Engine, labels: Mapping[str, str]) -> None:
-    for found in engine.containers(labels):
-        container = _container(engine, found["Id"])
-        if container is not None:
-            remove(engine, container)
-
-
-def sweep(engine: Engine, wanted: Wanted, root: str) -> None:
+def sweep(engine: Engine, wanted: Wanted, root: str) -> list[str]:
     """Remove what killed runs of this user have left, and what the project wanted before its configuration changed.
 
     Only what nobody uses and nobody keeps for a look. It never fails: what cannot be removed now can be later.
+
+    Returns:
+        What to tell the user.
     """
+    told: list[str] = []
     for found in ours(engine, wanted.owner):
         former = found.project == wanted.project and found.reuse
         if found.config == wanted.config or not (former or not found.reuse):
@@ -63,19 +68,19 @@ def sweep(engine: Engine, wanted: Wanted, root: str) -> None:
         share = Share(root, found.config)
         if share.held:
             if former:
-                _log.warning(
-                    "container %s of another configuration stays: databases were kept in it (`elefast down` ends it)",
-                    found.name,
+                told.append(
+                    f"{found.name}, of another configuration, stays: databases were kept in it (`elefast down`)"
                 )
             continue
         try:
             with share.alone() as alone:
                 if alone:
-                    _drop(engine, {OWNER: wanted.owner, CONFIG: found.config})
+                    drop(engine, found.identity)
                     why = "its configuration is not the project's any more" if former else "its run was killed"
-                    _log.warning("container %s removed: %s", found.name, why)
+                    told.append(f"removed {found.name}: {why}")
         except ServerError as error:
-            _log.warning("container %s cannot be removed now: %s", found.name, error)
+            told.append(f"{found.name} cannot be removed now: {error}")
+    return told
 
 
 def clear_name(engine: Engine, root: str, identity: str, labels: Mapping[str, str], name: str) -> None:
@@ -88,9 +93,7 @@ def clear_name(engine: Engine, root: str, identity: str, labels: Mapping[str, st
     if not share.held:
         with share.alone() as alone:
             if alone:
-                container = _container(engine, identity)
-                if container is not None:
-                    remove(engine, container)
+                drop(engine, identity)
                 return
     raise ServerUnavailableError(
         f'container "{name}" has another configuration, and is {"kept for a look" if share.held else "in use"}\n'
@@ -98,10 +101,10 @@ def clear_name(engine: Engine, root: str, identity: str, labels: Mapping[str, st
     )
 
 
-def ours(engine: Engine, owner: str) -> list[_Found]:
+def ours(engine: Engine, owner: str) -> list[Stray]:
     """All containers whose users share our locks."""
     return [
-        _Found(
+        Stray(
             identity=str(found["Id"]),
             name=str((found.get("Names") or [found["Id"]])[0]).lstrip("/"),
             config=found["Labels"].get(CONFIG, ""),
@@ -113,11 +116,13 @@ def ours(engine: Engine, owner: str) -> list[_Found]:
     ]
 
 
-def _container(engine: Engine, identity: str) -> Any:
+def drop(engine: Engine, identity: str) -> None:
+    """Remove a container and its volumes, unless it is gone already. Its locks have to be ours alone."""
     from docker.errors import NotFound
 
     with engine.doing("looking at a container"):
         try:
-            return engine.client.containers.get(identity)
+            container: Any = engine.client.containers.get(identity)
         except NotFound:
-            return None
+            return
+    remove(engine, container)

@@ -1,0 +1,60 @@
+"""Ending the containers of this user that were left running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from elefast.providers.docker.container import owner
+from elefast.providers.docker.engine import connect, probe
+from elefast.providers.docker.provider import locks_root
+from elefast.providers.docker.sharing import Share
+from elefast.providers.docker.stray import drop, ours
+
+__all__ = ["LeftContainer", "stop_containers"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftContainer:
+    """A container that was left running.
+
+    Args:
+        name: Its name.
+        project: The directory of its project.
+        removed: It is gone, with its volumes; otherwise some process uses it.
+    """
+
+    name: str
+    project: str
+    removed: bool
+
+
+def stop_containers(env: Mapping[str, str] | None = None) -> list[LeftContainer]:
+    """Remove every container of this user that nobody uses; nothing where no engine answers.
+
+    One that is in use is not kept for a look any longer, so where it is not for reuse it goes with its last lease.
+
+    Args:
+        env: ``DOCKER_HOST`` and its kin; the process's environment where None.
+
+    Raises:
+        ServerError: The engine went away meanwhile, or refuses.
+    """
+    env = os.environ if env is None else env
+    if probe(env):
+        return []
+    root = locks_root()
+    engine = connect(env)
+    left: list[LeftContainer] = []
+    try:
+        for found in ours(engine, owner(root)):
+            share = Share(root, found.config)
+            share.let_go()
+            with share.alone() as alone:
+                if alone:
+                    drop(engine, found.identity)
+            left.append(LeftContainer(found.name, found.project, removed=alone))
+    finally:
+        engine.close()
+    return left
