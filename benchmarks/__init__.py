@@ -1,0 +1,1 @@
+"""Benchmarks of elefast and its peers; ``python -m benchmarks`` runs them (see README.md)."""
