@@ -19,13 +19,13 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
-from elefast.kernel import databases, locks, replay, sql, template
+from elefast.kernel import databases, locks, ready, replay, sql, template
 from elefast.kernel.databases import Backend
 from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
 from elefast.samples import Samples
 from elefast.session import LinkFactory, Session
-from elefast.templates import Templates, drop_unused, use_lock
+from elefast.templates import Templates, drop_orphans, drop_unused, use_lock
 from elefast.urls import shown
 
 __all__ = ["KEPT_AT_MOST", "Control"]
@@ -81,6 +81,8 @@ class Control:
         self._swept = False
         self._closed = False
         self._templates: Templates | None = None
+        self._left: dict[str, list[str]] = {}
+        """What earlier runs have left for each template, and nobody has taken yet, as far as we know."""
         self.session = self._new_session("run", self._show_life)
         self._templates = (
             None
@@ -138,7 +140,8 @@ class Control:
             name = Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
             start = time.perf_counter()
             try:
-                using.call(self._clone, name, made, encoding)
+                if made is None or not self._take_over(using, made, name):
+                    using.call(self._clone, name, made, encoding)
             except DBAPIError as error:
                 # 3D000: somebody dropped the template. Anything else is for the user to see.
                 if not again or self._templates is None or diagnosis.sqlstate(error) != "3D000":
@@ -181,6 +184,11 @@ class Control:
         self.session.call(databases.rename, name, kept)
         return str(kept), stayed
 
+    def size(self) -> int:
+        """Bytes of a new database, about."""
+        made = self.template()
+        return self.session.call(databases.size, made.name if made is not None else "template0")
+
     @property
     def strategy(self) -> str:
         """How databases are copied on this server; empty where it has no choice."""
@@ -210,10 +218,17 @@ class Control:
             ]
             looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
             doomed += looked_at[: max(0, len(looked_at) - kept)]
-            return [entry.text for entry in doomed if not entry.busy and self._drop_unused(entry.text, entry.name)]
+            gone = [entry.text for entry in doomed if not entry.busy and self._drop_unused(entry.text, entry.name)]
+            return gone + drop_orphans(self.session)
 
-    def close(self) -> None:
-        """Drop what this process still has on the server and let go of it; safe to repeat, never raises."""
+    def close(self, *, unused: Sequence[str] = (), leave: int = 0, passing: bool = False) -> None:
+        """Drop what this process still has on the server and let go of it; safe to repeat, never raises.
+
+        Args:
+            unused: Databases in ``utf8`` that nobody has had, of which the next run may have some.
+            leave: How many of such databases may be left on the server for each template.
+            passing: The server goes with all that is on it, so nothing needs to be dropped.
+        """
         if self._closed:
             return
         self._closed = True
@@ -225,14 +240,17 @@ class Control:
                 # An interrupt may have ended the connection; one try to get another, and no more after that.
                 self.session.ensure_ready(timeout=1, interval=1)
                 self.session.reconnects = False
-                self._leave()
+                if not passing:
+                    self._leave(unused, leave)
             except Exception as error:
                 # The sweep of the next run does what could not be done now.
                 _log.info("left some of %s to a later sweep: %s", shown(self.url), error)
         self.session.close()
 
-    def _leave(self) -> None:
+    def _leave(self, unused: Sequence[str], leave: int) -> None:
         call = self.session.call
+        if unused and self._templates is not None and (kept := self._templates.kept("utf8")):
+            call(ready.leave, kept, unused, leave)
         ours = [
             entry
             for entry in call(databases.entries)
@@ -245,6 +263,25 @@ class Control:
             self.session.drop(entry.text, grace=1)
         if self._templates is not None:
             self._templates.let_go()
+
+    def _take_over(self, session: Session, made: Template, name: Name) -> bool:
+        """Give `name` to a database of `made` that an earlier run has left; False where there is none."""
+        with self._building:
+            if made.name not in self._left:
+                self._left[made.name] = session.call(ready.of, made.name)
+        while True:
+            with self._building:
+                if not self._left[made.name]:
+                    return False
+                left = self._left[made.name].pop()
+            try:
+                session.call(ready.take, left, name)
+            except DBAPIError as error:
+                # Somebody else has it, or is about to drop it.
+                if diagnosis.sqlstate(error) not in ("3D000", "55006"):
+                    raise
+            else:
+                return True
 
     def _clone(self, connection: Connection, name: Name, made: Template | None, encoding: str) -> None:
         strategy = self.session.facts.strategy(self._strategy)

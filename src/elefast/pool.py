@@ -1,6 +1,6 @@
-"""Databases made ahead of the tests, and dropped behind them, by a thread with a session of its own.
+"""Databases made ahead of the tests and dropped behind them, by two threads with a session each.
 
-The test pays for connecting, not for copying.
+The test pays for connecting, not for copying; and where the next database comes connected, not for that either.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
 from elefast.kernel.databases import Backend
@@ -23,30 +24,47 @@ _log = logging.getLogger("elefast")
 class Pool:
     """Databases of one control, kept ready.
 
+    Nothing is made ahead, and no thread started, before a second database is asked for: one test alone is not
+    made to pay for others.
+
     Args:
         control: Makes and drops them.
         size: How many are kept ready.
         limit: How many may live at once, ready, in use and waiting to be dropped.
-        on_leak: Told, in the pool's thread, of the test whose sessions had to be ended, and of these.
+        on_leak: Told of the test whose sessions had to be ended, and of these, mostly in a thread of the pool.
+        ahead: Connects to the database that comes next; None where nobody connects ahead.
+        has_room: Whether there is space for a database that nobody has asked for yet.
     """
 
     def __init__(
-        self, control: Control, *, size: int, limit: int, on_leak: Callable[[str, list[Backend]], None]
+        self,
+        control: Control,
+        *,
+        size: int,
+        limit: int,
+        on_leak: Callable[[str, list[Backend]], None],
+        ahead: Ahead | None = None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._control = control
         self._size = size
         self._limit = limit
         self._on_leak = on_leak
+        self._ahead = ahead
+        self._has_room = has_room
         self._ready: deque[str] = deque()
         self._doomed: deque[tuple[str, str]] = deque()
         self._in_use: set[str] = set()
         self._busy = 0
         """Databases that are being made or dropped at this moment."""
         self._asked = 0
+        self._connected = ""
+        """The ready database that was connected to ahead."""
         self._life = control.session.connects
         self._changed = threading.Condition()
         self._closing = False
-        self._thread: threading.Thread | None = None
+        self._dropping = True
+        self._threads: list[threading.Thread] = []
 
     def take(self) -> tuple[str, bool]:
         """A database for a test, and whether it was ready.
@@ -62,7 +80,7 @@ class Pool:
                 self._life = self._control.session.connects
                 self._doomed.extend((name, "") for name in self._ready)
                 self._ready.clear()
-                self._wake()
+            self._wake()
             while not self._ready and self._living >= self._limit:
                 if not (self._doomed or self._busy):
                     raise ElefastError(
@@ -85,9 +103,6 @@ class Pool:
                 if name:
                     self._in_use.add(name)
                 self._changed.notify_all()
-                # One test alone is not made to pay for a second database.
-                if name and self._asked > 1:
-                    self._wake()
         return name, False
 
     def give_back(self, name: str, test: str) -> bool:
@@ -106,15 +121,24 @@ class Pool:
             self._in_use.discard(name)
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Drop what was given back and stop the thread; what was ready is dropped by the control."""
+    def close(self, *, drop: bool = True) -> list[str]:
+        """Stop the threads, and see to what was given back; the names of those that were ready, which stay.
+
+        Args:
+            drop: Drop what was given back. Without, it is only looked at for what was left open on it.
+        """
         with self._changed:
-            self._closing = True
+            self._closing, self._dropping = True, drop
             self._changed.notify_all()
-        # A stack may be closed by the garbage collector, which runs in any thread.
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-            self._thread = None
+        for thread in self._threads:
+            thread.join()
+        while self._see_to_one(self._control.session):
+            pass
+        ready = list(self._ready)
+        self._ready.clear()
+        for name in ready:
+            self._let_go(name)
+        return ready
 
     @property
     def _living(self) -> int:
@@ -122,49 +146,100 @@ class Pool:
 
     @property
     def _wants_more(self) -> bool:
-        return self._asked > 1 and len(self._ready) < self._size and self._living < self._limit
+        return len(self._ready) < self._size and self._living < self._limit and self._has_room()
+
+    @property
+    def _unconnected(self) -> bool:
+        """Whether the next database is there, and could be connected to ahead."""
+        return (
+            self._ahead is not None and self._ahead.wanted and bool(self._ready) and self._ready[0] != self._connected
+        )
 
     def _wake(self) -> None:
-        if self._thread is None and not self._closing:
-            self._thread = threading.Thread(target=self._work, name="elefast-pool", daemon=True)
-            self._thread.start()
+        if not self._threads and self._asked > 1 and not self._closing:
+            # Clones and drops are work for different cores; one behind the other, they are late for quick tests.
+            for work in (self._make, self._drop):
+                self._threads.append(threading.Thread(target=work, name="elefast-pool", daemon=True))
+            for thread in self._threads:
+                thread.start()
         self._changed.notify_all()
 
-    def _work(self) -> None:
+    def _make(self) -> None:
+        """The thread that makes databases, and connects to the next one."""
         session = self._control.helper("pool")
         try:
-            while self._step(session):
+            while self._make_one(session):
+                pass
+            while self._see_to_one(session):
                 pass
         finally:
             session.close()
 
-    def _step(self, session: Session) -> bool:
-        """Do one thing: make one if there is none, else drop one, else make one more. False at the end."""
+    def _make_one(self, session: Session) -> bool:
+        """Wait until something is to be done, and do it; False at the end."""
         with self._changed:
-            while not (self._closing or self._doomed or self._wants_more):
+            while not (self._closing or self._unconnected or self._wants_more):
                 self._changed.wait()
-            # At the end, too, given back databases are looked at for what was left open on them.
-            if self._closing and not self._doomed:
+            if self._closing:
                 return False
-            idle = self._closing or bool(self._ready) or not self._wants_more
-            dropping = bool(self._doomed) and idle
-            name, test = self._doomed.popleft() if dropping else ("", "")
-            self._busy += 1
-        try:
-            if dropping:
-                leaked = self._control.drop(name, session)
-                if leaked:
-                    self._on_leak(test, leaked)
+            next_one = ""
+            if self._unconnected:
+                next_one = self._connected = self._ready[0]
             else:
-                name = self._control.create(session=session)
+                self._busy += 1
+        if next_one:
+            assert self._ahead is not None
+            self._ahead.prepare(next_one)
+            return True
+        name = ""
+        try:
+            name = self._control.create(session=session)
         except Exception as error:
-            # Whoever asks for a database next meets the same error, and can say so; the sweep drops the rest.
-            _log.info("the pool gives up: %s", error)
-            self._size = 0
-            name = ""
+            self._give_up(error)
         with self._changed:
             self._busy -= 1
-            if name and not dropping:
+            if name:
                 self._ready.append(name)
             self._changed.notify_all()
         return True
+
+    def _drop(self) -> None:
+        """The thread that drops what was given back."""
+        session = self._control.helper("pool")
+        try:
+            while True:
+                with self._changed:
+                    while not (self._closing or self._doomed):
+                        self._changed.wait()
+                if not self._see_to_one(session) and self._closing:
+                    return
+        finally:
+            session.close()
+
+    def _see_to_one(self, session: Session) -> bool:
+        """Drop, or look at, one database that was given back; False where there is none."""
+        with self._changed:
+            if not self._doomed:
+                return False
+            name, test = self._doomed.popleft()
+            self._busy += 1
+        try:
+            self._let_go(name)
+            leaked = self._control.drop(name, session) if self._dropping else session.lingering(name)
+            if leaked:
+                self._on_leak(test, leaked)
+        except Exception as error:
+            self._give_up(error)
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify_all()
+        return True
+
+    def _let_go(self, name: str) -> None:
+        if self._ahead is not None:
+            self._ahead.close(name)
+
+    def _give_up(self, error: Exception) -> None:
+        # Whoever asks for a database next meets the same error, and can say so; the sweep drops the rest.
+        _log.info("the pool gives up: %s", error)
+        self._size = 0

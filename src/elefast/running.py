@@ -1,6 +1,6 @@
-"""What there is of a stack in one process once it is used: a lease, a control on the server, a pool.
+"""What there is of a stack in one process once it is used: a lease, a control on the server, a pool, engines.
 
-It counts what it does for the report, and knows nothing of settings, fixtures and engines.
+It counts what it does for the report, and knows nothing of settings and fixtures.
 """
 
 from __future__ import annotations
@@ -8,24 +8,32 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.pool import NullPool
 
+from elefast.ahead import Ahead
 from elefast.backing import links_to
 from elefast.control import Control
+from elefast.dialects import Dialects
+from elefast.engines import require_driver
 from elefast.kernel.databases import Backend
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
-from elefast.urls import dsn
+from elefast.urls import dsn, with_driver
 
 if TYPE_CHECKING:
     from elefast.blueprint import Blueprint
     from elefast.providers import Lease
 
 __all__ = ["Running"]
+
+_SPARE = 8
+"""So many databases must still fit for another one to be made before it is asked for."""
 
 
 class Running:
@@ -55,7 +63,18 @@ class Running:
         self.report = Report(
             lease.provider, lease.reason, lease.description, clone=self.control.clones, drop=self.control.drops
         )
-        self._pool = Pool(self.control, size=plan.pool_size, limit=plan.pool_max, on_leak=self._on_leak)
+        self._plan = plan
+        self._ahead = Ahead(self._new_engine, plan.engine_options, self.report.connect.add)
+        self._async_dialects = Dialects()
+        self._pool = Pool(
+            self.control,
+            size=plan.pool_size,
+            limit=plan.pool_max,
+            on_leak=self._on_leak,
+            ahead=self._ahead,
+            has_room=self._has_room,
+        )
+        self._size = -1
 
     @classmethod
     def start(cls, plan: Blueprint, inherited: Running | None) -> Self:
@@ -74,6 +93,28 @@ class Running:
     def is_ours(self) -> bool:
         """Whether this process made it."""
         return self.process == os.getpid()
+
+    def url_for(self, driver: str = "", database: str | None = None) -> URL:
+        """A URL of the server, with the configured sync driver if no other is named."""
+        return with_driver(self.lease.url, driver or self._plan.driver, database, written=self._plan.url)
+
+    def engine(self, name: str) -> Engine:
+        """A new sync engine to database `name`; its first connection may be open already, which nobody can tell."""
+        return self._ahead.engine(name)
+
+    def async_engine(self, name: str) -> Engine:
+        """The sync side of a new async engine to database `name`."""
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        # A pooled async connection belongs to one event loop, and tests come with many.
+        options = {"poolclass": NullPool, **self._plan.async_engine_options}
+        if {"pool_size", "max_overflow"} & options.keys():
+            options.pop("poolclass")
+        url = self.url_for(self._plan.async_driver, name)
+        require_driver(url)
+        engine = create_async_engine(url, **options).sync_engine
+        self._async_dialects.share(engine, self.report.connect.add)
+        return engine
 
     def take(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
         """A database: one of the pool's, if nothing special is asked for."""
@@ -95,8 +136,10 @@ class Running:
         found: list[Leak] = []
         if wait:
             self._pool.forget(name)
+            self._ahead.close(name)
             found = _leaks(test, self.control.drop(name))
         elif not self._pool.give_back(name, test):
+            self._ahead.close(name)
             self._on_leak(test, self.control.drop(name))
         self.report.release.add(time.perf_counter() - start)
         return found
@@ -106,6 +149,7 @@ class Running:
         start = time.perf_counter()
         note = {"elefast": 1, "test": test, "kept": datetime.now(UTC).isoformat(timespec="seconds")}
         self._pool.forget(name)
+        self._ahead.close(name)
         final, stayed = self.control.keep(name, json.dumps(note))
         url = self.lease.url.set(database=final)
         # The password of a server of somebody else's has no place in a log.
@@ -121,11 +165,16 @@ class Running:
         if not self.is_ours:
             return
         start = time.perf_counter()
+        # Elsewhere, too, somebody may look at what was kept on this server.
+        passing = self.lease.ephemeral and not self.report.kept
+        unused: list[str] = []
         try:
-            self._pool.close()
+            unused = self._pool.close(drop=not passing)
+            self._ahead.close_all()
         finally:
             try:
-                self.control.close()
+                leave = 0 if self.lease.ephemeral else self._plan.pool_size
+                self.control.close(unused=unused, leave=leave, passing=passing)
             finally:
                 self.lease.release()
                 self.report.stop_seconds = time.perf_counter() - start
@@ -141,6 +190,20 @@ class Running:
             self.report.builds, self.report.hits = int(made.built), int(not made.built)
             if made.built:
                 self.report.build_seconds = self.report.template_seconds
+
+    def _new_engine(self, name: str) -> Engine:
+        url = self.url_for(database=name)
+        require_driver(url)
+        return create_engine(url, **self._plan.engine_options)
+
+    def _has_room(self) -> bool:
+        """Whether the disk of a server on this machine, often its memory, has room for databases made ahead."""
+        data_dir: str = getattr(self.lease, "data_dir", "")
+        if not data_dir:
+            return True
+        if self._size < 0:
+            self._size = self.control.size()
+        return shutil.disk_usage(data_dir).free > _SPARE * self._size
 
     def _on_leak(self, test: str, leaked: list[Backend]) -> None:
         self.leaks += _leaks(test, leaked)

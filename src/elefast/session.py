@@ -140,12 +140,15 @@ class Session:
         PostgreSQL sleeps 100 ms in DROP, RENAME and CREATE ... TEMPLATE where a session is left, so it is
         cheaper to look every few milliseconds and to come when the database is empty.
         """
-        if self._wait_empty(name, grace):
-            return []
-        stayed = list(self.call(databases.backends, name))
-        self.call(databases.terminate, name)
-        self._wait_empty(name, 5)
+        stayed = self.lingering(name, grace)
+        if stayed:
+            self.call(databases.terminate, name)
+            self._wait_empty(name, 5)
         return stayed
+
+    def lingering(self, name: str, grace: float = GRACE) -> list[Backend]:
+        """The sessions that are still on database `name` after `grace` seconds; they go on."""
+        return [] if self._wait_empty(name, grace) else list(self.call(databases.backends, name))
 
     def drop(self, name: str, grace: float = GRACE) -> list[Backend]:
         """Drop one of elefast's databases once it is empty; the sessions on it that had to be ended.

@@ -12,17 +12,15 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, Engine
 
-from elefast.engines import require_driver
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError
 from elefast.kernel.databases import Backend
 from elefast.lent import LentDatabase
 from elefast.report import Kept, Leak, Report
 from elefast.running import Running
 from elefast.sync import DatabaseServer
-from elefast.urls import shown, with_driver
+from elefast.urls import shown
 
 if TYPE_CHECKING:
     from elefast.asyncio import AsyncDatabaseServer
@@ -102,8 +100,7 @@ class Stack:
             driver: Such as ``postgresql+asyncpg``; the configured sync driver where empty.
             database: Instead of the maintenance database.
         """
-        running = self._use()
-        return with_driver(running.lease.url, driver or self._blueprint.driver, database, written=self._blueprint.url)
+        return self._use().url_for(driver, database)
 
     # -- databases ------------------------------------------------------------------------------------------
 
@@ -134,21 +131,11 @@ class Stack:
 
     def engine(self, name: str) -> Engine:
         """A new sync engine to database `name`."""
-        url = self.url_for(self._blueprint.driver, name)
-        require_driver(url)
-        return create_engine(url, **self._blueprint.engine_options)
+        return self._use().engine(name)
 
     def async_engine(self, name: str) -> Engine:
         """The sync side of a new async engine to database `name`."""
-        from sqlalchemy.ext.asyncio import create_async_engine
-
-        # A pooled async connection belongs to one event loop, and tests come with many.
-        options = {"poolclass": NullPool, **self._blueprint.async_engine_options}
-        if {"pool_size", "max_overflow"} & options.keys():
-            options.pop("poolclass")
-        url = self.url_for(self._blueprint.async_driver, name)
-        require_driver(url)
-        return create_async_engine(url, **options).sync_engine
+        return self._use().async_engine(name)
 
     def give_back(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
         """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""

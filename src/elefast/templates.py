@@ -14,13 +14,13 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
-from elefast.kernel import databases, locks, template
+from elefast.kernel import databases, locks, ready, template
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name
 from elefast.kernel.template import Recipe, Template
 from elefast.session import Session
 
-__all__ = ["Templates", "drop_unused", "use_lock"]
+__all__ = ["Templates", "drop_orphans", "drop_unused", "use_lock"]
 
 _log = logging.getLogger("elefast")
 
@@ -95,6 +95,12 @@ class Templates:
         """Those that this process uses."""
         return [made.name for made in self._ready.values()]
 
+    def kept(self, encoding: str) -> str:
+        """The name of the template in `encoding`, if there is one that outlives the run; else empty."""
+        made = self._ready.get(encoding)
+        parsed = Name.parse(made.name) if made is not None else None
+        return str(parsed) if parsed is not None and parsed.kind is Kind.TEMPLATE else ""
+
     def forget(self, encoding: str) -> None:
         """Look for the template again next time: somebody dropped it."""
         self._ready.pop(encoding, None)
@@ -160,7 +166,8 @@ class Templates:
         if kept:
             # A lock does not keep out the session that has it, so our own are left out by name.
             for old in set(session.call(template.retire, self._project, self._keep)) - set(self.names):
-                session.call(drop_unused, old, use_lock(old))
+                if session.call(drop_unused, old, use_lock(old)):
+                    drop_orphans(session)
         return made
 
     def _key(self, encoding: str, kept: bool) -> Key:
@@ -206,6 +213,12 @@ class Templates:
             yield
         finally:
             call(locks.release, lock)
+
+
+def drop_orphans(session: Session) -> list[str]:
+    """Drop the databases that wait for a template which is no more; their names."""
+    found = session.call(databases.entries)
+    return [e.text for e in ready.orphans(found) if session.call(drop_unused, e.text, ready.lock(e.name))]
 
 
 def drop_unused(connection: Connection, name: str, lock: str) -> bool:

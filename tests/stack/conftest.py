@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 import elefast
+from elefast.kernel.names import Kind, Name
 
 PYPROJECT = """
 [project]
@@ -47,9 +48,14 @@ def stack(project: Path, env: dict[str, str]) -> Iterator[elefast.Stack]:
 
 @pytest.fixture
 def names(server_url: str) -> Iterator[Callable[[], set[str]]]:
-    """The names of all databases that are not PostgreSQL's own."""
+    """The names of all databases that are not PostgreSQL's own, and do not wait unused for the next run."""
     with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:
-        yield lambda: {name for (name,) in connection.execute("select datname from pg_database where oid >= 16384")}
+
+        def names() -> set[str]:
+            found = {name for (name,) in connection.execute("select datname from pg_database where oid >= 16384")}
+            return {name for name in found if not ((made := Name.parse(name)) and made.kind is Kind.READY)}
+
+        yield names
 
 
 @pytest.fixture

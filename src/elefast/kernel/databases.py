@@ -18,6 +18,7 @@ from elefast.kernel.sql import execute, identifier, literal, rows
 __all__ = [
     "Backend",
     "Entry",
+    "allow_connections",
     "backends",
     "check",
     "clone",
@@ -28,6 +29,7 @@ __all__ = [
     "exists",
     "rename",
     "seal",
+    "size",
     "terminate",
 ]
 
@@ -86,6 +88,12 @@ def exists(connection: Connection, name: str) -> bool:
     return bool(rows(connection, "select from pg_database where datname = :name", name=name))
 
 
+def size(connection: Connection, name: str) -> int:
+    """Bytes of database `name` on the server's disk."""
+    ((found,),) = rows(connection, "select pg_database_size(cast(:name as name))", name=name)
+    return int(found)
+
+
 def create(connection: Connection, name: Name, *, encoding: str, strategy: str = "") -> None:
     """Create an empty database from ``template0``, whose content no one can have changed."""
     options = f" ENCODING {literal(encoding)}" + (f" STRATEGY {strategy}" if strategy else "")
@@ -112,6 +120,11 @@ def seal(connection: Connection, name: str) -> None:
     """Close `name` to connections, which would block cloning, and mark it as a template."""
     quoted = identifier(name)
     execute(connection, f"ALTER DATABASE {quoted} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")
+
+
+def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
+    """Open or close database `name` to new connections."""
+    execute(connection, f"ALTER DATABASE {identifier(name)} WITH ALLOW_CONNECTIONS {str(allowed).lower()}")
 
 
 def backends(connection: Connection, name: str) -> Sequence[Backend]:

@@ -44,6 +44,8 @@ class Kind(StrEnum):
     """A sealed template for one run; `owner` is its key, which has the run in it."""
     FAILED = "f"
     """A template whose build failed, with the error in its comment; `owner` is the run that failed."""
+    READY = "r"
+    """A database that nobody has used, left for the next run; `owner` is its template."""
     KEPT = "k"
     """A test's database that was kept for a look; `owner` is the run that made it."""
 

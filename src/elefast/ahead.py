@@ -1,0 +1,146 @@
+"""The next database's engine, with its first connection open before a test asks for it.
+
+The dialect hands the connection over when the engine's pool first connects, so to the test it is a fresh
+engine: nothing in its pool, no listeners, and all events still to come.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Engine
+
+from elefast.dialects import Dialects, is_plain
+
+__all__ = ["Ahead"]
+
+_log = logging.getLogger("elefast")
+
+# With one of these, an engine does not connect as its dialect and its connect_args say.
+_OTHERWISE = {"creator", "module", "plugins", "pool"}
+
+
+class Ahead:
+    """Sync engines for databases, some of them made and connected ahead.
+
+    Args:
+        make: Makes an engine to a database; it is not connected.
+        options: The ``create_engine`` keywords that `make` uses.
+        connected: Told how many seconds the first connection of an engine cost the test.
+    """
+
+    def __init__(
+        self, make: Callable[[str], Engine], options: Mapping[str, Any], connected: Callable[[float], None]
+    ) -> None:
+        self._make = make
+        self._connect_args: Mapping[str, Any] = options.get("connect_args") or {}
+        self._possible = not (_OTHERWISE & options.keys())
+        self._connected = connected
+        self._dialects = Dialects()
+        self._slots: dict[str, _Slot] = {}
+        self.wanted = False
+        """Whether tests use sync engines at all, as far as the last one tells."""
+
+    def prepare(self, name: str) -> None:
+        """Make the engine of database `name` and connect it; what fails is left to the test, which sees the error."""
+        slot = _Slot()
+        with slot.lock:
+            self._slots[name] = slot
+            try:
+                engine = self._make(name)
+                if self._possible and is_plain(engine):
+                    slot.first = _FirstConnection(engine, self._connect_args)
+                self._dialects.share(engine, self._connected)
+                slot.engine = engine
+            except Exception as error:
+                _log.info("did not connect to %s ahead: %s", name, error)
+
+    def engine(self, name: str) -> Engine:
+        """A new engine to database `name`: the one that was made ahead, if nobody has it yet."""
+        self.wanted = True
+        slot = self._slots.get(name)
+        if slot is not None:
+            with slot.lock:
+                slot.claimed = True
+                engine, slot.engine = slot.engine, None
+            if engine is not None:
+                return engine
+        engine = self._make(name)
+        self._dialects.share(engine, self._connected)
+        return engine
+
+    def close(self, name: str) -> None:
+        """Close the connection to database `name` that no test has taken; for when the database goes."""
+        slot = self._slots.pop(name, None)
+        if slot is not None:
+            with slot.lock:
+                self.wanted = self.wanted and slot.claimed
+                if slot.first is not None:
+                    slot.first.close()
+
+    def close_all(self) -> None:
+        """Close all that no test has taken."""
+        for name in list(self._slots):
+            self.close(name)
+
+
+class _Slot:
+    """What was made ahead for one database; the lock is held while it is being made."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.engine: Engine | None = None
+        self.first: _FirstConnection | None = None
+        self.claimed = False
+
+
+class _FirstConnection:
+    """A connection that an engine's dialect gives out in place of its first one.
+
+    Args:
+        engine: Fresh from ``create_engine``; connected to now.
+        connect_args: Those that it was made with.
+    """
+
+    def __init__(self, engine: Engine, connect_args: Mapping[str, Any]) -> None:
+        dialect: Any = engine.dialect
+        self._connect: Callable[..., Any] = dialect.connect
+        arguments, keywords = dialect.create_connect_args(engine.url)
+        self._way = (list(arguments), {**keywords, **connect_args})
+        self._process = os.getpid()
+        # A list, since taking from it is one step for all threads.
+        self._held: list[Any] = [self._connect(*self._way[0], **self._way[1])]
+        dialect.connect = self._give
+
+    def close(self) -> None:
+        """Close it, if it was not given out."""
+        if self._process == os.getpid():
+            while self._held:
+                self._held.pop().close()
+
+    def _give(self, *arguments: Any, **keywords: Any) -> Any:
+        # A forked child must not speak on its parent's connection, and a listener may ask for another way.
+        if self._process == os.getpid() and (list(arguments), keywords) == self._way:
+            try:
+                connection = self._held.pop()
+            except IndexError:
+                pass
+            else:
+                if _stands(connection):
+                    return connection
+                connection.close()
+        return self._connect(*arguments, **keywords)
+
+
+def _stands(connection: Any) -> bool:
+    """Whether the server has not ended the connection meanwhile; False where the driver does not let us look."""
+    socket = connection if hasattr(connection, "fileno") else getattr(connection, "_usock", None)  # pg8000
+    try:
+        return socket is not None and not select.select([socket], [], [], 0)[0]
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,119 @@
+"""What an engine's dialect asks the server at its first connection, asked once for all engines like it.
+
+Each engine keeps a dialect, a pool and events of its own: only the answers are shared. Where the answers
+might be others, because somebody listens to connections or because of what the database has by now, the
+dialect asks for itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine
+
+__all__ = ["Dialects", "is_plain"]
+
+# What differs between two databases of one template if something was done in them first. One round trip.
+_QUESTION = (
+    "select current_schema(), current_setting('transaction_isolation'), "
+    "current_setting('standard_conforming_strings'), exists (select from pg_type where typname = 'hstore')"
+)
+_PLAIN = (str, int, tuple, type(None))
+
+
+class Dialects:
+    """What the dialects of one server and one template were told, by their class."""
+
+    def __init__(self) -> None:
+        self._known: dict[type[Any], tuple[Any, dict[str, Any]]] = {}
+
+    def share(self, engine: Engine, connected: Callable[[float], None]) -> None:
+        """Spare the first connection of a new `engine` what an earlier one was told.
+
+        Args:
+            engine: Fresh from ``create_engine``, to a database of the one template.
+            connected: Told once, when the first connection is ready for use, how many seconds it took.
+        """
+        dialect: Any = engine.dialect
+        connect, initialize = dialect.connect, dialect.initialize
+        plain = is_plain(engine)
+        listeners = _listeners(engine)
+        started = 0.0
+
+        # Attributes of the object hide the class's methods until the first connection stands.
+        def timed_connect(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal started
+            started = time.perf_counter()
+            return connect(*arguments, **keywords)
+
+        def informed_initialize(connection: Connection) -> None:
+            # A listener may have set the session up in another way than the next engine's.
+            usual = plain and _listeners(engine) == listeners
+            self._initialize(dialect, connection, initialize, usual)
+            del dialect.initialize
+            dialect.__dict__.pop("connect", None)
+            if started:
+                connected(time.perf_counter() - started)
+
+        dialect.connect, dialect.initialize = timed_connect, informed_initialize
+
+    def _initialize(
+        self, dialect: Any, connection: Connection, initialize: Callable[[Connection], None], usual: bool
+    ) -> None:
+        situation = _situation(dialect, connection) if usual else None
+        kind = cast("type[Any]", type(dialect))
+        known = self._known.get(kind)
+        attributes: dict[str, Any] = dialect.__dict__
+        if usual and known is not None and known[0] == situation:
+            attributes.update(known[1])
+            return
+        before = attributes.copy()
+        initialize(connection)
+        told: dict[str, Any] = {
+            name: value
+            for name, value in attributes.items()
+            if isinstance(value, _PLAIN) and (name not in before or before[name] is not value)
+        }
+        # With native hstore, psycopg changes its adapters as well, and those are each dialect's own.
+        if usual and not told.get("_has_native_hstore"):
+            self._known[kind] = situation, told
+
+
+def is_plain(engine: Engine) -> bool:
+    """Whether a fresh `engine` is SQLAlchemy's own, and nobody listens to the connections of all engines."""
+    if not type(engine.dialect).__module__.startswith("sqlalchemy.dialects.postgresql."):
+        return False
+    pool: Any = type(engine.pool)(_never)
+    return not (_count(engine.dialect, "do_connect") or _count(pool, "connect") or _count(pool, "first_connect"))
+
+
+def _listeners(engine: Engine) -> tuple[int, int, int]:
+    pool = engine.pool
+    return _count(engine.dialect, "do_connect"), _count(pool, "connect"), _count(pool, "first_connect")
+
+
+def _count(target: Any, event: str) -> int:
+    return len(list(getattr(target.dispatch, event)))
+
+
+def _never() -> Any:
+    raise AssertionError("this pool is only looked at")
+
+
+def _situation(dialect: Any, connection: Connection) -> Any:
+    """What the answers depend on; None for async drivers, which are spared the round trip."""
+    if dialect.is_async:
+        return None
+    driver: Any = connection.connection.driver_connection
+    if dialect.driver == "psycopg":
+        # Without a transaction around it, which would be two more round trips.
+        result = driver.pgconn.exec_(_QUESTION.encode())
+        return [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else object()
+    cursor = driver.cursor()
+    try:
+        cursor.execute(_QUESTION)
+        return list(cast("tuple[Any, ...]", cursor.fetchone()))
+    finally:
+        cursor.close()

@@ -1,0 +1,70 @@
+"""Databases that a run has made ahead and not used, left on the server for the next run of the same template.
+
+They are closed to connections while they wait, so nobody can have written to them, and nobody holds up the
+rename by which a run takes one over. A rename is what only one of two processes can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from elefast.kernel import databases, locks
+from elefast.kernel.databases import Entry
+from elefast.kernel.fingerprint import short
+from elefast.kernel.names import OWNER_LENGTH, Kind, Name, new_serial
+
+__all__ = ["leave", "lock", "of", "orphans", "take"]
+
+
+def _owner(template: str) -> str:
+    """The owner in the names of databases that wait for who clones `template`, which has its build in its name."""
+    return short(template, OWNER_LENGTH)
+
+
+def lock(name: Name) -> str:
+    """The lock that whoever leaves or sweeps databases like `name` holds."""
+    return f"ready {name.owner}"
+
+
+def of(connection: Connection, template: str) -> list[str]:
+    """The databases that wait for a run of `template`, oldest first."""
+    return [entry.text for entry in databases.entries(connection, Kind.READY, owner=_owner(template))]
+
+
+def leave(connection: Connection, template: str, names: Sequence[str], at_most: int) -> None:
+    """Leave unused databases for the next run, until there are `at_most` for `template` on the server.
+
+    Args:
+        connection: To the maintenance database.
+        template: The name of the template that they are copies of.
+        names: Databases that no test has had; those that stay get other names.
+        at_most: How many may wait in all.
+    """
+    final = [Name("elefast", Kind.READY, _owner(template), new_serial()) for _ in names]
+    if not final:
+        return
+    turn = lock(final[0])
+    locks.acquire(connection, turn)
+    try:
+        room = at_most - len(of(connection, template))
+        for name, new in list(zip(names, final, strict=True))[: max(0, room)]:
+            # One whose backend has not gone yet would make the rename wait, and one may have been swept.
+            if databases.exists(connection, name) and not databases.backends(connection, name):
+                databases.allow_connections(connection, name, False)
+                databases.rename(connection, name, new)
+    finally:
+        locks.release(connection, turn)
+
+
+def take(connection: Connection, name: str, new: Name) -> None:
+    """Take over `name` under the name `new`; the server has no such database where somebody else was quicker."""
+    databases.rename(connection, name, new)
+    databases.allow_connections(connection, str(new), True)
+
+
+def orphans(found: Sequence[Entry]) -> list[Entry]:
+    """Those of `found` that wait for a template which is not in `found`."""
+    owners = {_owner(entry.text) for entry in found if entry.name.kind is Kind.TEMPLATE}
+    return [entry for entry in found if entry.name.kind is Kind.READY and entry.name.owner not in owners]
