@@ -1,11 +1,11 @@
 """The whole recipe of a template: extensions, then a migrator, then seeds.
 
 Parts that run no Python code of the project run here, all others in one fresh interpreter.
+Most runs find their template and only ask what it depends on, so what builds one is imported when it does.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,8 @@ from sqlalchemy import URL, Connection
 from elefast.errors import ElefastError, MigrationError
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
-from elefast.migrators.extensions import Extensions
-from elefast.migrators.failure import explain
 from elefast.migrators.files import watched
-from elefast.migrators.function import Function
-from elefast.migrators.launch import run_in_fresh_interpreter
 from elefast.migrators.parts import Part, Target
-from elefast.migrators.reopen import Unreachable, reopen
-from elefast.migrators.sql import Sql
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -66,7 +60,7 @@ class Plan:
         self.root = root.resolve()
         self.migrator = migrator
         self.parts: tuple[Part, ...] = (
-            *([Extensions(tuple(extensions))] if extensions else []),
+            *([_extensions(extensions)] if extensions else []),
             *([migrator] if migrator else []),
             *(_seed(seed) for seed in seeds),
         )
@@ -139,6 +133,8 @@ class Plan:
             _run(rest.pop(0), target)
         if not rest:
             return Manifest()
+        from elefast.migrators.launch import run_in_fresh_interpreter
+
         manifest = run_in_fresh_interpreter(rest, target, declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
 
@@ -153,6 +149,8 @@ class Plan:
         Raises:
             MigrationError: It failed, or it cannot be done on this connection.
         """
+        from elefast.migrators.reopen import Unreachable, reopen
+
         try:
             url = reopen(connection)
         except Unreachable as reason:
@@ -162,6 +160,10 @@ class Plan:
 
     async def migrate_async(self, connection: AsyncConnection) -> None:
         """The same for an `AsyncConnection`; the event loop goes on meanwhile."""
+        import asyncio
+
+        from elefast.migrators.reopen import Unreachable, reopen
+
         try:
             url = await connection.run_sync(reopen)
         except Unreachable as reason:
@@ -182,12 +184,24 @@ def _run(part: Part, target: Target) -> None:
     except ElefastError:
         raise
     except Exception as error:
+        from elefast.migrators.failure import explain
+
         raise MigrationError(explain(part.label, error, target.root)) from error
+
+
+def _extensions(names: Sequence[str]) -> Part:
+    from elefast.migrators.extensions import Extensions
+
+    return Extensions(tuple(names))
 
 
 def _seed(seed: str) -> Part:
     if seed.endswith(".sql"):
+        from elefast.migrators.sql import Sql
+
         return Sql((seed,), "seed")
+    from elefast.migrators.function import Function
+
     return Function(seed, "seed")
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -22,7 +22,9 @@ from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import relative
 from elefast.migrators.files import expand, file_input
 from elefast.migrators.parts import Target
-from elefast.migrators.splitter import BackslashCommand, Statement, split
+
+if TYPE_CHECKING:
+    from elefast.migrators.splitter import Statement
 
 __all__ = ["Sql", "run_file"]
 
@@ -76,6 +78,9 @@ def run_file(path: Path, url: URL, *, shown_as: str = "") -> None:
     Raises:
         MigrationError: A statement failed, or the file is not one that can be run; with file and line.
     """
+    # Only when something is run: its expressions take longer to compile than the rest of this module.
+    from elefast.migrators.splitter import BackslashCommand, split
+
     name = shown_as or str(path)
     script = _read(path, name)
     with raw_connection(url) as connection:
