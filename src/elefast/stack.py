@@ -6,9 +6,12 @@ nothing starts before something is used.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -41,6 +44,7 @@ class Stack:
     """
 
     def __init__(self, blueprint: Blueprint, on_close: Callable[[Stack], None] = lambda stack: None) -> None:
+        _stop_retired()
         self._blueprint = blueprint
         self._on_close = on_close
         self._lock = threading.RLock()
@@ -209,7 +213,8 @@ class Stack:
         if running is not None and not self._closed and running.is_ours:
             text = f"{self!r} was not closed"
             self._closed = True
-            running.stop()
+            # The garbage collector runs in any thread, also while that holds a lock which stopping needs.
+            _retired.append(running)
             # Last, since a filter may make an error of it.
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
@@ -239,6 +244,17 @@ class Stack:
                     self._failed = error
                     raise
             return self._running
+
+
+_retired: deque[Running] = deque()
+
+
+@atexit.register
+def _stop_retired() -> None:
+    """Stop what ran for stacks that nobody has any more."""
+    while _retired:
+        with suppress(IndexError):  # another thread was quicker
+            _retired.popleft().stop()
 
 
 class _SyncBacking:
