@@ -55,7 +55,7 @@ def died(name: str, state: Mapping[str, Any], log: str, wanted: Wanted) -> str:
 
 
 def _full(log: str, wanted: Wanted) -> str:
-    if "shared memory" in log:
+    if "shared memory segment" in log:
         return f'docker.shm_size = "{wanted.shm_size}" is too small for the server'
     if isinstance(wanted.tmpfs, str):
         return f'docker.tmpfs = "{wanted.tmpfs}" is too small; an empty server needs about 64m, each database 8m'

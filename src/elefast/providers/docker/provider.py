@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -20,7 +21,7 @@ from elefast.providers.docker.lease import DockerLease, Found
 from elefast.providers.docker.pull import ensure_image
 from elefast.providers.docker.ready import Access, await_server, check_settings
 from elefast.providers.docker.sharing import Share, Turn
-from elefast.providers.docker.state import Keeper, remove
+from elefast.providers.docker.state import DiedError, Keeper
 from elefast.providers.docker.stray import clear_name, leave, sweep
 from elefast.providers.local.provider import places_for
 from elefast.providers.local.state import KeeperError
@@ -187,22 +188,30 @@ class DockerProvider:
         )
         # One that is not reused belongs to the processes of now, or was kept for a look.
         left = not wanted.reuse and not turn.read().get("container") and not share.held
-        container: Any = None
-        try:
-            container = keeper.running(fresh=left)
-            if keeper.created:
-                share.let_go()
-            access = Access(engine.host, keeper.port(container), self._user, self._password)
-            with await_server(access, look=lambda: keeper.look(container), timeout=self._start_timeout) as connection:
-                version = check_settings(connection, self._settings)
-        except BaseException:
-            if container is not None and keeper.created:
-                remove(engine, container)
-            raise
+        while True:
+            try:
+                container = keeper.running(fresh=left)
+                if keeper.created:
+                    share.let_go()
+                access = Access(engine.host, keeper.port(container), self._user, self._password)
+                look = functools.partial(keeper.look, container)
+                with await_server(access, look=look, timeout=self._start_timeout) as connection:
+                    version = check_settings(connection, self._settings)
+                break
+            except DiedError:
+                # What others have left may be beyond repair; nobody can be using it.
+                if keeper.created:
+                    keeper.undo()
+                    raise
+                left = True
+            except BaseException as error:
+                if not isinstance(error, ServerUnavailableError):
+                    keeper.undo()
+                raise
         turn.write({"container": container.id})
         notes += keeper.notes
         for note in notes:
-            _log.warning("container %s", note)
+            _log.warning("docker: %s", note)
         return Found(container.id, access, version, tuple(notes))
 
     def _check_settings(self) -> None:

@@ -16,11 +16,15 @@ from elefast.providers.docker.failure import conflict, died, explain_start, log_
 if TYPE_CHECKING:
     from elefast.providers.docker.engine import Engine
 
-__all__ = ["Keeper", "remove"]
+__all__ = ["DiedError", "Keeper", "remove"]
 
 GOING_TIMEOUT = 30.0
 STOP_TIMEOUT = 10
 INITIALIZED = "PostgreSQL init process complete"
+
+
+class DiedError(ServerStartError):
+    """The container is there, but its server has ended; waiting for it is in vain."""
 
 
 class Keeper:
@@ -37,8 +41,19 @@ class Keeper:
         self._engine = engine
         self._wanted = wanted
         self._clear = clear
-        self.created = False
+        self._made: Any = None
         self.notes: list[str] = []
+
+    @property
+    def created(self) -> bool:
+        """Whether it was created here and now."""
+        return self._made is not None
+
+    def undo(self) -> None:
+        """Remove what was created here."""
+        made, self._made = self._made, None
+        if made is not None:
+            remove(self._engine, made)
 
     def running(self, fresh: bool) -> Any:
         """The container, running.
@@ -95,7 +110,7 @@ class Keeper:
                 if not conflict(error):
                     raise ServerStartError(explain_start(error, self._wanted)) from error
             else:
-                self.created = True
+                self._made = container
                 return container
         self._make_way(name)
         return None
@@ -129,10 +144,7 @@ class Keeper:
             try:
                 container.start()
             except APIError as error:
-                text = explain_start(error, self._wanted)
-                if self.created:
-                    remove(self._engine, container)
-                raise ServerStartError(text) from error
+                raise ServerStartError(explain_start(error, self._wanted)) from error
 
     def _revive(self, container: Any) -> bool:
         """Make use of a container that does not run, if its data can be trusted."""
@@ -196,7 +208,7 @@ class Keeper:
                 restarted = container.attrs.get("RestartCount", 0)
                 if container.status in ("running", "created") and not restarted:
                     return
-                raise ServerStartError(died(container.name, state, log_end(container), self._wanted))
+                raise DiedError(died(container.name, state, log_end(container), self._wanted))
             except NotFound:
                 raise ServerStartError(
                     f"container {container.name} was removed while its server started\nrun the tests again"
