@@ -4,12 +4,83 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.docker.container_support import Clients, names, until
+from tests.docker.docker_support import containers
+
 if TYPE_CHECKING:
     from docker import DockerClient
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left(elefast_root: object) -> Generator[None]:
+    """Proof that the tests leave no container of this run behind, and alone on the engine no volume or network."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    try:
+        from docker import DockerClient
+
+        client: Any = DockerClient.from_env(timeout=60)
+        before = _inventory(client) if alone else frozenset[str]()
+    except Exception:  # no engine, or no extra: nothing is made
+        yield
+        return
+    try:
+        yield
+        left = names(client)
+        for name in left:
+            client.containers.get(name).remove(force=True, v=True)
+        assert not left, "containers left behind by the tests"
+        # What others remove at this moment needs a while to go.
+        assert not alone or until(lambda: _inventory(client) <= before), _inventory(client) - before
+    finally:
+        client.close()
+
+
+def _inventory(client: Any) -> frozenset[str]:
+    """Volumes that no container has, and networks."""
+    volumes = client.volumes.list(filters={"dangling": True})
+    return frozenset([*(volume.name for volume in volumes), *(network.name for network in client.networks.list())])
+
+
+@pytest.fixture(scope="session", params=["postgres:15", "postgres:18"])
+def image(request: pytest.FixtureRequest, docker_client: DockerClient) -> str:
+    """Both layouts of the data directory, where the engine has such an image."""
+    return _present(docker_client, request.param)
+
+
+@pytest.fixture(scope="session")
+def any_image(docker_client: DockerClient) -> str:
+    """One image, for what does not depend on the version."""
+    return _present(docker_client, "postgres:18")
+
+
+def _present(client: Any, reference: str) -> str:
+    from docker.errors import ImageNotFound
+
+    try:
+        client.images.get(reference)
+    except ImageNotFound:
+        if os.environ.get("TEST_DOCKER") == "required":
+            raise
+        pytest.skip(f"the engine has no image {reference}")
+    return reference
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A directory that keeps the containers of one test apart from those of all others."""
+    return tmp_path
+
+
+@pytest.fixture
+def clients(home: Path) -> Generator[Clients]:
+    """Starts processes that hold leases, and ends those that still run."""
+    with Clients(home) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +104,15 @@ def docker_client(elefast_root: object) -> Generator[DockerClient]:
         yield client
     finally:
         client.close()
+
+
+@pytest.fixture
+def project(docker_client: DockerClient, tmp_path: Path) -> Generator[Path]:
+    """The directory of a project; its containers are removed afterwards, with their volumes."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "tests").mkdir()
+    try:
+        yield tmp_path
+    finally:
+        for container in containers(docker_client, tmp_path):
+            docker_client.api.remove_container(container, force=True, v=True)
