@@ -58,6 +58,18 @@ def any_image(docker_client: DockerClient) -> str:
     return _present(docker_client, "postgres:18")
 
 
+@pytest.fixture(scope="session")
+def postgres_15(docker_client: DockerClient) -> str:
+    """The image whose tag it has."""
+    return _present(docker_client, "postgres:15")
+
+
+@pytest.fixture(scope="session")
+def postgres_latest(docker_client: DockerClient) -> str:
+    """The image that code gets which names no version."""
+    return _present(docker_client, "postgres:latest")
+
+
 def _present(client: Any, reference: str) -> str:
     from docker.errors import ImageNotFound
 

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
 from elefast.errors import ConfigurationError
 from elefast.extras.docker.configuration import Configuration, Container, Credentials, Optimizations
 from elefast.extras.docker.mapping import provider_arguments
-from elefast.providers.docker.container import PROJECT
+from tests.docker.docker_support import containers, show
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -155,24 +154,6 @@ def test_all_that_cannot_work_is_said_at_once() -> None:
 # -- the container --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def project(docker_client: DockerClient, tmp_path: Path) -> Generator[Path]:
-    """The directory of a project; its containers are removed afterwards, with their volumes."""
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "tests").mkdir()
-    try:
-        yield tmp_path
-    finally:
-        for container in containers(docker_client, tmp_path):
-            docker_client.api.remove_container(container, force=True, v=True)
-
-
-def containers(client: DockerClient, project: Path) -> list[str]:
-    """The ids of a project's containers."""
-    label = f"{PROJECT}={os.path.realpath(project)}"
-    return [container["Id"] for container in client.api.containers(all=True, filters={"label": label})]
-
-
 @contextmanager
 def using(project: Path, call: str, **env: str) -> Generator[URL]:
     """The URL that a process was given, which runs as long as this lasts."""
@@ -205,14 +186,7 @@ sys.stdin.read()
         process.communicate()
 
 
-def show(url: URL, *names: str) -> list[str]:
-    """Settings of the server at `url`."""
-    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain) as connection:
-        rows = connection.execute("select current_setting(name) from unnest(%s::text[]) name", [list(names)])
-        return [str(value) for (value,) in rows]
-
-
+@pytest.mark.usefixtures("postgres_15")
 def test_a_container_is_kept_and_found_again(docker_client: DockerClient, project: Path) -> None:
     """By the next process, and by one that wants another driver; with the settings and the credentials asked for."""
     config = (
@@ -239,6 +213,7 @@ def test_a_container_is_kept_and_found_again(docker_client: DockerClient, projec
     assert "size=300m" in mounts["HostConfig"]["Tmpfs"]["/var/lib/postgresql/data"]
 
 
+@pytest.mark.usefixtures("postgres_latest")
 def test_a_container_that_is_not_kept_goes_with_its_last_user(docker_client: DockerClient, project: Path) -> None:
     """While one of two processes goes on, so does the container; and no volume stays."""
     config = "Configuration(optimizations=Optimizations(tmpfs=False))"
@@ -253,6 +228,7 @@ def test_a_container_that_is_not_kept_goes_with_its_last_user(docker_client: Doc
     assert volume not in {one["Name"] for one in docker_client.api.volumes()["Volumes"] or ()}
 
 
+@pytest.mark.usefixtures("postgres_latest")
 def test_workers_share_one_container(docker_client: DockerClient, project: Path) -> None:
     """With pytest-xdist; it is gone after the run."""
     (project / "tests" / "test_it.py").write_text(
@@ -281,6 +257,7 @@ def test_workers_share_one_container(docker_client: DockerClient, project: Path)
     assert containers(docker_client, project) == []
 
 
+@pytest.mark.usefixtures("postgres_latest")
 def test_a_pinned_port_and_a_client_of_the_callers_own(docker_client: DockerClient, project: Path) -> None:
     """`ELEFAST_HOST_PORT` is the port of the URL; what `DOCKER_HOST` says is not looked at."""
     port = free_port()

@@ -31,7 +31,8 @@ class Progress:
         self._began = time.monotonic()
         self._drawn = 0.0
         self._layers: dict[str, _Layer] = {}
-        self._began_to_load = False
+        self.loading = False
+        """Whether the registry has begun to give the layers."""
         self._phase = ""
         self._share = 0.0
         # pytest may be in the middle of a line of dots.
@@ -44,8 +45,8 @@ class Progress:
             detail: Mapping[str, Any] | None = event.get("progressDetail")
             self._layers.setdefault(name, _Layer()).take(status, detail or {})
         # The layers are named first, one by one.
-        self._began_to_load = self._began_to_load or status in _LOADING
-        if not self._began_to_load:
+        self.loading = self.loading or status in _LOADING
+        if not self.loading:
             return
         if self._bar:
             now = time.monotonic()

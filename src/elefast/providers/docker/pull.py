@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ensure_image"]
 
 WAITS = (0.5, 1.0, 2.0)
+TRIED_BY_ITSELF = 5.0  # seconds
 
 _SAME = {"x86_64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm"}
 
@@ -88,7 +89,10 @@ def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *,
     with terminal.standard_error() as stream:
         progress = Progress(reference, stream)
         for attempt, wait in enumerate([*waits, None], 2):
+            began = time.monotonic()
             said = _attempt(client, reference, platform, progress)
+            # Podman tries again by itself, for seconds; what was loaded so far is kept for the next attempt.
+            tried = time.monotonic() - began > TRIED_BY_ITSELF and not progress.loading
             refusal = refusals.understand(said)
             if not said:
                 image = _local(client, reference)
@@ -98,7 +102,7 @@ def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *,
                 # Some engines take what there is, whatever the platform.
                 refusal = Refusal.PLATFORM if image is not None else Refusal.ABSENT
                 said = "the registry gave another one" if image is not None else "the engine does not have it after all"
-            if wait is None or not refusal.may_pass:
+            if wait is None or tried or not refusal.may_pass:
                 progress.failed()
                 raise refusals.error(refusal, reference, said, platform=platform, present=present)
             progress.again(said, wait, attempt, len(waits) + 1)
