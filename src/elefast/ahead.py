@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from elefast.dialects import Dialects, is_plain
+from elefast.dialects import Dialects, ask, is_plain
 
 __all__ = ["Ahead"]
 
@@ -116,6 +116,9 @@ class _FirstConnection:
         # A list, since taking from it is one step for all threads.
         self._held: list[Any] = [self._connect(*self._way[0], **self._way[1])]
         dialect.connect = self._give
+        # A backend reads its catalogs at its first question; it will be asked this one again.
+        ask(dialect, self._held[0])
+        self._held[0].rollback()
 
     def close(self) -> None:
         """Close it, if it was not given out."""

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Engine
 
-__all__ = ["Dialects", "is_plain"]
+__all__ = ["Dialects", "ask", "is_plain"]
 
 # What differs between two databases of one template if something was done in them first. One round trip.
 _QUESTION = (
@@ -62,8 +62,11 @@ class Dialects:
     def _initialize(
         self, dialect: Any, connection: Connection, initialize: Callable[[Connection], None], usual: bool
     ) -> None:
-        situation = _situation(dialect, connection) if usual else None
-        kind = cast("type[Any]", type(dialect))
+        situation = None
+        # Async drivers are spared the round trip.
+        if usual and not dialect.is_async:
+            situation = ask(dialect, connection.connection.driver_connection)
+        kind: type[Any] = type(dialect)
         known = self._known.get(kind)
         attributes: dict[str, Any] = dialect.__dict__
         if usual and known is not None and known[0] == situation:
@@ -102,15 +105,12 @@ def _never() -> Any:
     raise AssertionError("this pool is only looked at")
 
 
-def _situation(dialect: Any, connection: Connection) -> Any:
-    """What the answers depend on; None for async drivers, which are spared the round trip."""
-    if dialect.is_async:
-        return None
-    driver: Any = connection.connection.driver_connection
+def ask(dialect: Any, driver: Any) -> list[Any] | None:
+    """What the answers to a dialect depend on, as a sync driver's connection tells it; None if it does not."""
     if dialect.driver == "psycopg":
         # Without a transaction around it, which would be two more round trips.
         result = driver.pgconn.exec_(_QUESTION.encode())
-        return [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else object()
+        return [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else None
     cursor = driver.cursor()
     try:
         cursor.execute(_QUESTION)
