@@ -13,15 +13,17 @@ __all__ = ["Kept", "Leak", "Report"]
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A connection that a test left open.
+    """What a test left behind.
 
     Args:
         test: The test's node id; empty where there was none.
-        text: Which session it was, with its last query.
+        text: Which session was left open, with its last query; or what else, as `what` says.
+        what: What the test did.
     """
 
     test: str
     text: str
+    what: str = "left a connection open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Report:
         builds: How many templates were built.
         build_seconds: What that took.
         template_seconds: What it took to have a template: to find it, to build it, or to wait for who builds it.
+        load_seconds: What it took the plugin to read the settings and to import what they need.
         start_seconds: What it took to get the server.
         stop_seconds: What it took to let go of it at the end.
         databases: How many databases were handed out.
@@ -80,6 +83,7 @@ class Report:
     builds: int = 0
     build_seconds: float = 0.0
     template_seconds: float = 0.0
+    load_seconds: float = 0.0
     start_seconds: float = 0.0
     stop_seconds: float = 0.0
     databases: int = 0
@@ -97,7 +101,8 @@ class Report:
     def wall_seconds(self) -> float:
         """What elefast added to the wall clock, or with several processes, which work side by side, to the slowest."""
         waited = self.acquire.seconds + self.connect.seconds + self.release.seconds
-        return self.slowest or self.start_seconds + self.template_seconds + waited + self.stop_seconds
+        once = self.load_seconds + self.start_seconds + self.template_seconds + self.stop_seconds
+        return self.slowest or once + waited
 
     @property
     def server_seconds(self) -> float:
@@ -176,8 +181,9 @@ class Report:
             f"{len(self.drop)} dropped in {self.drop.seconds:.2f} s",
             f"cost      {self.wall_seconds:.2f} s of wall clock"
             + (f" in the slowest of {self.processes} processes; of all: " if several else ": ")
-            + f"start {self.start_seconds:.2f} s, template {self.template_seconds:.2f} s ({builds}), "
-            f"waiting {waited:.2f} s, stop {self.stop_seconds:.2f} s",
+            + f"load {self.load_seconds:.2f} s, start {self.start_seconds:.2f} s, "
+            f"template {self.template_seconds:.2f} s ({builds}), waiting {waited:.2f} s, "
+            f"stop {self.stop_seconds:.2f} s",
         ]
         return lines
 
@@ -198,6 +204,7 @@ _SUMMED = (
     "builds",
     "build_seconds",
     "template_seconds",
+    "load_seconds",
     "start_seconds",
     "stop_seconds",
     "databases",

@@ -76,7 +76,7 @@ def test_the_report_has_the_costs(project: Project) -> None:
             "acquire   p50 *",
             "release   p50 *",
             "on server *",
-            "cost      *.?? s of wall clock: start *(0 builds *",
+            "cost      *.?? s of wall clock: load *(0 builds *",
         ]
     )
 

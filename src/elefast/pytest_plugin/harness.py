@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Generator
@@ -60,6 +61,7 @@ class Harness:
         self._lock = threading.RLock()
         self._loaded: Loaded | ElefastError | None = None
         self._stack: Stack | None = None
+        self._load_seconds = 0.0
         self._told: dict[str, str] = {}
         self._reports: list[Report] = []
         self._late_leaks: list[Leak] = []
@@ -97,17 +99,28 @@ class Harness:
         """
         with self._lock:
             if self._loaded is None:
-                try:
-                    from elefast.config import load_settings
-
-                    self._loaded = load_settings(
-                        start=self.config.rootpath, profile=self.option("elefast_profile") or None
-                    )
-                except ElefastError as error:
-                    self._loaded = error
+                with self._loading():
+                    self._loaded = self._load()
             if isinstance(self._loaded, ElefastError):
                 raise self._loaded.with_traceback(None)
             return self._loaded
+
+    def _load(self) -> Loaded | ElefastError:
+        try:
+            from elefast.config import load_settings
+
+            return load_settings(start=self.config.rootpath, profile=self.option("elefast_profile") or None)
+        except ElefastError as error:
+            return error
+
+    @contextmanager
+    def _loading(self) -> Generator[None]:
+        """Add what is done meanwhile to what the report says of it."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._load_seconds += time.perf_counter() - start
 
     @property
     def settings(self) -> Settings:
@@ -141,9 +154,10 @@ class Harness:
         """
         with self._lock:
             if self._stack is None:
-                from elefast.factory import from_config
+                with self._loading():
+                    from elefast.factory import from_config
 
-                self._stack = from_config()
+                    self._stack = from_config()
             return self._stack
 
     @contextmanager
@@ -180,7 +194,9 @@ class Harness:
             return
         stack.close()
         if stack.started:
-            self._reports.append(stack.report())
+            made = stack.report()
+            made.load_seconds = self._load_seconds
+            self._reports.append(made)
         self._late_leaks += stack.leaks()
 
     # -- hooks ----------------------------------------------------------------------------------------------

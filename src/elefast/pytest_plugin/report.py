@@ -6,6 +6,7 @@ It renders what it is given, and must not start anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,14 +92,14 @@ def _way_out(report: Report) -> str:
 
 def leak_line(leak: Leak) -> str:
     """A leak in one line, with the test that it is of."""
-    return f"{leak.test or 'a database of no test'} left a connection open: {leak.text}"
+    return f"{leak.test or 'a database of no test'} {leak.what}: {leak.text}"
 
 
 def packed(reports: Sequence[Report], leaks: Sequence[Leak]) -> dict[str, Any]:
     """What a worker sends to the controller: plain values only."""
     return {
         "reports": [report.to_dict() for report in reports],
-        "leaks": [[leak.test, leak.text] for leak in leaks],
+        "leaks": [asdict(leak) for leak in leaks],
     }
 
 
@@ -107,4 +108,4 @@ def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak]]:
     from elefast.report import Leak, Report
 
     reports = [Report.from_dict(item) for item in values["reports"]]
-    return reports, [Leak(test, text) for test, text in values["leaks"]]
+    return reports, [Leak(**item) for item in values["leaks"]]
