@@ -35,12 +35,16 @@ ALLOWED = {
     "asyncio": {"kernel", "backing", "located", "sync"},
     "migrators": {"kernel", "engines"},
     "extras": {"kernel", "migrators", "providers"},
+    "frames": set[str](),
+    "outer": {"diagnosis", "frames"},
+    "joined": {"diagnosis", "frames", "outer"},
+    "shared": {"asyncio", "joined", "outer", "sync"},
     "lent": {"engines", "sync", "asyncio"},
     "blueprint": set[str](),
     "running": {"kernel", "ahead", "backing", "control", "dialects", "engines", "pool"},
-    "stack": {"kernel", "running", "lent", "sync", "asyncio"},
+    "stack": {"kernel", "running", "lent", "shared", "sync", "asyncio"},
     "factory": {"blueprint", "config", "kernel", "migrators", "providers", "stack"},
-    "pytest_plugin": {"config", "factory"},
+    "pytest_plugin": {"config", "factory", "joined"},
     "cli": {"config", "factory", "providers"},
 }
 

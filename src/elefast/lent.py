@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 
 from elefast.report import Leak
 from elefast.sync import Database
 from elefast.urls import dsn
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
     from elefast.asyncio import AsyncDatabase
     from elefast.stack import Stack
 
@@ -25,6 +28,9 @@ class LentDatabase:
         name: Its name on the server.
         test: The node id of the test.
     """
+
+    session_options: Mapping[str, Any] = {}
+    """What sessions of the application must be made with."""
 
     def __init__(self, stack: Stack, name: str, test: str) -> None:
         self._stack = stack
@@ -55,6 +61,16 @@ class LentDatabase:
         return self._async
 
     @property
+    def engine(self) -> Engine:
+        """The engine of `sync`."""
+        return self.sync.engine
+
+    @property
+    def async_engine(self) -> AsyncEngine:
+        """The engine of `async_`."""
+        return self.async_.engine
+
+    @property
     def url(self) -> URL:
         """The URL with the configured sync driver."""
         return self._stack.url_for(database=self.name)
@@ -67,6 +83,9 @@ class LentDatabase:
     def dsn(self) -> str:
         """A libpq connection URI with the password."""
         return dsn(self.url)
+
+    def let_go(self) -> None:
+        """From here on the test only closes what it has."""
 
     def release(self, *, failed: bool = False, keep: str = "never", wait: bool = False) -> list[Leak]:
         """Give the database back; what is still open on it is ended by elefast.

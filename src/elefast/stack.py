@@ -19,6 +19,7 @@ from sqlalchemy import URL, Engine
 
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError
 from elefast.kernel.databases import Backend
+from elefast.kernel.visitors import visitors
 from elefast.lent import LentDatabase
 from elefast.report import Kept, Leak, Report
 from elefast.running import Running
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from elefast.config import Settings
     from elefast.config.origin import Origin
     from elefast.migrators import Plan
+    from elefast.shared import LentTransaction, SharedDatabase
 
 __all__ = ["Stack"]
 
@@ -51,6 +53,7 @@ class Stack:
         self._running: Running | None = None
         self._failed: ElefastError | None = None
         self._closed = False
+        self._shared: SharedDatabase | None = None
         self.server = DatabaseServer.over(_SyncBacking(self))
         self._async_server: AsyncDatabaseServer | None = None
 
@@ -115,6 +118,24 @@ class Stack:
             test: The node id of the test, for messages.
         """
         return LentDatabase(self, self._use().take(), test)
+
+    def join(self, test: str = "") -> LentTransaction:
+        """Lend the database that all tests share which do with a transaction; made when the first one asks.
+
+        Args:
+            test: The node id of the test, for messages.
+        """
+        from elefast.shared import LentTransaction, SharedDatabase
+
+        self._use()
+        with self._lock:
+            if self._shared is None or not self._shared.is_ours:
+                self._shared = SharedDatabase(self, self.create("elefast_shared", "utf8"))
+            return LentTransaction(self, self._shared, test, self._discard)
+
+    def visitors(self, name: str) -> tuple[int, int]:
+        """The client sessions that database `name` ever had, and those that it has now."""
+        return self._use().control.session.call(visitors, name)
 
     def leaks(self) -> list[Leak]:
         """The leaks that the background found since this was last asked."""
@@ -185,6 +206,7 @@ class Stack:
             self._closed = True
             running = self._running
             try:
+                self._discard()
                 if running is not None:
                     running.stop()
             finally:
@@ -223,6 +245,12 @@ class Stack:
         if self._running is not None and not self._closed:
             state = shown(self._running.lease.url)
         return f"<Stack of {self._blueprint.project}: {state}>"
+
+    def _discard(self) -> None:
+        """Let go of the shared database; whoever asks next has another one."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
 
     def _use(self) -> Running:
         """What runs, started if need be.

@@ -21,12 +21,14 @@ for _name in (
     "elefast.asyncio",
     "elefast.config",
     "elefast.factory",
+    "elefast.joined",
     "elefast.pytest_plugin.fixtures",
     "elefast.pytest_plugin.harness",
     "elefast.pytest_plugin.patching",
     "elefast.pytest_plugin.short_name",
     "elefast.pytest_plugin.tenure",
     "elefast.pytest_plugin.wishes",
+    "elefast.shared",
 ):
     import_module(_name)
 

@@ -95,7 +95,7 @@ def test_an_unknown_profile_is_an_error_of_the_tests(project: Project) -> None:
         ("keep='sometimes'", "keep: expected failed, always, never, got 'sometimes'"),
         ("kep='failed'", "kep: unknown, expected isolation or keep"),
         ("'failed'", "takes no positional arguments, got 'failed'"),
-        ("isolation='transaction'", 'isolation: "transaction" is not supported by this version yet*'),
+        ("isolation='tables'", "isolation: expected database, transaction, got 'tables'"),
     ],
 )
 def test_a_wrong_marker_is_an_error_of_its_test(project: Project, marker: str, message: str) -> None:
@@ -104,15 +104,6 @@ def test_a_wrong_marker_is_an_error_of_its_test(project: Project, marker: str, m
     result = project.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"*@pytest.mark.elefast of test_it.py::test_it  {message}"])
-
-
-def test_isolation_by_transaction_is_refused_until_it_is_there(project: Project) -> None:
-    """A setting that would be ignored silently is worse than an error."""
-    project.configure('isolation = "transaction"')
-    project.tests("def test_it(db): pass")
-    result = project.run()
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(['*pyproject.toml:3  isolation: "transaction" is not supported by this version yet*'])
 
 
 def test_a_path_after_the_bare_keep_option_is_explained(project: Project) -> None:

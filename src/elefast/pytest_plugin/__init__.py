@@ -21,7 +21,7 @@ __all__ = [
 KEEP = ("failed", "always", "never")
 
 _MARKER = (
-    'elefast(isolation="database", keep="failed"|"always"|"never"): how this test gets its database, '
+    'elefast(isolation="database"|"transaction", keep="failed"|"always"|"never"): how this test gets its database, '
     "and whether the database stays for a look afterwards"
 )
 

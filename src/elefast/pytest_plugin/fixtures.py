@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from elefast.asyncio import AsyncDatabase, AsyncDatabaseServer
     from elefast.lent import LentDatabase
     from elefast.report import Leak
+    from elefast.shared import LentTransaction
     from elefast.stack import Stack
     from elefast.sync import Database, DatabaseServer
+
+    Lent = LentDatabase | LentTransaction
 
 __all__ = [
     "async_db",
@@ -38,6 +41,11 @@ __all__ = [
     "elefast_db",
     "elefast_stack",
 ]
+
+_NOT_KEPT = (
+    'nothing is kept of this test: with isolation = "transaction" all that it wrote is rolled back.\n'
+    'For a look at its database add @pytest.mark.elefast(isolation="database")'
+)
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +69,7 @@ def async_db_server(elefast_stack: Stack) -> AsyncDatabaseServer:
 
 
 @pytest.fixture
-def _elefast_database(request: pytest.FixtureRequest) -> Iterator[LentDatabase]:
+def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
     """The one database of a test, with the application led to it; the other fixtures are views of it."""
     from elefast.pytest_plugin.wishes import Wishes
 
@@ -71,21 +79,26 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[LentDatabase]:
     with ExitStack() as undo:
         with run.explaining(item.nodeid):
             wishes = Wishes.of(item, run)
-            database = run.stack.open(item.nodeid)
+            shared = wishes.isolation == "transaction"
+            database = run.stack.join(item.nodeid) if shared else run.stack.open(item.nodeid)
             undo.callback(
                 lambda: leaks.extend(
                     database.release(failed=harness.has_failed(item), keep=wishes.keep, wait=wishes.leaks == "error")
                 )
             )
-            undo.enter_context(
-                run.environment.during_test(
-                    lambda driver: database.url_for(driver).render_as_string(hide_password=False)
+            if shared and wishes.keep != "never":
+                item.add_report_section("setup", "elefast", _NOT_KEPT)
+            if not shared:
+                undo.enter_context(
+                    run.environment.during_test(
+                        lambda driver: database.url_for(driver).render_as_string(hide_password=False)
+                    )
                 )
-            )
             if targets := run.settings.patch:
                 from elefast.pytest_plugin.patching import patched
 
                 undo.enter_context(patched(targets, database, str(run.loaded.provenance["patch"])))
+        undo.callback(database.let_go)
         yield database
     if wishes.leaks == "error" and leaks:
         pytest.fail("\n".join(report.leak_line(leak) for leak in leaks), pytrace=False)
@@ -101,7 +114,7 @@ def _elefast_first(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def elefast_db(request: pytest.FixtureRequest, _elefast_database: LentDatabase) -> Database:
+def elefast_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Database:
     """The test's own database, migrated; gone afterwards."""
     with harness.of(request.config).explaining(request.node.nodeid):
         return _elefast_database.sync
@@ -110,19 +123,27 @@ def elefast_db(request: pytest.FixtureRequest, _elefast_database: LentDatabase) 
 @pytest.fixture
 def db_connection(elefast_db: Database) -> Iterator[Connection]:
     """A connection to the test's database; what is not committed at the end is rolled back."""
-    with elefast_db.engine.connect() as connection:
-        yield connection
+    from elefast.joined import connected, lenient
+
+    connection = connected(elefast_db.engine)
+    yield connection
+    with lenient(elefast_db.engine):
+        connection.close()
 
 
 @pytest.fixture
 def db_session(elefast_db: Database) -> Iterator[Session]:
     """A session on the test's database, closed at the end."""
-    with elefast_db.session() as session:
-        yield session
+    from elefast.joined import lenient
+
+    session = elefast_db.session()
+    yield session
+    with lenient(elefast_db.engine):
+        session.close()
 
 
 @pytest.fixture
-def async_db(request: pytest.FixtureRequest, _elefast_database: LentDatabase) -> Iterator[AsyncDatabase]:
+def async_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Iterator[AsyncDatabase]:
     """The test's own database for asyncio; the same database as `db`."""
     from elefast.pytest_plugin.tenure import closed_by_test
 
@@ -136,18 +157,18 @@ def async_db(request: pytest.FixtureRequest, _elefast_database: LentDatabase) ->
 @pytest.fixture
 def async_db_connection(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncConnection]:
     """A connection to the test's database; opens at its first use, closes where the test function ends."""
-    from elefast.pytest_plugin.tenure import closed_by_test, unopened
+    from elefast.pytest_plugin.tenure import closed_by_test, closer, unopened
 
     connection = unopened(async_db.engine)
-    with closed_by_test(request.node, connection.close):
+    with closed_by_test(request.node, closer(async_db.engine, connection.close)):
         yield connection
 
 
 @pytest.fixture
 def async_db_session(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncSession]:
     """A session on the test's database; connects at its first use, closes where the test function ends."""
-    from elefast.pytest_plugin.tenure import closed_by_test
+    from elefast.pytest_plugin.tenure import closed_by_test, closer
 
     session = async_db.session()
-    with closed_by_test(request.node, session.close):
+    with closed_by_test(request.node, closer(async_db.engine, session.close)):
         yield session

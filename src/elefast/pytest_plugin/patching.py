@@ -21,12 +21,15 @@ from elefast.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
     from elefast.lent import LentDatabase
+    from elefast.shared import LentTransaction
+
+    Lent = LentDatabase | LentTransaction
 
 __all__ = ["patched"]
 
 
 @contextmanager
-def patched(targets: Sequence[str], database: LentDatabase, origin: str) -> Generator[None]:
+def patched(targets: Sequence[str], database: Lent, origin: str) -> Generator[None]:
     """Let every target lead to `database`, and give back what was there.
 
     Args:
@@ -50,20 +53,20 @@ class _WrongTargetError(Exception):
     """Why a target cannot be patched."""
 
 
-def _patch(target: str, database: LentDatabase) -> Callable[[], object]:
+def _patch(target: str, database: Lent) -> Callable[[], object]:
     """Patch one target; what is returned undoes it."""
     owner, name = _find(target)
     found: Any = getattr(owner, name)
     if isinstance(found, scoped_session):
         return _rebind_scoped(found, database)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(found, sessionmaker):
-        return _rebind(found, database.sync.engine)  # pyright: ignore[reportUnknownArgumentType]
+        return _rebind(found, database.engine, database)  # pyright: ignore[reportUnknownArgumentType]
     if _is_async(found, "async_sessionmaker"):
-        return _rebind(found, database.async_.engine)
+        return _rebind(found, database.async_engine, database)
     if isinstance(found, Engine):
-        replacement: object = database.sync.engine
+        replacement: object = database.engine
     elif _is_async(found, "AsyncEngine"):
-        replacement = database.async_.engine
+        replacement = database.async_engine
     elif isinstance(found, URL):
         replacement = database.url_for(found.drivername)
     elif isinstance(found, str):
@@ -117,7 +120,7 @@ def _failed_import(name: str, error: BaseException) -> str:
     return f"importing {name} failed\n{text.rstrip()}"
 
 
-def _rebind(maker: Any, engine: Any) -> Callable[[], object]:
+def _rebind(maker: Any, engine: Any, database: Lent) -> Callable[[], object]:
     """Bind a session maker in place, because others may have imported the object itself."""
     before = dict(maker.kw)
 
@@ -125,17 +128,17 @@ def _rebind(maker: Any, engine: Any) -> Callable[[], object]:
         maker.kw.clear()
         maker.kw.update(before)
 
-    maker.configure(bind=engine)
+    maker.configure(bind=engine, **database.session_options)
     return restore
 
 
-def _rebind_scoped(registry: scoped_session[Any], database: LentDatabase) -> Callable[[], object]:
+def _rebind_scoped(registry: scoped_session[Any], database: Lent) -> Callable[[], object]:
     """As `_rebind`; sessions that it holds from before, or of the test, belong elsewhere and are removed."""
     maker: Any = registry.session_factory
     if not isinstance(maker, sessionmaker):
         raise _WrongTargetError(f"expected a scoped_session over a sessionmaker, found one over {_described(maker)}")
     registry.remove()
-    restore = _rebind(maker, database.sync.engine)  # pyright: ignore[reportUnknownArgumentType]
+    restore = _rebind(maker, database.engine, database)  # pyright: ignore[reportUnknownArgumentType]
 
     def undo() -> None:
         registry.remove()

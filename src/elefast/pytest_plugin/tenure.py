@@ -20,8 +20,9 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from elefast.errors import ElefastError
+from elefast.joined import JoinedEngine, connected, lenient
 
-__all__ = ["closed_by_test", "unopened"]
+__all__ = ["closed_by_test", "closer", "unopened"]
 
 _CLOSERS = pytest.StashKey[list[Callable[[], Awaitable[None]]]]()
 
@@ -31,6 +32,8 @@ def unopened(engine: AsyncEngine) -> AsyncConnection:
 
     To SQLAlchemy it is a connection that was invalidated, which it opens again on demand.
     """
+    if isinstance(engine.sync_engine, JoinedEngine):
+        return AsyncConnection(engine, connected(engine.sync_engine, at_first_use=True))
     nothing: Any = SimpleNamespace(is_valid=False)
     connection = Connection(engine.sync_engine, nothing)
     connection.invalidate()
@@ -56,6 +59,16 @@ def _bind_to_first_loop(connection: Connection) -> None:
     event.listen(connection, "before_execute", check)
     event.listen(connection, "before_cursor_execute", lambda *args: check())
     event.listen(connection, "commit", check)
+
+
+def closer(engine: AsyncEngine, close: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """`close` of something on `engine`, for the end of a test."""
+
+    async def close_leniently() -> None:
+        with lenient(engine.sync_engine):
+            await close()
+
+    return close_leniently
 
 
 @contextmanager

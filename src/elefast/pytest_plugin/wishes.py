@@ -20,6 +20,10 @@ __all__ = ["Wishes"]
 
 _ISOLATION = ("database", "transaction")
 _ALLOWED = {"isolation": _ISOLATION, "keep": KEEP}
+_NOTHING_TO_KEEP = (
+    'with isolation = "transaction" all that a test wrote is rolled back, and there is nothing to keep; '
+    'add isolation="database"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,12 @@ class Wishes:
     """How one test gets its database, and what becomes of it.
 
     Args:
+        isolation: ``database`` or ``transaction``.
         keep: ``never``, ``failed`` or ``always``.
         leaks: ``warn``, ``error`` or ``ignore``.
     """
 
+    isolation: str
     keep: str
     leaks: str
 
@@ -39,20 +45,21 @@ class Wishes:
         """The wishes of a test: the command line wins over the marker, the marker over the settings.
 
         Raises:
-            ConfigurationError: The marker is wrong, or asks for what this version cannot do.
+            ConfigurationError: The marker is wrong, or asks for two things that cannot go together.
         """
-        marked = _marked(item)
         settings = harness.settings
-        if "isolation" not in marked and settings.isolation != "database":
-            origin = str(harness.loaded.provenance["isolation"])
-            raise ConfigurationError([_unsupported(origin, settings.isolation)])
+        marked, places = _marked(item)
+        isolation = marked.get("isolation", settings.isolation)
+        if isolation == "transaction" and marked.get("keep", "never") != "never":
+            raise ConfigurationError([Problem(places["keep"], "keep", _NOTHING_TO_KEEP)])
         keep = harness.option("elefast_keep") or marked.get("keep", settings.keep)
-        return cls(keep, settings.leaks)
+        return cls(isolation, keep, settings.leaks)
 
 
-def _marked(item: pytest.Item) -> dict[str, Any]:
-    """The arguments of the test's markers; those nearer to the test win."""
+def _marked(item: pytest.Item) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arguments of the test's markers, and where each was written; those nearer to the test win."""
     marked: dict[str, Any] = {}
+    places: dict[str, str] = {}
     problems: list[Problem] = []
     for node, marker in item.iter_markers_with_node("elefast"):
         place = f"@pytest.mark.elefast of {node.nodeid}"
@@ -64,14 +71,8 @@ def _marked(item: pytest.Item) -> dict[str, Any]:
                 problems.append(Problem(place, name, "unknown, expected isolation or keep"))
             elif value not in allowed:
                 problems.append(Problem(place, name, f"expected {', '.join(allowed)}, got {value!r}"))
-            elif value == "transaction":
-                problems.append(_unsupported(place, value))
-            else:
-                marked.setdefault(name, value)
+            elif name not in marked:
+                marked[name], places[name] = value, place
     if problems:
         raise ConfigurationError(problems)
-    return marked
-
-
-def _unsupported(origin: str, isolation: str) -> Problem:
-    return Problem(origin, "isolation", f'"{isolation}" is not supported by this version yet, expected "database"')
+    return marked, places
