@@ -17,7 +17,7 @@ import psycopg
 
 from elefast.providers import DockerProvider, Lease, server_settings
 from elefast.providers.docker import DockerLease
-from elefast.providers.docker.container import OWNER, owner
+from elefast.providers.docker.container import OWNER, PROJECT, owner
 from elefast.providers.docker.provider import locks_root
 from elefast.urls import dsn
 
@@ -57,9 +57,10 @@ def our_owner() -> str:
     return owner(locks_root())
 
 
-def names(client: Any) -> list[str]:
-    """The containers of this run."""
-    found = client.api.containers(all=True, filters={"label": f"{OWNER}={our_owner()}"})
+def names(client: Any, project: Path | None = None) -> list[str]:
+    """The containers of this run, or of one project in it."""
+    labels = [f"{OWNER}={our_owner()}", *([f"{PROJECT}={os.path.realpath(project)}"] if project else [])]
+    found = client.api.containers(all=True, filters={"label": labels})
     return sorted(one["Names"][0].lstrip("/") for one in found)
 
 

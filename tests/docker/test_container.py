@@ -114,7 +114,7 @@ def test_nothing_is_left(image: str, home: Path, docker_client: Any) -> None:
     assert "data in a volume" in lease.description
     lease.release()
     lease.release()
-    assert lease.name not in names(docker_client)
+    assert names(docker_client, home) == []
     assert mount["Name"] not in {volume.name for volume in docker_client.volumes.list()}
     with pytest.raises(psycopg.OperationalError):
         connect(lease)
@@ -147,7 +147,7 @@ def test_a_pinned_port(home: Path, any_image: str, docker_client: Any) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ServerStartError, match=rf"(?s)port {port} is taken.*docker\.port \(ELEFAST_HOST_PORT\)"):
             provider(home, image=any_image, port=port).acquire()
-        assert not [name for name in names(docker_client) if home.name.replace("_", "-") in name]
+        assert names(docker_client, home) == []
     lease = provider(home, image=any_image, port=port).acquire()
     try:
         assert lease.url.port == port
