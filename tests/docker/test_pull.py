@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from elefast.errors import ConfigurationError, ElefastError, ServerUnavailableEr
 from elefast.providers.docker.progress import Progress
 from elefast.providers.docker.pull import ensure_image
 from elefast.providers.docker.refusals import Refusal, registry_of, understand
+from tests.docker.container_support import until
 from tests.docker.registry import Registry, Upset, answer, cut_off, layer, serve
 
 if TYPE_CHECKING:
@@ -248,6 +250,65 @@ def test_an_interrupted_pull_leaves_nothing(docker_client: DockerClient, registr
     registry.blobs_may_go.set()
     assert not pulled_from(docker_client, registry)
     assert ensure_image(docker_client, reference)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see what processes wait for")
+@pytest.mark.parametrize("missing", [False, True], ids=["pulled", "refused"])
+def test_one_of_several_processes_pulls(
+    docker_client: DockerClient, registry: Registry, tmp_path: Path, missing: bool
+) -> None:
+    """The others wait, and take the image or the error."""
+    may_go = registry.blobs_may_go
+    may_go.clear()
+    if missing:
+        registry.manifests.clear()
+        registry.upsets = [lambda _: not may_go.wait(60)]
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom elefast.providers.docker import DockerProvider\n"
+        "provider = DockerProvider(image=sys.argv[1], reuse=False, project=Path(sys.argv[2]))\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "try: provider.acquire()\nexcept Exception as error: print(error)\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, f"{registry.address}/team/thing:1", str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        # The first asks the registry, which makes it wait; the others wait for their turn.
+        assert until(lambda: all(has_open(process.pid, "/turn") for process in processes), seconds=60)
+        may_go.set()
+        said = [process.communicate(timeout=60) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert sum(path == "/v2/" for path in registry.asked) == 1, registry.asked
+    shown = [errors for _, errors in said if "elefast: pulling" in errors]
+    assert len(shown) == 1
+    expected = "there is no image" if missing else "true"  # it has no such program, and no PostgreSQL either
+    assert all(expected in output for output, _ in said), said
+
+
+def has_open(process: int, name: str) -> bool:
+    """Whether a process has a file of that name open."""
+    files = Path(f"/proc/{process}/fd")
+    with suppress(OSError):  # they come and go
+        return any(os.readlink(file).endswith(name) for file in files.iterdir())
+    return False
 
 
 # -- who may pull ---------------------------------------------------------------------------------------------------

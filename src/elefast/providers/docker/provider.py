@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from elefast import errors
 from elefast.errors import ConfigurationError, ElefastError, Problem, ServerStartError, ServerUnavailableError
-from elefast.providers.docker.container import Wanted, owner
+from elefast.providers.docker.container import Wanted, digest, owner
 from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
 from elefast.providers.docker.lease import DockerLease, Found
-from elefast.providers.docker.pull import ensure_image
+from elefast.providers.docker.pull import ensure_image, find_image
 from elefast.providers.docker.ready import Access, await_server, check_settings
 from elefast.providers.docker.sharing import Share, Turn
 from elefast.providers.docker.state import DiedError, Keeper
@@ -142,9 +142,8 @@ class DockerProvider:
         )
 
     def _acquire(self, engine: Engine) -> DockerLease:
-        with engine.doing("looking for the image"):
-            image: Any = ensure_image(engine.client, self._image, policy=self._pull, platform=self._platform)
         root = locks_root()
+        image = self._find_image(engine, root)
         wanted = Wanted(
             owner=owner(root),
             project=self._project,
@@ -177,6 +176,31 @@ class DockerProvider:
             with contextlib.suppress(ElefastError):  # the first one is the one to see
                 leave(engine, wanted, share, users, may_drop=not isinstance(error, ServerUnavailableError))
             raise
+
+    def _find_image(self, engine: Engine, root: str) -> Any:
+        """The image; of all processes that want one which is not here, one pulls it and the others wait."""
+        get = functools.partial(ensure_image, engine.client, self._image, platform=self._platform)
+        with engine.doing("looking for the image"):
+            here = None if self._pull == "always" else find_image(engine.client, self._image, self._platform)
+            if here is not None or self._pull == "never":
+                return here or get(policy="never")
+        share = Share(root, digest("pull", engine.address.url, self._image, self._platform))
+        began = time.time()
+        users = share.join()
+        try:
+            with share.turn() as turn, engine.doing("pulling the image"):
+                _raise_failure(turn, began)
+                pulled = turn.read().get("pulled", 0.0) >= began
+                try:
+                    image = get(policy="missing" if pulled else self._pull)
+                except ElefastError as error:
+                    turn.write({"failed": _as_values(error), "at": time.time()})
+                    raise
+                turn.write({"pulled": time.time()})
+                return image
+        finally:
+            with share.alone(users):
+                pass  # nothing but the lock is shared
 
     def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> Found:
         """A container that answers and has the settings."""

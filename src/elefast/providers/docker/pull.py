@@ -16,7 +16,7 @@ from elefast.providers.docker.refusals import Refusal
 if TYPE_CHECKING:
     from typing import Literal
 
-__all__ = ["ensure_image"]
+__all__ = ["ensure_image", "find_image"]
 
 WAITS = (0.5, 1.0, 2.0)
 TRIED_BY_ITSELF = 5.0  # seconds
@@ -71,6 +71,17 @@ def ensure_image(
     return _pull(client, reference, platform, waits, present=fits)
 
 
+def find_image(client: Any, reference: str, platform: str = "") -> Any:
+    """The image that is here, or None.
+
+    Raises:
+        ConfigurationError: The reference is none.
+        ServerUnavailableError: The engine cannot tell.
+    """
+    image = _local(client, reference)
+    return image if image is not None and _is_for(image.attrs, platform) else None
+
+
 def _local(client: Any, reference: str) -> Any:
     from docker.errors import APIError, ImageNotFound
 
@@ -79,10 +90,8 @@ def _local(client: Any, reference: str) -> Any:
     except ImageNotFound:
         return None
     except APIError as refused:
-        said = _words(refused)
-        if refusals.understand(said) is Refusal.MALFORMED:
-            raise refusals.error(Refusal.MALFORMED, reference, said) from refused
-        raise
+        said = _words(refused) or str(refused)
+        raise refusals.error(refusals.understand(said), reference, said) from refused
 
 
 def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *, present: bool) -> Any:
