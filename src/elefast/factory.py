@@ -101,7 +101,7 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         settings=settings,
         provenance=loaded.provenance,
         provider=_provider(loaded, url, env, driver),
-        recipe=_recipe(loaded, test_run),
+        recipe=_recipe(loaded, env, test_run),
         url=url,
         driver=driver,
         async_driver=async_driver(settings),
@@ -207,7 +207,7 @@ def _all_take_short_scram(loaded: Loaded, driver: str) -> bool:
     return loaded.migrator.migrator != "command" and not any("pg8000" in name for name in drivers)
 
 
-def _recipe(loaded: Loaded, test_run: str) -> Plan | None:
+def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str) -> Plan | None:
     """How databases are made; None where there is nothing to put into them."""
     settings = loaded.settings
     migrator = _migrator(loaded)
@@ -222,8 +222,21 @@ def _recipe(loaded: Loaded, test_run: str) -> Plan | None:
         url_variables=[*settings.export_env, *settings.alembic.env],
         driver=sync_driver(settings).partition("+")[2],
         async_driver=async_driver(settings).partition("+")[2],
+        kept_digests=_kept_digests(loaded, env),
         test_run=test_run,
     )
+
+
+def _kept_digests(loaded: Loaded, env: Mapping[str, str]) -> str:
+    """Where the digests of the project's files are kept for the next run; nowhere in CI, which starts from nothing."""
+    if env.get("CI") or not loaded.settings.template.cache:
+        return ""
+    import platformdirs
+
+    from elefast.providers.local.state import ROOT_VARIABLE
+
+    root = os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("elefast")
+    return os.path.join(root, "digests", f"{digest(str(loaded.project))}.json")
 
 
 def _migrator(loaded: Loaded) -> Part | None:

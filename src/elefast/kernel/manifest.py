@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import importlib.machinery
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from elefast.kernel import digests
+from elefast.kernel.digests import ABSENT
 from elefast.kernel.fingerprint import digest
 
 __all__ = [
@@ -36,9 +39,6 @@ __all__ = [
     "relative",
 ]
 
-ABSENT = ""
-"""The digest of a file or directory that was looked for and was not there."""
-
 UNSETTLED = "unsettled"
 """The digest of a file that changed while the template was built; nothing is ever equal to it."""
 
@@ -47,6 +47,9 @@ _PACKAGE, _MODULE, _DIRECTORY, _NOTHING, _NO_MODULE = "package", "module", "dire
 
 _DIGEST_LENGTH = 20  # 80 bits, against accidents only; a comment on a database holds hundreds of them
 _CACHE = "__pycache__"
+_VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
+# What `relpath` would take out of a path.
+_ODD = re.compile(r"(^|[/\\])(\.{0,2}([/\\]|$))")
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
@@ -125,8 +128,9 @@ class Manifest:
         ]
 
     def _changed_files(self, root: Path) -> Iterable[str]:
+        place = str(root)
         for path, then in self.files.items():
-            now = file_digest(root / path)
+            now = file_digest(os.path.join(place, path))
             if now == then:
                 continue
             if then == UNSETTLED:
@@ -171,6 +175,9 @@ def _lookup_change(name: str, then: str, now: str) -> str | None:
 
 def relative(path: str, root: str) -> str:
     """`path` relative to the directory `root`, with ``/``; absolute where there is no way between them."""
+    below = path[len(root) + 1 :]
+    if path.startswith(root + os.sep) and below and not _ODD.search(below):
+        return below.replace(os.sep, "/")
     try:
         return os.path.relpath(path, root).replace(os.sep, "/")
     except ValueError:  # another drive
@@ -179,11 +186,7 @@ def relative(path: str, root: str) -> str:
 
 def file_digest(path: str | Path) -> str:
     """The digest of a file's bytes; `ABSENT` where there is no file that can be read."""
-    try:
-        with open(path, "rb") as file:
-            return digest(file.read())[:_DIGEST_LENGTH]
-    except OSError:
-        return ABSENT
+    return digests.of(path)[:_DIGEST_LENGTH]
 
 
 def listing_digest(path: str | Path) -> str:
@@ -225,8 +228,20 @@ def distribution_facts(name: str) -> tuple[str, str] | None:
     except metadata.PackageNotFoundError:
         return None
     record = distribution.read_text("RECORD") or ""
-    lines = [line for line in record.splitlines() if line and not _of_the_installer(line)]
-    return distribution.version, digest(*sorted(lines))[:_DIGEST_LENGTH] if lines else ""
+    content = digests.memo(record)
+    if content is None:
+        lines = [line for line in record.splitlines() if line and not _of_the_installer(line)]
+        content = digest(*sorted(lines))[:_DIGEST_LENGTH] if lines else ""
+        if content:
+            digests.remember(record, content)
+    return _version(distribution), content
+
+
+def _version(distribution: metadata.Distribution) -> str:
+    # `distribution.version` has all of the file parsed as an e-mail, which takes longer than the rest.
+    head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
+    match = _VERSION.search(head)
+    return match[1] if match else distribution.version
 
 
 def _of_the_installer(line: str) -> bool:

@@ -66,16 +66,19 @@ class Alembic:
         ]
         if layout.toml:
             inputs.append(Input.of(f"{relative(str(layout.toml), str(root))} [tool.alembic]", layout.table))
-        files = [layout.env, *layout.revisions()] + ([layout.ini] if layout.ini else [])
+        files = [str(layout.env), *layout.revisions(), *([str(layout.ini)] if layout.ini else [])]
         return inputs + [file_input(path, root) for path in files]
 
     def declared(self, root: Path) -> Sequence[Path]:
         layout = self.layout(root)
-        files = [layout.env, *layout.revisions(), *layout.version_directories]
+        files = [layout.env, *map(Path, layout.revisions()), *layout.version_directories]
         return files + ([layout.ini] if layout.ini else [])
 
     def why_not_kept(self, root: Path) -> str:
         return ""
+
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        return self.inputs(root), self.why_not_kept(root)
 
     def run(self, target: Target) -> None:
         from elefast.migrators.alembic_upgrade import upgrade_template

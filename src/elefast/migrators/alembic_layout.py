@@ -55,15 +55,15 @@ class Layout:
         """The project's env.py."""
         return self.script_directory / "env.py"
 
-    def revisions(self) -> list[Path]:
+    def revisions(self) -> list[str]:
         """Every file that Alembic would read as a revision, sorted."""
         pattern = r"(?!\.#|__init__).*\.py[co]?" if self.sourceless else r"(?!\.#|__init__).*\.py"
-        found: list[Path] = []
+        found: list[str] = []
         for place in self.version_directories:
             for directory, children, names in os.walk(place):
                 if not self.sourceless:
                     children[:] = [name for name in children if name != "__pycache__"]
-                found += [Path(directory, name) for name in names if re.fullmatch(pattern, name)]
+                found += [os.path.join(directory, name) for name in names if re.fullmatch(pattern, name)]
                 if not self.recursive:
                     break
         return sorted(found)

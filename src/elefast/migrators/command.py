@@ -51,6 +51,9 @@ class Command:
     def why_not_kept(self, root: Path) -> str:
         return "command without template.watch"
 
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        return self.inputs(root), self.why_not_kept(root)
+
     def run(self, target: Target) -> None:
         environment = libpq_environment(target.url, os.environ, target.application_name)
         environment |= {name: dsn(target.url) for name in self.variables}

@@ -46,6 +46,9 @@ class Extensions:
     def why_not_kept(self, root: Path) -> str:
         return ""
 
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        return self.inputs(root), self.why_not_kept(root)
+
     def run(self, target: Target) -> None:
         with raw_connection(target.url) as connection:
             for name in self.names:

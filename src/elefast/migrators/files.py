@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.kernel.fingerprint import Input
+from elefast.kernel import digests
+from elefast.kernel.fingerprint import Input, digest
 from elefast.kernel.manifest import relative
 
 __all__ = ["expand", "file_input", "watched"]
@@ -50,12 +51,16 @@ def watched(root: Path, patterns: Sequence[str]) -> list[Input]:
     return [file_input(path, root) for path in expand(root, patterns, "template.watch")]
 
 
-def file_input(path: Path, root: Path) -> Input:
+def file_input(path: str | Path, root: Path) -> Input:
     """A file's bytes as an input, labelled with its path relative to `root`."""
-    try:
-        return Input.of(relative(str(path), str(root)), path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    name = str(path)
+    found = digests.of(name)
+    if found == digests.ABSENT:
+        try:
+            found = digest(Path(name).read_bytes())
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    return Input(relative(name, str(root)), found)
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:

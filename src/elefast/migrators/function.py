@@ -52,6 +52,9 @@ class Function:
     def why_not_kept(self, root: Path) -> str:
         return ""
 
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        return self.inputs(root), self.why_not_kept(root)
+
     def run(self, target: Target) -> None:
         function = self.load(target.root)
         if is_async(function):

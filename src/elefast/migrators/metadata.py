@@ -38,18 +38,22 @@ class Metadata:
         return f"metadata of {', '.join(self.targets)}"
 
     def inputs(self, root: Path) -> Sequence[Input]:
-        found: list[Input] = []
-        for metadata in load_metadata(self.targets, root):
-            found += schema_of.describe(metadata)[0]
-        return found
+        return self.describe(root)[0]
 
     def declared(self, root: Path) -> Sequence[Path]:
         return ()
 
     def why_not_kept(self, root: Path) -> str:
-        return next(
-            (why for metadata in load_metadata(self.targets, root) if (why := schema_of.why_opaque(metadata))), ""
-        )
+        return self.describe(root)[1]
+
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        found: list[Input] = []
+        opaque = ""
+        for metadata in load_metadata(self.targets, root):
+            known, unknown = schema_of.describe(metadata)
+            found += known
+            opaque = opaque or unknown
+        return found, opaque
 
     def run(self, target: Target) -> None:
         engine = create_engine(with_driver(target.url, "postgresql+psycopg"), poolclass=NullPool)

@@ -80,6 +80,10 @@ class Part(Protocol):
         """
         ...
 
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        """Both `inputs` and `why_not_kept`, for the price of one where they come from one look."""
+        ...
+
     def run(self, target: Target) -> None:
         """Do it."""
         ...

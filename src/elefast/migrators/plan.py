@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL, Connection
 
 from elefast.errors import ElefastError, MigrationError
+from elefast.kernel import digests
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
 from elefast.migrators.files import watched
@@ -39,6 +40,7 @@ class Plan:
             ``NAME`` has the driver of `driver`, ``NAME=postgresql+asyncpg`` another.
         driver: Driver of the connection that a function of the project gets.
         async_driver: Driver of the connection that an async function gets.
+        kept_digests: A file that keeps the digests of the project's files for the next run; none where empty.
         test_run: What this run of tests is called, for ``application_name``, and so that its processes share a
             template that others must not use.
     """
@@ -54,6 +56,7 @@ class Plan:
         url_variables: Sequence[str] = (),
         driver: str = "psycopg",
         async_driver: str = "psycopg",
+        kept_digests: str = "",
         test_run: str = "",
     ) -> None:
         # Without symbolic links, as the other interpreter sees it and the manifest counts it.
@@ -68,6 +71,7 @@ class Plan:
         self._variables = _variables(url_variables, driver)
         self._driver = driver
         self._async_driver = async_driver
+        self._digests = kept_digests
         self._test_run = test_run
         self._application_name = f"elefast build {test_run}".rstrip()
 
@@ -82,14 +86,17 @@ class Plan:
         Raises:
             ConfigurationError: Something that is named does not exist.
         """
-        found = [item for part in self.parts for item in part.inputs(self.root)]
+        if self._digests:
+            digests.load(self._digests)
+        looked = [part.describe(self.root) for part in self.parts]
+        found = [item for items, _ in looked for item in items]
         found += watched(self.root, self._watch)
         found.append(Input.of("order", *(part.label for part in self.parts)))
         if any(part.runs_project_code for part in self.parts):
             names = sorted(f"{name}={driver}" for name, driver in self._variables.items())
             found.append(Input.of("variables with the URL", *names))
             found.append(Input.of("drivers", self._driver, self._async_driver))
-        if self.why_not_kept():
+        if not self._watch and any(why for _, why in looked):
             # What is not known of two projects is not taken for the same.
             found.append(Input.of("project directory", str(self.root)))
         return list(dict.fromkeys(found))
@@ -111,6 +118,8 @@ class Plan:
         ``template.watch`` names what it depends on.
         """
         changes = manifest.differences(self.root)
+        if self._digests:
+            digests.save(self._digests)
         same_run = self._test_run and manifest.test_run == self._test_run
         if manifest.programs and not self._watch and not same_run:
             programs = ", ".join(manifest.programs)
@@ -132,11 +141,20 @@ class Plan:
         while rest and not rest[0].runs_project_code:
             _run(rest.pop(0), target)
         if not rest:
+            self._see_that_nothing_moved(declared)
             return Manifest()
         from elefast.migrators.launch import run_in_fresh_interpreter
 
         manifest = run_in_fresh_interpreter(rest, target, declared)
+        self._see_that_nothing_moved(declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
+
+    @staticmethod
+    def _see_that_nothing_moved(declared: Sequence[Path]) -> None:
+        """A file that was another one for a moment is the same again in the key, but not in the template."""
+        moved = next((path for path in declared if digests.has_moved(path)), None)
+        if moved is not None:
+            raise MigrationError(f"{moved} changed while the template was built; run again.")
 
     # -- a migrator ------------------------------------------------------------------------------------------
 

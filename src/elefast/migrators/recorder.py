@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from elefast.kernel.digests import Stamp, stamp
 from elefast.kernel.installed import Installed, is_inside, is_own
 from elefast.kernel.manifest import (
     UNSETTLED,
@@ -85,7 +86,7 @@ class Recorder:
     def __init__(self, root: Path, declared: Iterable[str] = ()) -> None:
         self._root = os.path.realpath(root)
         self._declared = frozenset(os.path.abspath(path) for path in declared)
-        self._opened: dict[str, tuple[int, int] | None] = {}
+        self._opened: dict[str, Stamp | None] = {}
         self._written: set[str] = set()
         self._listed: set[str] = set()
         self._programs: set[str] = set()
@@ -131,7 +132,7 @@ class Recorder:
             return
         path = _source(path)
         if path not in self._opened:
-            self._opened[path] = _stamp(path)
+            self._opened[path] = stamp(path)
 
     def _on_list(self, name: Any) -> None:
         caller = _caller()
@@ -184,7 +185,7 @@ class Recorder:
         return tuple(sorted(self._programs))
 
     def _digest(self, path: str) -> str:
-        if path in self._opened and self._opened[path] != _stamp(path):
+        if path in self._opened and self._opened[path] != stamp(path):
             return UNSETTLED
         return file_digest(path)
 
@@ -291,11 +292,3 @@ def _source(path: str) -> str:
         except ValueError:
             return path
     return path
-
-
-def _stamp(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

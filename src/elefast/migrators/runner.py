@@ -12,9 +12,12 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import IO, Any
 
+from elefast.kernel.installed import Installed, is_own
 from elefast.migrators.recorder import Recorder
 
 __all__ = ["main"]
@@ -30,6 +33,7 @@ def main(plan: Mapping[str, Any]) -> None:
     sys.argv = ["elefast"]
     if plan["root"] not in sys.path:
         sys.path.insert(0, plan["root"])
+    _compile_anew()
     recorder = Recorder(Path(plan["root"]), plan["declared"])
     recorder.start()
     answer = _build(plan, recorder, answers)
@@ -64,6 +68,25 @@ def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> d
             # SystemExit too: code of a project must not end the build without a word.
             return {"error": "MigrationError", "message": explain(part.label, error, target.root, guard.refused)}
     return {"manifest": recorder.manifest().to_json()}
+
+
+def _compile_anew() -> None:
+    """Let the project's modules be compiled from their sources, whatever compiled files there are.
+
+    Python takes a compiled file for that of a source by the second of its last change and its size, and so runs what
+    is no longer written there after a quick edit or a change of branch.
+    """
+    installed = Installed()
+    as_ever = SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        if installed.has(os.path.abspath(path)) or is_own(path):
+            return as_ever(self, fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+    SourceFileLoader.get_code = get_code  # type: ignore[assignment, method-assign]
 
 
 def _say(answers: IO[bytes], answer: Mapping[str, Any]) -> None:

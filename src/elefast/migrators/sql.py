@@ -62,6 +62,9 @@ class Sql:
     def why_not_kept(self, root: Path) -> str:
         return ""
 
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        return self.inputs(root), self.why_not_kept(root)
+
     def run(self, target: Target) -> None:
         for path in self.declared(target.root):
             run_file(path, target.url, shown_as=relative(str(path), str(target.root)))

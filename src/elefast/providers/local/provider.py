@@ -25,8 +25,6 @@ __all__ = ["LocalProvider", "places_for"]
 
 FORMAT = 1
 """Part of every identity; goes up when a server's directory is laid out differently."""
-ROOT_VARIABLE = "_ELEFAST_ROOT"
-"""For tests: everything of elefast goes below this directory."""
 STARTS_TO_TRY = 5
 INITDB_TIMEOUT = 120.0
 STOP_TIMEOUT = 40.0
@@ -270,7 +268,7 @@ class LocalProvider:
 
 def places_for(directory: Path | None = None) -> place.Places:
     """The roots below `directory`, or those of this user."""
-    named = str(directory) if directory else os.environ.get(ROOT_VARIABLE, "")
+    named = str(directory) if directory else os.environ.get(state.ROOT_VARIABLE, "")
     return place.Places.under(os.path.abspath(named)) if named else place.Places.default()
 
 
