@@ -39,7 +39,7 @@ from elefast.urls import as_url
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["Backing", "EngineBacking", "links_to"]
+__all__ = ["Backing", "EngineBacking", "link_to", "links_to"]
 
 OnConnect = Callable[[Connection], None]
 
@@ -95,6 +95,7 @@ class EngineBacking:
         self._control = Control(
             self._url,
             links_to(source or self._url, echo=echo),
+            link_to=partial(link_to, source or self._url),
             recipe=None if schema is None else _recipe_of(schema, self._engines),
             project=os.getcwd(),
         )
@@ -179,6 +180,16 @@ def links_to(target: Engine | URL, *, echo: bool = False) -> Sequence[LinkFactor
     if _is_async(target):
         return [_Async(maker, echo) for maker in makers]
     return [_Sync(maker, echo) for maker in makers]
+
+
+def link_to(target: Engine | URL, database: str) -> LinkFactory | None:
+    """How to reach `database` on `target`; None where that has a custom creator, which leads to one database only."""
+    if isinstance(target, URL):
+        return _Sync(partial(maintenance_engine, target, database), echo=False)
+    options = options_of(target)
+    if "connect_args" not in options:
+        return None
+    return (_Async if _is_async(target) else _Sync)(lambda: _sibling(target, database, options), echo=False)
 
 
 def _is_async(engine: Engine) -> bool:

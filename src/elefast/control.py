@@ -42,6 +42,7 @@ class Control:
     Args:
         url: The server, with the password; databases are built through it.
         links: How to connect to each database that will do for maintenance, best first.
+        link_to: How to connect to another database; None where there is no way.
         recipe: What databases are made from; None for empty ones.
         project: Whose templates these are; older ones of the same project retire.
         strategy: How to clone: ``auto``, ``file_copy`` or ``wal_log``.
@@ -57,6 +58,7 @@ class Control:
         url: URL,
         links: Sequence[LinkFactory],
         *,
+        link_to: Callable[[str], LinkFactory | None] = lambda database: None,
         recipe: Recipe | None = None,
         project: str = "",
         strategy: str = "auto",
@@ -90,6 +92,7 @@ class Control:
             else Templates(
                 self.session,
                 recipe,
+                link_to=link_to,
                 run=self.run,
                 test_run=test_run or self.run,
                 project=project,

@@ -24,10 +24,10 @@ _PLAIN = (str, int, tuple, type(None))
 
 
 class Dialects:
-    """What the dialects of one server and one template were told, by their class."""
+    """What the dialects of one server and one template were told."""
 
     def __init__(self) -> None:
-        self._known: dict[type[Any], tuple[Any, dict[str, Any]]] = {}
+        self._known: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def share(self, engine: Engine, connected: Callable[[float], None]) -> None:
         """Spare the first connection of a new `engine` what an earlier one was told.
@@ -66,7 +66,7 @@ class Dialects:
         # Async drivers are spared the round trip.
         if usual and not dialect.is_async:
             situation = ask(dialect, connection.connection.driver_connection)
-        kind: type[Any] = type(dialect)
+        kind = f"{dialect.driver} {dialect.is_async}"
         known = self._known.get(kind)
         attributes: dict[str, Any] = dialect.__dict__
         if usual and known is not None and known[0] == situation:

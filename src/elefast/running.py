@@ -11,13 +11,14 @@ import shlex
 import shutil
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from elefast.ahead import Ahead
-from elefast.backing import links_to
+from elefast.backing import link_to, links_to
 from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import require_driver
@@ -51,6 +52,7 @@ class Running:
         self.control = Control(
             lease.url,
             links_to(lease.url),
+            link_to=partial(link_to, lease.url),
             recipe=plan.recipe,
             project=plan.project,
             strategy=plan.strategy,

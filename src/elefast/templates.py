@@ -6,7 +6,7 @@ It takes turns with all processes on the server by an advisory lock; `elefast.ke
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
@@ -18,7 +18,7 @@ from elefast.kernel import databases, locks, ready, template
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name
 from elefast.kernel.template import Recipe, Template
-from elefast.session import Session
+from elefast.session import LinkFactory, Session
 
 __all__ = ["Templates", "drop_orphans", "drop_unused", "use_lock"]
 
@@ -36,6 +36,7 @@ class Templates:
     Args:
         session: The server.
         recipe: What they are made from.
+        link_to: How to connect to a template while it is built; None where there is no way.
         run: This process, as the owner of a failed build.
         test_run: The same in all processes of one test run; they share one failed build.
         project: Whose they are; older ones of the same project retire.
@@ -50,6 +51,7 @@ class Templates:
         session: Session,
         recipe: Recipe,
         *,
+        link_to: Callable[[str], LinkFactory | None],
         run: str,
         test_run: str,
         project: str,
@@ -60,6 +62,7 @@ class Templates:
     ) -> None:
         self._session = session
         self._recipe = recipe
+        self._link_to = link_to
         self._run = run
         self._test_run = test_run
         self._project = project
@@ -147,6 +150,7 @@ class Templates:
             manifest = self._recipe.build(session.url.set(database=name))
             if self._key(encoding, kept) != key:
                 raise MigrationError("files that the template is made from changed while it was built; run again.")
+            self._polish(name)
             session.empty(name)
             if session.connects != turn:
                 raise DatabaseNotReadyError("the connection was lost while the template was built; run again")
@@ -169,6 +173,20 @@ class Templates:
                 if session.call(drop_unused, old, use_lock(old)):
                     drop_orphans(session)
         return made
+
+    def _polish(self, name: str) -> None:
+        make = self._link_to(name)
+        if make is None:
+            return
+        # As the project's own role has it set up: an index may call functions of the project.
+        link = make(lambda connection: None)
+        try:
+            link.open(10)
+            link.call(template.polish)
+        except Exception as error:
+            _log.info("%s has no statistics: %s", name, diagnosis.cause(error))
+        finally:
+            link.close()
 
     def _key(self, encoding: str, kept: bool) -> Key:
         facts = self._session.facts

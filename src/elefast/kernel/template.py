@@ -26,6 +26,7 @@ from elefast.kernel.databases import Entry
 from elefast.kernel.fingerprint import Input, Key, short
 from elefast.kernel.manifest import Manifest
 from elefast.kernel.names import OWNER_LENGTH, Kind, Name, new_serial
+from elefast.kernel.sql import execute, rows
 
 __all__ = [
     "Recipe",
@@ -37,6 +38,7 @@ __all__ = [
     "find",
     "newest",
     "owner_of",
+    "polish",
     "publish",
     "retire",
 ]
@@ -118,6 +120,27 @@ def draft(connection: Connection, key: Key, *, encoding: str, strategy: str) -> 
     name = Name("elefast", Kind.DRAFT, owner_of(key), new_serial())
     databases.create(connection, name, encoding=encoding, strategy=strategy)
     return name
+
+
+def polish(connection: Connection) -> None:
+    """Give a draft what its copies would miss: statistics of the rows in it, and the cache file of its catalogs.
+
+    The file (``pg_internal.init``) comes with any connection. A table without rows is left alone: the planner
+    knows that it has never seen it, and expects more than none.
+
+    Args:
+        connection: To the draft itself, in autocommit mode.
+    """
+    found = rows(
+        connection,
+        """
+        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'm') and c.oid >= 16384 and pg_relation_size(c.oid) > 0
+          and pg_has_role(c.relowner, 'usage')
+        """,
+    )
+    if found:
+        execute(connection, f"ANALYZE {', '.join(name for (name,) in found)}")
 
 
 def publish(

@@ -1,0 +1,289 @@
+"""The first connection of a test's engine is open before the test asks for it, and nobody can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.pool import Pool
+
+import elefast
+from elefast.lent import LentDatabase
+
+Start = Callable[..., "subprocess.Popen[str]"]
+DRIVERS = ("psycopg", "psycopg2", "pg8000")
+
+
+def next_one(stack: elefast.Stack) -> LentDatabase:
+    """A database that was connected to ahead."""
+    for _ in range(2):
+        lent = stack.open()
+        with lent.sync.engine.connect():
+            pass
+        lent.release()
+    until_connected(stack)
+    return stack.open()
+
+
+def until_connected(stack: elefast.Stack) -> None:
+    """Wait until the pool has done to the next database whatever it does."""
+    assert stack._running
+    pool, ahead = stack._running._pool, stack._running._ahead
+    deadline = time.monotonic() + 60
+    while not (pool._ready and (slot := ahead._slots.get(pool._ready[0])) and not slot.lock.locked() and slot.engine):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def pid(engine: Engine) -> int:
+    """The backend of a connection of the engine's."""
+    with engine.connect() as connection:
+        return int(connection.scalar(text("select pg_backend_pid()")) or 0)
+
+
+@pytest.fixture
+def ask(server_url: str) -> Iterator[Callable[..., list[Any]]]:
+    """Ask the server something, past elefast; the first column."""
+    with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:
+        yield lambda query, *values: [row[0] for row in connection.execute(query, values)]
+
+
+@pytest.fixture
+def on_it(ask: Callable[..., list[Any]]) -> Callable[[LentDatabase], list[int]]:
+    """The backends on a database."""
+    return lambda lent: ask("select pid from pg_stat_activity where datname = %s", lent.name)
+
+
+OnIt = Callable[[LentDatabase], list[int]]
+
+
+@pytest.fixture(params=DRIVERS)
+def any_stack(request: pytest.FixtureRequest, project: Path, env: dict[str, str]) -> Iterator[elefast.Stack]:
+    """A stack with each sync driver."""
+    with elefast.from_config(project, env=env, engine={"driver": request.param, "pool_size": 3}) as stack:
+        yield stack
+
+
+def test_the_first_connection_is_the_one_that_was_open(any_stack: elefast.Stack, on_it: OnIt) -> None:
+    """The second one is opened as always."""
+    lent = next_one(any_stack)
+    (open_already,) = on_it(lent)
+    engine = lent.sync.engine
+    with engine.connect() as first:
+        assert first.scalar(text("select pg_backend_pid()")) == open_already
+        assert pid(engine) != open_already
+        assert first.scalar(text("select count(*) from note")) == 0
+    lent.release()
+    assert any_stack.leaks() == []
+
+
+def test_to_the_test_it_is_a_fresh_engine(any_stack: elefast.Stack, on_it: OnIt) -> None:
+    """Nothing in its pool, all events still to come, and afterwards no trace."""
+    lent = next_one(any_stack)
+    (open_already,) = on_it(lent)
+    engine = lent.sync.engine
+    status = "Pool size: 3  Connections in pool: 0 Current Overflow: -3 Current Checked out connections: 0"
+    assert engine.pool.status() == status
+    seen: list[str] = []
+    for name in ("do_connect", "connect", "first_connect", "checkout"):
+        event.listen(engine, name, lambda *_, name=name: seen.append(name))
+    event.listen(engine, "begin", lambda connection: seen.append("begin"))
+    assert pid(engine) == open_already
+    assert sorted(seen) == ["begin", "checkout", "connect", "do_connect", "first_connect"]
+    assert not {"connect", "initialize"} & vars(engine.dialect).keys()
+    lent.release()
+
+
+def test_a_listener_hears_its_own_engine_only(stack: elefast.Stack) -> None:
+    """Engines share no dialect and no pool."""
+    first = next_one(stack)
+    heard: list[object] = []
+    for name in ("do_connect", "connect", "checkout", "do_execute", "before_cursor_execute"):
+        event.listen(first.sync.engine, name, lambda *arguments: heard.append(arguments))
+    first.release()
+    until_connected(stack)
+    second = stack.open()
+    assert pid(second.sync.engine)
+    assert heard == []
+    assert second.sync.engine.dialect is not first.sync.engine.dialect
+    second.release()
+
+
+def test_a_listener_that_changes_the_arguments_is_obeyed(any_stack: elefast.Stack, on_it: OnIt) -> None:
+    """A connection that was opened without it is not the one that it wants."""
+    lent = next_one(any_stack)
+    (open_already,) = on_it(lent)
+    engine = lent.sync.engine
+
+    @event.listens_for(engine, "do_connect")
+    def rename(dialect: Any, record: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        keywords["application_name"] = "renamed"
+
+    with engine.connect() as connection:
+        assert connection.scalar(text("show application_name")) == "renamed"
+        assert connection.scalar(text("select pg_backend_pid()")) != open_already
+    lent.release()
+
+
+@pytest.mark.parametrize(("target", "name"), [(Engine, "do_connect"), (Engine, "connect"), (Pool, "connect")])
+def test_nothing_is_connected_ahead_where_somebody_listens_to_all_engines(
+    stack: elefast.Stack, on_it: OnIt, target: Any, name: str
+) -> None:
+    """Who listens to all of them counts, refuses or changes connections, and must see them when a test connects."""
+
+    def listen(*arguments: Any) -> None:
+        pass
+
+    event.listen(target, name, listen)
+    try:
+        lent = next_one(stack)
+        assert on_it(lent) == []
+        assert pid(lent.sync.engine)
+        lent.release()
+    finally:
+        event.remove(target, name, listen)
+
+
+def test_the_arguments_are_the_projects(project: Path, env: dict[str, str], ask: Callable[..., list[Any]]) -> None:
+    """Those of `connect_args`, from the start."""
+    with elefast.from_config(project, env=env, engine={"connect_args": {"application_name": "mine"}}) as stack:
+        lent = next_one(stack)
+        assert ask("select application_name from pg_stat_activity where datname = %s", lent.name) == ["mine"]
+        lent.release()
+
+
+def test_a_connection_that_the_server_ended_is_not_given_out(
+    any_stack: elefast.Stack, ask: Callable[..., list[Any]]
+) -> None:
+    """A test that comes late has one of its own."""
+    lent = next_one(any_stack)
+    ask("select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = %s", lent.name)
+    with lent.sync.session() as session:
+        assert session.scalar(text("select count(*) from note")) == 0
+    lent.release()
+
+
+def test_a_database_that_nobody_connects_to_leaves_no_session(stack: elefast.Stack, on_it: OnIt) -> None:
+    """The one ahead is ours, not the test's: it is no leak, and after such a test none is opened."""
+    lent = next_one(stack)
+    assert len(on_it(lent)) == 1
+    assert lent.release(wait=True) == []
+    assert stack._running
+    assert stack._running._ahead.wanted is False
+    assert stack.leaks() == []
+
+
+def test_another_engine_to_the_same_database_is_another_one(stack: elefast.Stack, on_it: OnIt) -> None:
+    """Only the first has what was opened ahead."""
+    lent = next_one(stack)
+    engines = [stack.engine(lent.name) for _ in range(2)]
+    assert len({id(engine) for engine in engines}) == 2
+    assert [pid(engine) in on_it(lent) for engine in engines] == [True, True]
+    for engine in engines:
+        engine.dispose()
+    lent.release()
+
+
+def test_a_forked_child_connects_for_itself(start: Start) -> None:
+    """What was opened ahead stays its parent's, who uses it afterwards."""
+    process = start(
+        """
+import os, sys, elefast
+from sqlalchemy import text
+from tests.stack.test_ahead import next_one, pid
+with elefast.from_config() as stack:
+    lent = next_one(stack)
+    engine = lent.sync.engine
+    child = os.fork()
+    if not child:
+        found = pid(engine)
+        engine.dispose()
+        print(found, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(pid(engine))
+    lent.release()
+    assert stack.leaks() == []
+""",
+        PYTHONPATH=str(Path(__file__).parents[2]),
+        PYTHONWARNINGS="ignore::DeprecationWarning",
+    )
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert len(set(out.split())) == 2
+
+
+def test_a_dialect_asks_once_for_all(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sync and async ones, each for themselves; and all know the same in the end."""
+    asked: list[str] = []
+    initialize = PGDialect.initialize
+
+    def counted(self: PGDialect, connection: Any) -> None:
+        if connection.engine.url.database.startswith("elefast_d"):  # not those of elefast's own sessions
+            asked.append(f"{self.driver} {self.is_async}")
+        initialize(self, connection)
+
+    monkeypatch.setattr(PGDialect, "initialize", counted)
+
+    async def use(lent: LentDatabase) -> None:
+        async with lent.async_.session() as session:
+            assert await session.scalar(text("select count(*) from note")) == 0
+
+    told: list[object] = []
+    for _ in range(3):
+        lent = stack.open()
+        assert pid(lent.sync.engine)
+        asyncio.run(use(lent))
+        dialects: list[Any] = [lent.sync.engine.dialect, lent.async_.engine.dialect]
+        told += [(d.server_version_info, d.default_schema_name, d.default_isolation_level) for d in dialects]
+        lent.release()
+    assert sorted(asked) == ["psycopg False", "psycopg True"]
+    assert len(set(told)) == 1
+    assert len(stack.report().connect) == 6
+
+
+def test_a_listener_that_sets_the_session_up_is_heard_first(stack: elefast.Stack) -> None:
+    """SQLAlchemy's recipe for another search_path, which decides what the dialect is told."""
+    for _ in range(2):
+        lent = next_one(stack)
+        engine = lent.sync.engine
+
+        @event.listens_for(engine, "connect", insert=True)
+        def set_search_path(connection: Any, record: Any) -> None:
+            connection.autocommit = True
+            connection.execute("create schema if not exists other")
+            connection.execute("set search_path = other")
+            connection.autocommit = False
+
+        assert inspect(engine).default_schema_name == "other"
+        lent.release()
+    lent = next_one(stack)
+    assert inspect(lent.sync.engine).default_schema_name == "public"
+    lent.release()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_what_a_test_adds_before_it_connects_is_seen(
+    project: Path, env: dict[str, str], ask: Callable[..., list[Any]], driver: str
+) -> None:
+    """An extension whose type the driver has to know, made over another connection."""
+    if not ask("select name from pg_available_extensions where name = 'hstore'"):
+        pytest.skip("the server has no hstore")
+    with elefast.from_config(project, env=env, engine={"driver": driver}) as stack:
+        lent = next_one(stack)
+        with psycopg.connect(lent.dsn) as connection:
+            connection.execute("create extension hstore")
+        with lent.sync.session() as session:
+            assert session.scalar(text("select 'a=>1'::hstore")) == {"a": "1"}
+        lent.release()
+        plain = next_one(stack)
+        assert pid(plain.sync.engine)
+        plain.release()

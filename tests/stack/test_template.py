@@ -1,0 +1,33 @@
+"""What copies of a template have from the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+
+import elefast
+
+
+def test_copies_have_statistics_and_the_cache_file_of_their_catalogs(project: Path, env: dict[str, str]) -> None:
+    """So that the first plan is a good one, and the first connection need not read all catalogs."""
+    (project / "schema.sql").write_text(
+        f"create table note as select g as id, 'x' as body from generate_series(1, 500) g;\n"
+        f"create table empty (id int);\n-- {project}\n"
+    )
+    with elefast.from_config(project, env=env, template={"strategy": "file_copy"}) as stack:
+        lent = stack.open()
+        with lent.sync.session() as session:
+            assert session.scalar(text("select reltuples from pg_class where relname = 'note'")) == 500
+            assert session.scalar(text("select count(*) from pg_stats where tablename = 'note'")) == 2
+        lent.release()
+        assert stack._running
+        files = stack._running.control.session.call(_files, stack.report().template)
+        assert "pg_internal.init" in files
+
+
+def _files(connection: Connection, name: str) -> list[str]:
+    found = connection.execute(
+        text("select pg_ls_dir('base/' || oid) from pg_database where datname = :name"), {"name": name}
+    )
+    return [str(file) for (file,) in found]
