@@ -22,6 +22,7 @@ from elefast.errors import ServerUnavailableError
 __all__ = ["Address", "find", "silence"]
 
 LOCAL_ENGINE = "/var/run/docker.sock"
+LOCAL_PODMAN = "/run/podman/podman.sock"
 INSTEAD = (
     "start it (Docker Desktop, `systemctl start docker`, `podman system service`), set DOCKER_HOST, "
     'or set provider = "local"'
@@ -133,7 +134,7 @@ def _sockets(home: Path, env: Mapping[str, str]) -> list[str]:
         *(str(home / path) for path in (".docker/run/docker.sock", ".orbstack/run/docker.sock")),
         *(str(home / path) for path in (".colima/default/docker.sock", ".rd/docker.sock")),
         *([f"{runtime}/podman/podman.sock"] if runtime else []),
-        "/run/podman/podman.sock",
+        LOCAL_PODMAN,
     ]
 
 

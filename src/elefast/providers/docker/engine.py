@@ -14,7 +14,7 @@ from typing import Any
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker.address import Address, find, silence
 
-__all__ = ["Engine", "connect", "over", "probe"]
+__all__ = ["Engine", "connect", "engine_name", "over", "probe", "reached_at"]
 
 PROBE_TIMEOUT = 0.7
 CONTACT_TIMEOUT = 10.0
@@ -35,7 +35,14 @@ class Engine:
     """
 
     def __init__(
-        self, client: Any, address: Address, *, name: str, host: str, why: str, borrowed: bool = False
+        self,
+        client: Any,
+        address: Address,
+        *,
+        name: str,
+        host: str = "127.0.0.1",
+        why: str = "",
+        borrowed: bool = False,
     ) -> None:
         self._borrowed = borrowed
         self.client = client
@@ -57,6 +64,16 @@ class Engine:
             return self.host if ipaddress.ip_address(self.host).is_loopback else ""
         except ValueError:
             return ""
+
+    def locate(self, env: Mapping[str, str], host: str) -> None:
+        """Find out where published ports are reached.
+
+        Args:
+            env: May say so.
+            host: What says so first.
+        """
+        with self.doing("looking where its ports are reached"):
+            self.host, self.why = reached_at(self.client, self.address, env, host)
 
     @contextmanager
     def doing(self, what: str) -> Generator[None]:
@@ -161,8 +178,9 @@ def connect(
             f"the Docker engine at {address} cannot be used: {error}\n{hint or '`docker version` should work first'}"
         ) from error
     client.api.timeout = answer_timeout
-    reached, why = _reached_at(client, address, env, host)
-    return Engine(client, address, name=_name(version), host=reached, why=why)
+    engine = Engine(client, address, name=engine_name(version))
+    engine.locate(env, host)
+    return engine
 
 
 def over(client: Any, env: Mapping[str, str], *, host: str = "") -> Engine:
@@ -182,10 +200,11 @@ def over(client: Any, env: Mapping[str, str], *, host: str = "") -> Engine:
     address = Address(_url(client), "the given client")
     try:
         version: Mapping[str, Any] = client.version()
-        reached, why = _reached_at(client, address, env, host)
     except (DockerException, RequestException, OSError) as error:
         raise ServerUnavailableError(f"the Docker engine at {address} cannot be used: {error}") from error
-    return Engine(client, address, name=_name(version), host=reached, why=why, borrowed=True)
+    engine = Engine(client, address, name=engine_name(version), borrowed=True)
+    engine.locate(env, host)
+    return engine
 
 
 def _url(client: Any) -> str:
@@ -212,7 +231,7 @@ def _tls(address: Address) -> Any:
     )
 
 
-def _name(version: Mapping[str, Any]) -> str:
+def engine_name(version: Mapping[str, Any]) -> str:
     components: Sequence[Mapping[str, str]] = version.get("Components") or ()
     for component in components:
         if "podman" in component.get("Name", "").lower():
@@ -220,8 +239,8 @@ def _name(version: Mapping[str, Any]) -> str:
     return f"Docker {version.get('Version', '')}".strip()
 
 
-def _reached_at(client: Any, address: Address, env: Mapping[str, str], host: str) -> tuple[str, str]:
-    """Where published ports are reached, and who says so."""
+def reached_at(client: Any, address: Address, env: Mapping[str, str], host: str) -> tuple[str, str]:
+    """Where published ports are reached, and who says so; empty where it goes without saying."""
     if host:
         return host, "docker.host"
     if override := env.get("TESTCONTAINERS_HOST_OVERRIDE"):
