@@ -144,7 +144,7 @@ class Control:
             start = time.perf_counter()
             try:
                 if made is None or not self._take_over(using, made, name):
-                    using.call(self._clone, name, made, encoding)
+                    using.copy(self._clone, name, made, encoding)
             except DBAPIError as error:
                 # 3D000: somebody dropped the template. Anything else is for the user to see.
                 if not again or self._templates is None or diagnosis.sqlstate(error) != "3D000":

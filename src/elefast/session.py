@@ -69,6 +69,8 @@ class Session:
         self.connects = 0
         """How often it has connected; locks and ready databases of an earlier connection are gone."""
         self._in_vain = False
+        self._may_share_blocks = True
+        self._shares_blocks = False
 
     @property
     def facts(self) -> server.Facts:
@@ -133,6 +135,19 @@ class Session:
                         raise DatabaseNotReadyError(f"lost the connection to {place}: {error}") from error
                     _log.warning("lost the connection to %s, connecting again", place)
         raise AssertionError("unreachable")
+
+    def copy(self, work: Callable[Concatenate[Connection, P], T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Run ``work(connection, ...)``, which copies a database, by the cheapest way that the file system has."""
+        try:
+            return self.call(work, *arguments, **keywords)
+        except DBAPIError as error:
+            # What a file system says that cannot share blocks is no error with a code of its own.
+            if not self._shares_blocks or diagnosis.sqlstate(error)[:2] not in ("58", "XX"):
+                raise
+            _log.info("copying files as always: %s", diagnosis.cause(error))
+            self._may_share_blocks = False
+            self._shares_blocks = self.call(server.share_blocks, False)
+            return self.call(work, *arguments, **keywords)
 
     def empty(self, name: str, grace: float = GRACE) -> list[Backend]:
         """Wait until nobody is connected to `name`; who stays longer than `grace` seconds is ended, and returned.
@@ -251,6 +266,8 @@ class Session:
                 f'{place} is PostgreSQL {version}, but the project needs postgres = "{self._requirement}". '
                 "Use a server of such a version, or change the key."
             )
+        if facts.version >= 180000 and self._may_share_blocks:
+            self._shares_blocks = server.share_blocks(connection, True)
         self._on_connect(connection)
         self._facts = facts
         self.connects += 1

@@ -142,7 +142,7 @@ class Templates:
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
         session = self._session
         strategy = session.facts.strategy(self._strategy)
-        drafted = session.call(template.draft, key, encoding=encoding, strategy=strategy)
+        drafted = session.copy(template.draft, key, encoding=encoding, strategy=strategy)
         turn = session.connects
         name = str(drafted)
         _log.info("building a template (%s)", reason)

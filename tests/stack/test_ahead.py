@@ -224,7 +224,7 @@ with elefast.from_config() as stack:
 def test_a_dialect_asks_once_for_all(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sync and async ones, each for themselves; and all know the same in the end."""
     asked: list[str] = []
-    initialize = PGDialect.initialize
+    initialize: Any = PGDialect.initialize
 
     def counted(self: PGDialect, connection: Any) -> None:
         if connection.engine.url.database.startswith("elefast_d"):  # not those of elefast's own sessions

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 import elefast
+from elefast.kernel import databases
 
 
 def test_copies_have_statistics_and_the_cache_file_of_their_catalogs(project: Path, env: dict[str, str]) -> None:
@@ -24,6 +28,32 @@ def test_copies_have_statistics_and_the_cache_file_of_their_catalogs(project: Pa
         assert stack._running
         files = stack._running.control.session.call(_files, stack.report().template)
         assert "pg_internal.init" in files
+
+
+def test_files_are_copied_as_always_where_blocks_cannot_be_shared(
+    stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands in for a file system that refuses; PostgreSQL reports what it says as an internal error."""
+    stack.open().release()
+    assert stack._running
+    control = stack._running.control
+    if control.session.facts.version < 180000:
+        pytest.skip("the server has one way to copy files")
+    ways: list[str] = []
+    clone = databases.clone
+
+    def refusing(connection: Connection, name: Any, **options: Any) -> None:
+        ways.append(str(connection.scalar(text("show file_copy_method"))))
+        if ways[-1] == "clone":
+            error = Exception("could not clone file: Function not implemented")
+            error.sqlstate = "XX000"  # type: ignore[attr-defined]
+            raise OperationalError("CREATE DATABASE", {}, error)
+        clone(connection, name, **options)
+
+    monkeypatch.setattr(databases, "clone", refusing)
+    stack.create("first", "utf8")
+    stack.create("second", "utf8")
+    assert ways == ["clone", "copy", "copy"]
 
 
 def _files(connection: Connection, name: str) -> list[str]:

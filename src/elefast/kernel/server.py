@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from elefast.kernel.sql import execute, literal, rows, scalar
 
-__all__ = ["Facts", "inspect", "ping", "pooled", "prepare"]
+__all__ = ["Facts", "inspect", "ping", "pooled", "prepare", "share_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,27 @@ def prepare(connection: Connection, application: str) -> None:
     }
     calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, false)" for name, value in settings.items())
     execute(connection, f"SELECT {calls}")
+
+
+def share_blocks(connection: Connection, wanted: bool) -> bool:
+    """Have files copied by sharing their blocks, where the file system can, or as always; whether it is so now.
+
+    PostgreSQL 18 has the choice, for ``FILE_COPY`` on XFS, Btrfs, ZFS and APFS; a copy costs the same there
+    whatever its size, and as much as before where blocks cannot be shared.
+    """
+    return (
+        bool(
+            rows(
+                connection,
+                """
+            select set_config(name, :method, false) from pg_settings
+            where name = 'file_copy_method' and 'clone' = any(enumvals)
+            """,
+                method="clone" if wanted else "copy",
+            )
+        )
+        and wanted
+    )
 
 
 def ping(connection: Connection) -> None:
