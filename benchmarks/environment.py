@@ -25,7 +25,9 @@ def open_to_all(program: str) -> bool:
     return all(part.stat().st_mode & stat.S_IXOTH for part in (path, *path.parents))
 
 
-def enter(path: Path, arguments: list[str]) -> int:
+def enter(
+    path: Path, arguments: list[str], *, module: str = "benchmarks", requirements: str = "requirements.txt"
+) -> int:
     """Make the environment where there is none, and run the benchmarks in it; their exit status."""
     python = path / "bin" / "python"
     if not python.exists():
@@ -33,8 +35,8 @@ def enter(path: Path, arguments: list[str]) -> int:
         subprocess.run([_interpreter(), "-m", "venv", "--without-pip", str(path)], check=True)
     # The pip of whoever calls us; not every Python of a system can make an environment with one in it.
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", str(HERE / "requirements.txt"), "-e", f"{HERE.parent}[all]"], check=True)
-    command = [str(python), "-m", "benchmarks", *arguments]
+    subprocess.run([*pip, "-r", str(HERE / requirements), "-e", f"{HERE.parent}[all]"], check=True)
+    command = [str(python), "-m", module, *arguments]
     done = subprocess.run(command, cwd=HERE.parent, env=os.environ | {INSIDE: "1"}, check=False)
     return done.returncode
 
