@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import elefast
 from elefast.errors import ServerUnavailableError
 from elefast.providers.docker import DockerLease, DockerProvider, probe
 from elefast.providers.docker.address import find
@@ -155,6 +156,57 @@ def test_a_context_and_an_engine_behind_the_loopback(
             assert [address["HostIp"] for address in published] == ["127.0.0.1"]
         refused = probe({"DOCKER_CONFIG": str(config), "DOCKER_CONTEXT": "elefast-none"})
     assert 'context "elefast-none" of DOCKER_CONTEXT does not exist' in refused
+    assert containers(docker_client, project) == []
+
+
+INSIDE = """
+import secrets, sys
+import psycopg
+from pathlib import Path
+from elefast.providers.docker import DockerProvider
+provider = DockerProvider(
+    image="postgres:15", password=secrets.token_hex(), reuse=False, project=Path(sys.argv[1])
+)
+lease = provider.acquire()
+url = lease.url.set(drivername="postgresql").render_as_string(hide_password=False)
+psycopg.connect(url, connect_timeout=10).close()
+print(lease.url.host, lease.description, sep="\\n")
+lease.release()
+"""
+
+
+def test_inside_a_container(docker_client: DockerClient, postgres_15: str, project: Path, engine_socket: str) -> None:
+    """As in a dev container that has the engine's socket: this Python runs in one, and so in a network of its own."""
+    places = {sys.prefix, sys.base_prefix, str(Path(elefast.__file__).parents[1])}
+    if any(place.startswith(("/usr", "/lib")) for place in places):
+        pytest.skip("this Python is the system's, which cannot be laid over the container's")
+    python = sys.executable
+
+    def run(program: str, *words: str) -> tuple[int, str]:
+        container = docker_client.containers.create(
+            postgres_15,
+            [python, "-c", program, *words],
+            entrypoint=[],
+            volumes={
+                **{place: {"bind": place, "mode": "ro"} for place in places},
+                engine_socket: {"bind": "/var/run/docker.sock", "mode": "rw"},
+            },
+        )
+        try:
+            container.start()
+            status = int(container.wait(timeout=180)["StatusCode"])
+            return status, container.logs().decode()
+        finally:
+            container.remove(force=True, v=True)
+
+    status, said = run("import docker, elefast, psycopg, sqlalchemy")
+    if status:
+        pytest.skip(f"this Python does not run in the image: {said.strip().splitlines()[-1]}")
+    status, said = run(INSIDE, str(project))
+    assert status == 0, said
+    host, description = said.splitlines()
+    assert not host.startswith("127.")
+    assert f"reached at {host} (the engine's side of this container's network)" in description
     assert containers(docker_client, project) == []
 
 
