@@ -11,15 +11,17 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, make_url
 
 # What is not used is not imported: these packages import their parts when they are asked for them.
-from elefast import migrators, providers, run
+from elefast import caches, migrators, providers, run
 from elefast.blueprint import Blueprint
-from elefast.config import Loaded, load_settings
+from elefast.config import Loaded, settings_for_run
 from elefast.config.drivers import async_driver, sync_driver
+from elefast.config.remembered import validated
 from elefast.kernel.fingerprint import digest
 from elefast.stack import Stack
 
@@ -59,8 +61,13 @@ def from_config(
     if current is not None:
         profile = profile or current.profile or None
     environment = os.environ if env is None else env
-    loaded = load_settings(
-        path, profile=profile, env=environment, start=current.start if current else None, **overrides
+    loaded = settings_for_run(
+        path,
+        profile=profile,
+        env=environment,
+        start=current.start if current else Path.cwd(),
+        caches=caches.directory(environment),
+        **overrides,
     )
     rebuild = current.rebuild if current else False
     test_run = current.test_run if current else ""
@@ -98,7 +105,7 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
     # A default is no wish of the project's: only what it wrote makes async engines keep connections.
     wished = {key: value for key, value in pool.items() if not _is_default(loaded, f"engine.{key}")}
     return Blueprint(
-        settings=settings,
+        settings=functools.cache(lambda: validated(settings)),
         provenance=loaded.provenance,
         provider=_provider(loaded, url, env, driver),
         recipe=_recipe(loaded, env, test_run),
@@ -143,7 +150,7 @@ def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: s
         case "local":
             return _local(loaded, env, driver, reason)
         case "docker":
-            return _docker(loaded, env, reason)
+            return _docker(loaded, env, driver, reason)
         case "auto" if url is not None:
             return providers.UrlProvider(
                 settings.engine.url, reason=f"auto: engine.url is set, {loaded.provenance['engine.url']}"
@@ -153,13 +160,15 @@ def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: s
 
             return providers.AutoProvider(
                 [
-                    providers.Candidate("docker", _docker(loaded, env, "auto").acquire, functools.partial(probe, env)),
+                    providers.Candidate(
+                        "docker", _docker(loaded, env, driver, "auto").acquire, functools.partial(probe, env)
+                    ),
                     providers.Candidate("local", _local(loaded, env, driver, "auto").acquire),
                 ]
             )
 
 
-def _docker(loaded: Loaded, env: Mapping[str, str], reason: str) -> DockerProvider:
+def _docker(loaded: Loaded, env: Mapping[str, str], driver: str, reason: str) -> DockerProvider:
     settings = loaded.settings
     docker = settings.docker
     return providers.DockerProvider(
@@ -177,6 +186,7 @@ def _docker(loaded: Loaded, env: Mapping[str, str], reason: str) -> DockerProvid
         settings=providers.server_settings(**settings.tuning.model_dump()),
         project=loaded.project,
         reason=reason,
+        scram_iterations=_scram_iterations(loaded, driver),
         env=env,
     )
 
@@ -193,18 +203,20 @@ def _local(loaded: Loaded, env: Mapping[str, str], driver: str, reason: str) -> 
         requirement=settings.postgres,
         project=loaded.project,
         reason=reason,
-        scram_iterations=1 if _all_take_short_scram(loaded, driver) else 4096,
+        scram_iterations=_scram_iterations(loaded, driver),
     )
 
 
-def _all_take_short_scram(loaded: Loaded, driver: str) -> bool:
-    """Whether one round of hashing will do, which saves milliseconds with each connection.
+def _scram_iterations(loaded: Loaded, driver: str) -> int:
+    """How many rounds of hashing the password of a server of our own gets. One round saves milliseconds with each
+    connection.
 
-    The password is long and random, so it is safe; but pg8000, and JDBC, which a command may use, take no
-    fewer rounds than PostgreSQL's default.
+    It is safe: the password is random, or of no use to anybody. But pg8000, and JDBC, which a command may use,
+    take no fewer rounds than PostgreSQL's default.
     """
     drivers = (driver, *loaded.settings.export_env, *loaded.settings.alembic.env)
-    return loaded.migrator.migrator != "command" and not any("pg8000" in name for name in drivers)
+    short = loaded.migrator.migrator != "command" and not any("pg8000" in name for name in drivers)
+    return 1 if short else 4096
 
 
 def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str) -> Plan | None:
@@ -229,14 +241,10 @@ def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str) -> Plan | Non
 
 def _kept_digests(loaded: Loaded, env: Mapping[str, str]) -> str:
     """Where the digests of the project's files are kept for the next run; nowhere in CI, which starts from nothing."""
-    if env.get("CI") or not loaded.settings.template.cache:
+    place = caches.directory(env)
+    if not place or not loaded.settings.template.cache:
         return ""
-    import platformdirs
-
-    from elefast.providers.local.state import ROOT_VARIABLE
-
-    root = os.environ.get(ROOT_VARIABLE) or platformdirs.user_cache_dir("elefast")
-    return os.path.join(root, "digests", f"{digest(str(loaded.project))}.json")
+    return os.path.join(place, f"digests-{digest(str(loaded.project))}.json")
 
 
 def _migrator(loaded: Loaded) -> Part | None:

@@ -106,6 +106,17 @@ def test_what_a_lease_says(lease: DockerLease, image: str) -> None:
     assert "elefast@" not in repr(lease)
 
 
+def test_the_password_costs_little(home: Path, any_image: str, docker_client: Any) -> None:
+    """One round of hashing where the drivers take that; and the engine's users do not get to read it."""
+    lease = provider(home, image=any_image, scram_iterations=1, password="keep off").acquire()
+    try:
+        stored = ask(lease, "select rolpassword from pg_authid where rolname = 'postgres'")
+        assert stored.startswith("SCRAM-SHA-256$1:")
+        assert lease.url.password not in str(docker_client.containers.get(lease.container).attrs)
+    finally:
+        lease.release()
+
+
 def test_nothing_is_left(image: str, home: Path, docker_client: Any) -> None:
     """No container, no volume, no lock; a lease may be given back twice."""
     lease = provider(home, image=image, tmpfs=False).acquire()

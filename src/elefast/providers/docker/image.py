@@ -23,6 +23,7 @@ class Layout:
         mount: Where a mount keeps the data off the disk: the image's volume around `data`. It must be exactly
             there, or the engine puts an anonymous volume over it.
         command: The server's command line, without the settings.
+        major: The version of PostgreSQL; 0 where the image does not say.
     """
 
     identity: str
@@ -30,17 +31,26 @@ class Layout:
     data: str
     mount: str
     command: tuple[str, ...]
+    major: int
 
     @classmethod
     def of(cls, attrs: Mapping[str, Any], reference: str) -> Layout:
         """Read it from what the engine says about the image."""
         config: Mapping[str, Any] = attrs.get("Config") or {}
         variables: Sequence[str] = config.get("Env") or ()
-        named = next((item.partition("=")[2] for item in variables if item.startswith("PGDATA=")), "")
+        env: dict[str, str] = {name: value for name, _, value in (item.partition("=") for item in variables)}
         volumes = [str(PurePosixPath(path)) for path in config.get("Volumes") or ()]
-        data = str(PurePosixPath(named or USUAL_DATA))
+        data = str(PurePosixPath(env.get("PGDATA") or USUAL_DATA))
         around = [path for path in volumes if PurePosixPath(data).is_relative_to(path)]
         words = tuple(str(word) for word in config.get("Cmd") or ())
         # Arguments of the image, such as the libraries that an extension has to preload, stay in effect.
         command = words if words and words[0].rpartition("/")[2] == "postgres" else ()
-        return cls(str(attrs["Id"]), reference, data, max(around, key=len, default=data), command)
+        major = env.get("PG_MAJOR", "")
+        return cls(
+            identity=str(attrs["Id"]),
+            reference=reference,
+            data=data,
+            mount=max(around, key=len, default=data),
+            command=command,
+            major=int(major) if major.isdecimal() else 0,
+        )

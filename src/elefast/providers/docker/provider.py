@@ -25,6 +25,7 @@ from elefast.providers.docker.state import DiedError, Keeper
 from elefast.providers.docker.stray import clear_name, leave, sweep
 from elefast.providers.local.provider import places_for
 from elefast.providers.local.state import KeeperError
+from elefast.providers.scram import ROUNDS
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -59,6 +60,8 @@ class DockerProvider:
         settings: Server settings, name and value (see `server_settings`).
         project: Its directory; containers are shared within one.
         reason: For the report, why it is this provider.
+        scram_iterations: Of the password. 1 saves milliseconds with every connection; pg8000 and JDBC insist on
+            4096, PostgreSQL's default.
         client: A ``docker.DockerClient`` to use, which is not closed; None: the engine is found.
         env: ``DOCKER_HOST`` and its kin; the process's environment where None.
         start_timeout: Seconds that the server may take to start.
@@ -82,6 +85,7 @@ class DockerProvider:
         settings: Mapping[str, str] | None = None,
         project: Path | None = None,
         reason: str = 'provider = "docker"',
+        scram_iterations: int = ROUNDS,
         client: Any = None,
         env: Mapping[str, str] | None = None,
         start_timeout: float = START_TIMEOUT,
@@ -101,6 +105,7 @@ class DockerProvider:
         self._settings = dict(settings or {})
         self._project = os.path.realpath(project or os.getcwd())
         self._reason = reason
+        self._iterations = scram_iterations
         self._client = client
         self._env = os.environ if env is None else env
         self._start_timeout = start_timeout
@@ -154,6 +159,7 @@ class DockerProvider:
             port=self._port,
             user=self._user,
             password=self._password,
+            scram_iterations=self._iterations,
             reuse=self._reuse,
             tmpfs=self._tmpfs,
             shm_size=self._shm_size,

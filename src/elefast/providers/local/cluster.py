@@ -15,6 +15,7 @@ import subprocess
 
 from elefast.providers.local import place, state
 from elefast.providers.local.processes import boot_identity
+from elefast.providers.scram import verifier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,14 +147,14 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
     os.mkdir(data, 0o700)
     # Not the password: what the server stores of it. It is long and random, so that one iteration is as
     # safe as thousands, and each connection saves the milliseconds that those take.
-    verifier = os.path.join(target, "verifier")
-    with open(os.open(verifier, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(_verifier(password, iterations) + "\n")
+    file_name = os.path.join(target, "verifier")
+    with open(os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(verifier(password, iterations) + "\n")
     account.give(data)
-    account.give(verifier)
+    account.give(file_name)
     command = [
         os.path.join(binaries, "initdb"),
-        *("-D", data, "-U", SUPERUSER, "-E", "UTF8", "-A", "scram-sha-256", "--pwfile", verifier),
+        *("-D", data, "-U", SUPERUSER, "-E", "UTF8", "-A", "scram-sha-256", "--pwfile", file_name),
         "--no-sync",
         *(["--no-instructions"] if int(major) >= 14 else []),
         *(["--set", "dynamic_shared_memory_type=mmap"] if int(major) >= 16 else []),
@@ -164,7 +165,7 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
     except subprocess.TimeoutExpired:
         raise state.KeeperError("ServerStartError", f"initdb did not end within {timeout:g} s in {target}") from None
     finally:
-        os.unlink(verifier)
+        os.unlink(file_name)
     if done.returncode:
         tail = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-20:])
         hint = "\n" + place.full_disk(target) if os.strerror(errno.ENOSPC) in done.stdout else ""
@@ -190,17 +191,3 @@ def _locale(major: int) -> list[str]:
     if major >= 17:
         arguments += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     return arguments
-
-
-def _verifier(password: str, iterations: int) -> str:
-    """What PostgreSQL keeps of a password for SCRAM-SHA-256 (RFC 5803)."""
-    import base64
-    import hashlib
-    import hmac
-
-    salt = os.urandom(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    a, b, c = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    return f"SCRAM-SHA-256${iterations}:{a}${b}:{c}"
