@@ -82,15 +82,12 @@ def write(project: Path, revisions: int) -> None:
     for number in range(revisions):
         if number < TABLES:
             name = f"table_{number}"
+            key = f', sa.ForeignKey("table_{number - 1}.id")' if number else ""
             up = (
                 f'op.create_table("{name}", sa.Column("id", sa.Integer, primary_key=True), '
                 'sa.Column("name", sa.Text, nullable=False, index=True), '
                 'sa.Column("amount", sa.Integer, nullable=False, index=True), '
-                f'sa.Column("before", sa.ForeignKey("table_{number - 1}.id")))'
-                if number
-                else f'op.create_table("{name}", sa.Column("id", sa.Integer, primary_key=True), '
-                'sa.Column("name", sa.Text, nullable=False, index=True), '
-                'sa.Column("amount", sa.Integer, nullable=False, index=True), sa.Column("before", sa.Integer))'
+                f'sa.Column("before", sa.Integer{key}))'
             )
             down = f'op.drop_table("{name}")'
         else:
@@ -115,13 +112,16 @@ def upgrade(project: Path, url: str) -> None:
         "config = Config('alembic.ini'); config.set_main_option('sqlalchemy.url', sys.argv[1].replace('%', '%%'))\n"
         "command.upgrade(config, 'heads')"
     )
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", program, url],
         cwd=project,
         env=os.environ | {"PYTHONPATH": str(project)},
-        check=True,
+        check=False,
         capture_output=True,
+        text=True,
     )
+    if done.returncode:
+        raise SystemExit(f"the migration failed:\n{done.stderr}")
 
 
 def _identity(number: int) -> str:

@@ -143,7 +143,7 @@ def warm(plan: Plan) -> list[dict[str, Any]]:
         for variant in variants.values():
             variant()
         title = f"second run of 3 tests, {plan.revisions} Alembic revisions"
-        rounds = interleaved(variants, max(plan.rounds * 3, 1), title)
+        rounds = interleaved(variants, 1 if plan.quick else plan.rounds * 3, title)
     table = _starts("warm", title, rounds)
     table["labels"] = {"elefast_alembic_local": "elefast, Alembic, its own server"}
     row = {row["suite"]: row for row in table["rows"]}
@@ -173,7 +173,7 @@ def cold(plan: Plan) -> list[dict[str, Any]]:
     for variant in variants.values():
         variant()
     title = "cold start: from nothing to the first row"
-    table = _starts("cold", title, interleaved(variants, max(plan.rounds, 1), title))
+    table = _starts("cold", title, interleaved(variants, plan.rounds, title))
     table["labels"] = {
         "elefast_local": "elefast, nothing there",
         "elefast_cached": "elefast, initdb of an earlier project",

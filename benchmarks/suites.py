@@ -192,6 +192,7 @@ class Project:
             "BENCH_TABLES": str(tables),
             "BENCH_WORK": work,
             "BENCH_BINARIES": self.where.binaries,
+            "BENCH_RUN": str(time.monotonic_ns()),
             "BENCH_OUT": str(out),
             "TMPDIR": str(self.path),
             "HOME": str(self.path) if self.where.user else os.environ.get("HOME", ""),
