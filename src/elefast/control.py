@@ -19,13 +19,14 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
-from elefast.kernel import databases, locks, ready, replay, sql, template
+from elefast.kernel import databases, locks, ready, replay, sql
 from elefast.kernel.databases import Backend
 from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
+from elefast.leftovers import Leftovers, sweep
 from elefast.samples import Samples
 from elefast.session import LinkFactory, Session
-from elefast.templates import Templates, drop_orphans, drop_unused, use_lock
+from elefast.templates import Templates
 from elefast.urls import shown
 
 __all__ = ["KEPT_AT_MOST", "Control"]
@@ -83,8 +84,7 @@ class Control:
         self._swept = False
         self._closed = False
         self._templates: Templates | None = None
-        self._left: dict[str, list[str]] = {}
-        """What earlier runs have left for each template, and nobody has taken yet, as far as we know."""
+        self._leftovers = Leftovers()
         self.session = self._new_session("run", self._show_life)
         self._templates = (
             None
@@ -143,7 +143,7 @@ class Control:
             name = Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
             start = time.perf_counter()
             try:
-                if made is None or not self._take_over(using, made, name):
+                if made is None or not self._leftovers.take(using, made.name, name):
                     using.copy(self._clone, name, made, encoding)
             except DBAPIError as error:
                 # 3D000: somebody dropped the template. Anything else is for the user to see.
@@ -208,21 +208,10 @@ class Control:
             kept: How many databases that were kept for a look stay.
             templates: Drop templates that nobody uses now as well.
         """
-        swept = {*_SWEPT, Kind.TEMPLATE} if templates else _SWEPT
-        # A lock does not keep out the session that has it: what this process builds is not there while nobody else
-        # of it is at work, and what it uses is left out by name.
+        # What this process builds is not there while nobody else of it is at work.
         with self._building:
-            found = self.session.call(databases.entries)
             ours = set(self._templates.names) if self._templates is not None else set[str]()
-            doomed = [
-                entry
-                for entry in found
-                if entry.name.kind in swept and entry.name.owner != self.run and entry.text not in ours
-            ]
-            looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
-            doomed += looked_at[: max(0, len(looked_at) - kept)]
-            gone = [entry.text for entry in doomed if not entry.busy and self._drop_unused(entry.text, entry.name)]
-            return gone + drop_orphans(self.session)
+            return sweep(self.session, self.run, ours, kept=kept, templates=templates)
 
     def close(self, *, unused: Sequence[str] = (), leave: int = 0, passing: bool = False) -> None:
         """Drop what this process still has on the server and let go of it; safe to repeat, never raises.
@@ -267,25 +256,6 @@ class Control:
         if self._templates is not None:
             self._templates.let_go()
 
-    def _take_over(self, session: Session, made: Template, name: Name) -> bool:
-        """Give `name` to a database of `made` that an earlier run has left; False where there is none."""
-        with self._building:
-            if made.name not in self._left:
-                self._left[made.name] = session.call(ready.of, made.name)
-        while True:
-            with self._building:
-                if not self._left[made.name]:
-                    return False
-                left = self._left[made.name].pop()
-            try:
-                session.call(ready.take, left, name)
-            except DBAPIError as error:
-                # Somebody else has it, or is about to drop it.
-                if diagnosis.sqlstate(error) not in ("3D000", "55006"):
-                    raise
-            else:
-                return True
-
     def _clone(self, connection: Connection, name: Name, made: Template | None, encoding: str) -> None:
         strategy = self.session.facts.strategy(self._strategy)
         if made is None:
@@ -294,16 +264,6 @@ class Control:
         databases.clone(connection, name, template=made.name, strategy=strategy)
         for statement in replay.statements(made.replay, str(name)):
             sql.execute(connection, statement)
-
-    def _drop_unused(self, text: str, name: Name) -> bool:
-        match name.kind:
-            case Kind.DRAFT:
-                lock = template.build_lock(name.owner)
-            case Kind.VOLATILE | Kind.TEMPLATE:
-                lock = use_lock(text)
-            case _:
-                lock = name.owner
-        return self.session.call(drop_unused, text, lock)
 
     def _new_session(self, purpose: str, on_connect: Callable[[Connection], None]) -> Session:
         return Session(
@@ -339,7 +299,6 @@ class Control:
         return DatabaseNotReadyError(f"{place} could not do its work: {text}.{advice.get(state, '')}")
 
 
-_SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
 _open_controls: set[Control] = set()
 
 

@@ -157,8 +157,7 @@ class Session:
         """
         stayed = self.lingering(name, grace)
         if stayed:
-            self.call(databases.terminate, name)
-            self._wait_empty(name, 5)
+            self._end_sessions(name)
         return stayed
 
     def lingering(self, name: str, grace: float = GRACE) -> list[Backend]:
@@ -171,10 +170,12 @@ class Session:
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
-        # Before anybody's session is ended, and again by the drop itself.
-        if not self.call(databases.check, name):
-            return []
-        stayed = self.empty(name, grace)
+        stayed = self.lingering(name, grace)
+        if stayed:
+            # Before anybody's session is ended, and again by the drop itself.
+            if not self.call(databases.check, name):
+                return []
+            self._end_sessions(name)
         try:
             self.call(databases.drop, name)
         except DBAPIError as error:
@@ -215,6 +216,10 @@ class Session:
             self._in_vain = True
             raise
         self._in_vain = False
+
+    def _end_sessions(self, name: str) -> None:
+        self.call(databases.terminate, name)
+        self._wait_empty(name, 5)
 
     def _wait_empty(self, name: str, seconds: float) -> bool:
         deadline = time.monotonic() + seconds

@@ -1,0 +1,82 @@
+"""What runs leave on a server: unused databases, which the next run takes over, and what dead runs could not drop.
+
+An advisory lock that nobody holds tells who is dead; see `elefast.kernel.names` for what each kind of database is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Set as AbstractSet
+
+from sqlalchemy.exc import DBAPIError
+
+from elefast import diagnosis
+from elefast.kernel import databases, ready, template
+from elefast.kernel.names import Kind, Name
+from elefast.session import Session
+from elefast.templates import drop_orphans, drop_unused, use_lock
+
+__all__ = ["Leftovers", "sweep"]
+
+_SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
+
+
+class Leftovers:
+    """The databases that earlier runs have left for this one, as far as it knows; safe to share by threads."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, session: Session, template: str, name: Name) -> bool:
+        """Give `name` to one that was left for `template`; False where there is none.
+
+        Whatever there is is asked for once: who leaves something later leaves it for later runs.
+        """
+        with self._lock:
+            if template not in self._names:
+                self._names[template] = session.call(ready.of, template)
+        while True:
+            with self._lock:
+                if not self._names[template]:
+                    return False
+                left = self._names[template].pop()
+            try:
+                session.call(ready.take, left, name)
+            except DBAPIError as error:
+                # Somebody else has it, or is about to drop it.
+                if diagnosis.sqlstate(error) not in ("3D000", "55006"):
+                    raise
+            else:
+                return True
+
+
+def sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int, templates: bool) -> list[str]:
+    """Drop what dead runs left, by their free locks, never by force; the names of what went.
+
+    Args:
+        session: A lock does not keep out the session that has it, hence `run` and `ours`.
+        run: The run that asks, which is alive.
+        ours: The templates that it uses.
+        kept: How many databases that were kept for a look stay.
+        templates: Drop templates that nobody uses now as well.
+    """
+    found = session.call(databases.entries)
+    swept = {*_SWEPT, Kind.TEMPLATE} if templates else _SWEPT
+    doomed = [e for e in found if e.name.kind in swept and e.name.owner != run and e.text not in ours]
+    looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
+    doomed += looked_at[: max(0, len(looked_at) - kept)]
+    free = [entry for entry in doomed if not entry.busy]
+    gone = [entry.text for entry in free if session.call(drop_unused, entry.text, _lock(entry.text, entry.name))]
+    return gone + drop_orphans(session)
+
+
+def _lock(text: str, name: Name) -> str:
+    """The lock that whoever works with a database of this name holds."""
+    match name.kind:
+        case Kind.DRAFT:
+            return template.build_lock(name.owner)
+        case Kind.VOLATILE | Kind.TEMPLATE:
+            return use_lock(text)
+        case _:
+            return name.owner
