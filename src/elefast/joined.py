@@ -10,7 +10,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -76,6 +76,11 @@ class Joined(PoolProxiedConnection):
         """No: there is no pool to leave."""
         return False
 
+    def executing(self, statement: str) -> AbstractContextManager[None]:
+        """While `statement` is executed."""
+        self.outer.opened(self._kind)
+        return self.outer.executing(self.frame, statement)
+
     def enter(self) -> None:
         """Somebody is about to use the driver itself."""
         self.outer.enter(self._kind, self.frame, _RAW)
@@ -84,7 +89,11 @@ class Joined(PoolProxiedConnection):
         """A cursor of the driver."""
         if not _caller().startswith("sqlalchemy."):
             self.enter()
-        return self.dbapi_connection.cursor(*args, **keywords)
+        try:
+            return self.dbapi_connection.cursor(*args, **keywords)
+        except RefusedError:
+            # SQLAlchemy would wrap it here, and does not where the statement is executed.
+            return _NoCursor()
 
     def commit(self) -> None:
         """Keep what was done through this one."""
@@ -119,6 +128,15 @@ class Joined(PoolProxiedConnection):
         return getattr(self.dbapi_connection, key)
 
 
+class _NoCursor:
+    """In place of a cursor that nothing will be executed with."""
+
+    def __getattr__(self, name: str) -> Any:
+        def nothing(*args: object, **keywords: object) -> None: ...
+
+        return nothing
+
+
 class _JoinedPool(Pool):
     """Gives everybody the same connection."""
 
@@ -132,6 +150,11 @@ class _JoinedPool(Pool):
         if not at_first_use:
             self.outer.opened(self._kind)
         return joined
+
+    def _invalidate(
+        self, connection: PoolProxiedConnection, exception: BaseException | None = None, _checkin: bool = True
+    ) -> None:
+        connection.invalidate(exception)
 
     def dispose(self) -> None:
         pass
@@ -226,7 +249,7 @@ def joined_dialect(original: Dialect) -> Dialect:
             joined = None if context is None else context.root_connection.connection
             if not isinstance(joined, Joined):
                 return execute(cursor, statement, *args, **keywords)
-            with joined.outer.executing(joined.frame, statement):
+            with joined.executing(statement):
                 return execute(cursor, statement, *args, **keywords)
 
         return executed
@@ -273,8 +296,9 @@ _INSIDE = ("sqlalchemy.engine.", "sqlalchemy.dialects.", "sqlalchemy.orm.", __na
 
 
 def _caller() -> str:
-    """The module that called the function which asks."""
-    return str(sys._getframe(2).f_globals.get("__name__"))  # pyright: ignore[reportPrivateUsage]
+    """The module that called the function which asks; empty where that is the first one of a greenlet."""
+    frame = sys._getframe(1).f_back  # pyright: ignore[reportPrivateUsage]
+    return str(frame.f_globals.get("__name__")) if frame is not None else ""
 
 
 def _refusing(what: str) -> Callable[..., NoReturn]:

@@ -103,14 +103,19 @@ class Outer:
         self.claim(kind)
         loop = asyncio.get_running_loop() if kind == "async" else None
         if self._driver is None:
+            with self.using():
+                self._open(kind, loop)
+        elif loop is not self._loop:
+            raise RefusedError(_OTHER_LOOP)
+        return self._driver
+
+    def _open(self, kind: str, loop: asyncio.AbstractEventLoop | None) -> None:
+        if self._driver is None:
             self._connection = self._source.open(kind)
             self._driver = self._connection.connection.dbapi_connection
             self._loop = loop
             if loop is not None:
                 self._stay_until_loop_ends()
-        elif loop is not self._loop:
-            raise RefusedError(_OTHER_LOOP)
-        return self._driver
 
     @contextmanager
     def using(self) -> Generator[None]:
@@ -167,8 +172,11 @@ class Outer:
             try:
                 (self.frames.commit if commit else self.frames.rollback)(frame)
             except Exception as error:
-                if not self._is_gone(error):
+                if self._is_gone(error):
+                    return
+                if not self.frames.lenient:
                     raise
+                self.lose(f"left its connection broken: {diagnosis.cause(error)}")
 
     def lose(self, why: str) -> None:
         """The connection is of no use any more."""

@@ -95,9 +95,7 @@ class SharedDatabase:
         if kind == "sync":
             return
         self._open -= 1
-        with suppress(Exception):  # whatever is wrong with it, it ends
-            connection.detach()
-            connection.close()
+        _end(connection)
 
     def begin(self) -> str:
         """See `elefast.outer.Source`."""
@@ -123,9 +121,7 @@ class SharedDatabase:
         """Close the connection; in a forked child, which has its parent's, leave it alone."""
         kept, self._kept = self._kept, None
         if kept is not None and self.is_ours:
-            with suppress(Exception):  # the test may have broken it
-                kept.detach()
-                kept.close()
+            _end(kept)
 
     def _original(self, kind: str) -> Engine:
         if kind not in self._engines:
@@ -254,6 +250,18 @@ class LentTransaction:
         self._discard()
         leaks = self._stack.give_back(self.name, self.test, wait=wait)
         return [Leak(self.test, _THROWN_AWAY, self._outer.lost), *leaks]
+
+
+def _end(connection: Connection) -> None:
+    """Close it and the driver's connection; a pool that it is of, if the project wants one, must not have it back."""
+
+    def close_driver() -> None:
+        driver: Any = connection.connection.dbapi_connection
+        driver.close()
+
+    for close in (close_driver, connection.invalidate, connection.close):
+        with suppress(Exception):  # whatever a test has done to it, it ends
+            close()
 
 
 def _is_plain(value: Any) -> bool:
