@@ -100,13 +100,13 @@ def server_url(elefast_root: Path) -> Generator[str]:
 def _what_is_left(root: Path, seconds: float) -> list[str]:
     """Files below `root` and processes that name it; servers have some time to go away.
 
-    The digests of projects' files are meant to stay.
+    What only saves time is meant to stay.
     """
     deadline = time.monotonic() + seconds
     while True:
         # os.walk, because directories may vanish while one looks
         left = [os.path.join(where, name) for where, _, names in os.walk(root) for name in names]
-        left = [path for path in left if os.path.basename(os.path.dirname(path)) != "digests"]
+        left = [path for path in left if os.path.basename(os.path.dirname(path)) != "caches"]
         left += [command for command in _commands() if str(root) in command]
         if not left or time.monotonic() > deadline:
             return left

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ class Blueprint:
     """Everything that a stack is made from, as `elefast.factory` read it off the settings.
 
     Args:
-        settings: The settings themselves, for the user to see.
+        settings: Gives the settings themselves, for the user to see.
         provenance: Where each value of them comes from.
         provider: Where the server comes from.
         recipe: What databases are made from; None for empty ones.
@@ -42,7 +42,7 @@ class Blueprint:
         test_run: The same in all processes of one test run.
     """
 
-    settings: Settings
+    settings: Callable[[], Settings]
     provenance: Mapping[str, Origin]
     provider: Provider
     recipe: Plan | None

@@ -62,7 +62,7 @@ class Stack:
     @property
     def settings(self) -> Settings:
         """The validated settings."""
-        return self._blueprint.settings
+        return self._blueprint.settings()
 
     @property
     def provenance(self) -> Mapping[str, Origin]:

@@ -13,21 +13,23 @@ from elefast.lazy import lazy
 
 if TYPE_CHECKING:
     from elefast.config.discovery import Found, find
-    from elefast.config.load import Loaded, load_settings
+    from elefast.config.load import load_settings
+    from elefast.config.loaded import Loaded, Selection
     from elefast.config.model import Settings
     from elefast.config.origin import Origin
-    from elefast.config.selection import Selection
+    from elefast.config.remembered import settings_for_run
 
-__all__ = ["Found", "Loaded", "Origin", "Selection", "Settings", "find", "load_settings"]
+__all__ = ["Found", "Loaded", "Origin", "Selection", "Settings", "find", "load_settings", "settings_for_run"]
 
 _HOMES = {
     "Found": "discovery",
-    "Loaded": "load",
+    "Loaded": "loaded",
     "Origin": "origin",
-    "Selection": "selection",
+    "Selection": "loaded",
     "Settings": "model",
     "find": "discovery",
     "load_settings": "load",
+    "settings_for_run": "remembered",
 }
 
 

@@ -22,39 +22,17 @@ from elefast.config.environment import PROFILE, environment_layer
 from elefast.config.files import TomlFile, read_file
 from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
 from elefast.config.layers import Finding, Layer, LayerSource
+from elefast.config.loaded import Loaded
 from elefast.config.model import Settings, read_from
 from elefast.config.origin import DEFAULT, Origin
 from elefast.config.rules import Facts, violations
-from elefast.config.selection import Selection, alembic_file, select_migrator
+from elefast.config.selection import alembic_file, select_migrator
 from elefast.config.wording import explain, in_words, suggestion
 from elefast.errors import ConfigurationError, Problem
 
 __all__ = ["HINT", "Loaded", "Resolved", "load_settings", "resolve"]
 
 HINT = 'run "elefast config --origin" to see every value and where it came from'
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A configuration, resolved and valid.
-
-    Args:
-        settings: The values; paths in them are absolute.
-        provenance: Where each value came from, by dotted key; keys that nobody set are there as `default`.
-        files: The files that were read.
-        directory: What relative paths are relative to.
-        project: Where the configuration was found; the same directory.
-        migrator: The migrator in force, which `settings.migrator` may leave to "auto".
-        profile: The profile in force, or an empty string.
-    """
-
-    settings: Settings
-    provenance: Mapping[str, Origin]
-    files: tuple[Path, ...]
-    directory: Path
-    project: Path
-    migrator: Selection
-    profile: str
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Container
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from elefast.config.discovery import PYPROJECT
+from elefast.config.loaded import Migrator, Selection
 from elefast.config.model import Settings
 
 __all__ = ["ESSENTIAL", "Migrator", "Selection", "alembic_file", "migrator_tables", "select_migrator"]
-
-Migrator = Literal["none", "metadata", "alembic", "sql", "callable", "command"]
 
 ESSENTIAL: dict[Migrator, str] = {
     "metadata": "target",
@@ -26,19 +23,6 @@ ESSENTIAL: dict[Migrator, str] = {
     "command": "run",
 }
 """The key of each migrator's table without which it cannot work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The migrator in force.
-
-    Args:
-        migrator: Its kind; never "auto".
-        reason: Why, for reports: `migrator = "alembic"`, `auto: alembic.ini beside the configuration`.
-    """
-
-    migrator: Migrator
-    reason: str
 
 
 def migrator_tables(settings: Settings, written: Container[object]) -> list[Migrator]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast import run
+from elefast import caches, run
 from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning
 from elefast.pytest_plugin import report
@@ -107,9 +107,14 @@ class Harness:
 
     def _load(self) -> Loaded | ElefastError:
         try:
-            from elefast.config import load_settings
+            from elefast.config import settings_for_run
 
-            return load_settings(start=self.config.rootpath, profile=self.option("elefast_profile") or None)
+            return settings_for_run(
+                profile=self.option("elefast_profile") or None,
+                env=os.environ,
+                start=self.config.rootpath,
+                caches=caches.directory(os.environ),
+            )
         except ElefastError as error:
             return error
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elefast import errors
+from elefast.caches import ROOT_VARIABLE
 from elefast.errors import ConfigurationError, Problem, ServerStartError, ServerUnavailableError
 from elefast.providers.local import locks, place, state
 from elefast.providers.local.lease import LocalLease
@@ -268,7 +269,7 @@ class LocalProvider:
 
 def places_for(directory: Path | None = None) -> place.Places:
     """The roots below `directory`, or those of this user."""
-    named = str(directory) if directory else os.environ.get(state.ROOT_VARIABLE, "")
+    named = str(directory) if directory else os.environ.get(ROOT_VARIABLE, "")
     return place.Places.under(os.path.abspath(named)) if named else place.Places.default()
 
 

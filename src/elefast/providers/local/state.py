@@ -21,10 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["HELD", "KEEPER", "LOG", "ROOT_VARIABLE", "START", "STATE", "USERS", "KeeperError", "read", "write"]
+__all__ = ["HELD", "KEEPER", "LOG", "START", "STATE", "USERS", "KeeperError", "read", "write"]
 
-ROOT_VARIABLE = "_ELEFAST_ROOT"
-"""For tests: everything of elefast goes below this directory."""
 USERS = "users"
 KEEPER = "keeper"
 START = "start"
