@@ -70,7 +70,14 @@ def maintenance_engine(url: URL, database: str) -> Engine:
     """An engine of elefast's own on psycopg: autocommit, no pool, and quick to notice a dead peer."""
     plain = libpq_url(url, database)
     arguments = {key: value for key, value in _CONNECT_ARGS.items() if key not in plain.query}
-    return create_engine(plain, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
+    # Without hstore, of which nothing here is stored, it connects with three round trips less.
+    return create_engine(
+        plain,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args=arguments,
+        use_native_hstore=False,
+    )
 
 
 def private_engine(engine: Engine) -> Engine:

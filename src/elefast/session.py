@@ -6,13 +6,12 @@ It checks what the server is before anything else is done on it, and knows nothi
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -266,7 +265,7 @@ class Session:
         if not facts.may_create:
             raise diagnosis.no_createdb(facts.role, self.url)
         version = facts.version_text
-        if self._requirement and Version(version) not in SpecifierSet(self._requirement):
+        if self._requirement and not _fits(version, self._requirement):
             raise ServerUnavailableError(
                 f'{place} is PostgreSQL {version}, but the project needs postgres = "{self._requirement}". '
                 "Use a server of such a version, or change the key."
@@ -276,3 +275,15 @@ class Session:
         self._on_connect(connection)
         self._facts = facts
         self.connects += 1
+
+
+def _fits(version: str, requirement: str) -> bool:
+    """Whether ``18.1`` is what the project needs."""
+    # Most projects say no more than this, and `packaging` takes some milliseconds to import.
+    at_least = re.fullmatch(r">=\s*(\d+)", requirement.strip())
+    if at_least:
+        return int(version.partition(".")[0]) >= int(at_least[1])
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+
+    return Version(version) in SpecifierSet(requirement)
