@@ -1,5 +1,29 @@
-"""What these tests borrow from those of the migrators."""
+"""The project that is edited, and what these tests borrow from those of the migrators."""
 
-from tests.migrators.conftest import new_database
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from elefast.kernel import digests
+from tests.fuzz.fuzz_support import SEED, SETTLED, forget
+from tests.fuzz.world import World
+from tests.migrators.conftest import new_database, new_directory
 
 __all__ = ["new_database"]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Generator[World]:
+    """A project with a library beside it on the import path, as a `.pth` file of an editable install puts it there."""
+    monkeypatch.setattr(digests, "SETTLED", SETTLED)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    with new_directory() as directory:
+        made = World(Path(directory) / "world", random.Random(SEED))
+        monkeypatch.setattr(sys, "path", [*sys.path, *made.path[1:]])
+        yield made
+    forget()

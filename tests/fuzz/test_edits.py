@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import random
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from elefast.kernel import digests
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
 from elefast.migrators import Function, Plan
+from tests.fuzz.fuzz_support import ROUNDS, SEED, forget
 from tests.fuzz.world import World
 from tests.migrators.conftest import DatabaseFactory
 from tests.migrators.migrator_support import tables
-
-ROUNDS = int(os.environ.get("TEST_FUZZ_ROUNDS", "30"))
-SEED = int(os.environ.get("TEST_FUZZ_SEED", "0")) or (random.randrange(1, 10**9) if ROUNDS > 30 else 20261123)
-# What is edited here is looked at again at once, so that two seconds would leave nothing to trust.
-SETTLED = 40_000_000
 
 
 @dataclass
@@ -71,23 +61,6 @@ class Harness:
         self.templates.append(Built(inputs, manifest, tables(url)))
 
 
-def forget() -> None:
-    """What a new process knows."""
-    for known in (digests._known, digests._seen, digests._memos, digests._used_memos, digests._loaded):
-        known.clear()
-    digests._news = False
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A project with a library beside it on the import path, as a `.pth` file of an editable install puts it there."""
-    monkeypatch.setattr(digests, "SETTLED", SETTLED)
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    made = World(tmp_path / "world", random.Random(SEED))
-    monkeypatch.setattr(sys, "path", [*sys.path, *made.path[1:]])
-    return made
-
-
 def test_random_edits(world: World, new_database: DatabaseFactory, tmp_path: Path) -> None:
     """After each of many random edits only a template that is right is found, and after a harmless one it is found."""
     print(f"TEST_FUZZ_SEED={SEED} TEST_FUZZ_ROUNDS={ROUNDS}")
@@ -116,4 +89,3 @@ def test_random_edits(world: World, new_database: DatabaseFactory, tmp_path: Pat
             world.restore(before)
             print("  undone")
             assert harness.fitting(), f"what was there before is not found again: {harness.why()}"
-    forget()

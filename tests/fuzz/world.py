@@ -73,8 +73,13 @@ class World:
         self.has_git = shutil.which("git") is not None
         if self.has_git:
             self._git("init", "-q", "-b", "main")
+            self.branch()
+
+    def branch(self) -> None:
+        """Let both branches begin with what is there now."""
+        if self.has_git:
             self._commit("start")
-            self._git("branch", "other")
+            self._git("branch", "-f", "other")
 
     # -- what may happen ------------------------------------------------------------------------------------
 
