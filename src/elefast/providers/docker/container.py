@@ -95,7 +95,7 @@ class Wanted:
     def arguments(self) -> dict[str, Any]:
         """For ``client.containers.create``."""
         made: dict[str, Any] = {
-            "image": self.layout.identity,
+            "image": self.layout.reference,
             "name": self.container_name,
             "command": [
                 *self.layout.command,

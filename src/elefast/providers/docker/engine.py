@@ -77,13 +77,13 @@ class Engine:
 
     @contextmanager
     def doing(self, what: str) -> Generator[None]:
-        """Turn what goes wrong between us and the engine into errors for people; its answers pass.
+        """Turn what goes wrong between us and the engine, and refusals that nobody expects, into errors for people.
 
         Args:
             what: "starting the container", for the message.
 
         Raises:
-            ServerUnavailableError: The engine went away, or does not answer.
+            ServerUnavailableError: The engine went away, does not answer, or refuses.
         """
         from docker.errors import APIError, DockerException
         from requests.exceptions import ConnectionError as BrokenError
@@ -91,8 +91,9 @@ class Engine:
 
         try:
             yield
-        except APIError:
-            raise
+        except APIError as error:
+            said = str(error.explanation or error).strip()
+            raise ServerUnavailableError(f"the Docker engine at {self.address} failed while {what}: {said}") from error
         except Timeout as error:
             raise ServerUnavailableError(self._stalled(what)) from error
         except BrokenError as error:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker.container import owner
-from elefast.providers.docker.engine import connect, probe
+from elefast.providers.docker.engine import connect
 from elefast.providers.docker.provider import locks_root
 from elefast.providers.docker.sharing import Share
 from elefast.providers.docker.stray import drop, ours
@@ -42,10 +43,11 @@ def stop_containers(env: Mapping[str, str] | None = None) -> list[LeftContainer]
         ServerError: The engine went away meanwhile, or refuses.
     """
     env = os.environ if env is None else env
-    if probe(env):
+    try:
+        engine = connect(env)
+    except (MissingDependencyError, ServerUnavailableError):
         return []
     root = locks_root()
-    engine = connect(env)
     left: list[LeftContainer] = []
     try:
         for found in ours(engine, owner(root)):

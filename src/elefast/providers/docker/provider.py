@@ -12,17 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elefast import errors
-from elefast.errors import ConfigurationError, ElefastError, Problem, ServerStartError, ServerUnavailableError
-from elefast.providers.docker.container import Wanted, digest, owner
+from elefast.errors import ConfigurationError, ElefastError, Problem, ServerUnavailableError
+from elefast.providers.docker.container import Wanted, owner
 from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
 from elefast.providers.docker.lease import DockerLease, Found
-from elefast.providers.docker.pull import ensure_image, find_image
 from elefast.providers.docker.ready import Access, await_server, check_settings
 from elefast.providers.docker.sharing import Share, Turn
 from elefast.providers.docker.state import DiedError, Keeper
 from elefast.providers.docker.stray import clear_name, leave, sweep
+from elefast.providers.docker.turns import as_error, get_image, taking_turns
 from elefast.providers.local.provider import places_for
 from elefast.providers.local.state import KeeperError
 from elefast.providers.scram import ROUNDS
@@ -133,7 +132,7 @@ class DockerProvider:
         except BaseException as error:
             engine.close()
             if isinstance(error, KeeperError):
-                raise _as_error({"kind": error.kind, "message": error.message}) from None
+                raise as_error({"kind": error.kind, "message": error.message}) from None
             raise
 
     def _engine(self) -> Engine:
@@ -148,7 +147,7 @@ class DockerProvider:
 
     def _acquire(self, engine: Engine) -> DockerLease:
         root = locks_root()
-        image = self._find_image(engine, root)
+        image = get_image(engine, root, self._image, policy=self._pull, platform=self._platform)
         wanted = Wanted(
             owner=owner(root),
             project=self._project,
@@ -170,43 +169,13 @@ class DockerProvider:
         began = time.time()
         users = share.join()
         try:
-            with share.turn() as turn:
-                _raise_failure(turn, began)
-                try:
-                    found = self._ready(engine, wanted, share, turn, root)
-                except ElefastError as error:
-                    turn.write({"failed": _as_values(error), "at": time.time()})
-                    raise
+            with taking_turns(share, began) as turn:
+                found = self._ready(engine, wanted, share, turn, root)
             return DockerLease(engine, wanted, found, share, users, reason=self._reason)
         except BaseException as error:
             with contextlib.suppress(ElefastError):  # the first one is the one to see
                 leave(engine, wanted, share, users, may_drop=not isinstance(error, ServerUnavailableError))
             raise
-
-    def _find_image(self, engine: Engine, root: str) -> Any:
-        """The image; of all processes that want one which is not here, one pulls it and the others wait."""
-        get = functools.partial(ensure_image, engine.client, self._image, platform=self._platform)
-        with engine.doing("looking for the image"):
-            here = None if self._pull == "always" else find_image(engine.client, self._image, self._platform)
-            if here is not None or self._pull == "never":
-                return here or get(policy="never")
-        share = Share(root, digest("pull", engine.address.url, self._image, self._platform))
-        began = time.time()
-        users = share.join()
-        try:
-            with share.turn() as turn, engine.doing("pulling the image"):
-                _raise_failure(turn, began)
-                pulled = turn.read().get("pulled", 0.0) >= began
-                try:
-                    image = get(policy="missing" if pulled else self._pull)
-                except ElefastError as error:
-                    turn.write({"failed": _as_values(error), "at": time.time()})
-                    raise
-                turn.write({"pulled": time.time()})
-                return image
-        finally:
-            with share.alone(users):
-                pass  # nothing but the lock is shared
 
     def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> Found:
         """A container that answers and has the settings."""
@@ -257,23 +226,3 @@ class DockerProvider:
 def locks_root() -> str:
     """The directory of the locks of this user's containers."""
     return os.path.join(places_for().servers, "docker")
-
-
-def _raise_failure(turn: Turn, began: float) -> None:
-    """One error for all who waited for this start; whoever came later has a try of his own."""
-    written = turn.read()
-    if "failed" in written and written["at"] >= began:
-        raise _as_error(written["failed"])
-
-
-def _as_values(error: ElefastError) -> dict[str, Any]:
-    if isinstance(error, ConfigurationError):
-        return {"problems": [[one.origin, one.key, one.message] for one in error.problems], "hint": error.hint}
-    return {"kind": type(error).__name__, "message": str(error)}
-
-
-def _as_error(values: Mapping[str, Any]) -> ElefastError:
-    if "problems" in values:
-        return ConfigurationError([Problem(*one) for one in values["problems"]], values["hint"])
-    kind: type[ElefastError] = getattr(errors, values["kind"], ServerStartError)
-    return kind(values["message"])

@@ -117,21 +117,17 @@ class Share:
         """
         import fcntl
 
-        descriptor: int | None = users
-        if users < 0:
-            try:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(self.directory, 0o700)
-                descriptor = locks.take(self._path(USERS), exclusive=True)
-            except FileNotFoundError:
-                descriptor = None
-        else:
-            try:
-                # Of two who leave at once, the second to get here finds itself alone.
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(users)
-                descriptor = None
+        if users >= 0:
+            # Explicitly: a child that was forked without Python's knowledge may have the descriptor, too. Of two
+            # who leave at once, the last to let go finds itself alone.
+            fcntl.flock(users, fcntl.LOCK_UN)
+            os.close(users)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.directory, 0o700)
+            descriptor = locks.take(self._path(USERS), exclusive=True)
+        except FileNotFoundError:
+            descriptor = None
         if descriptor is None:
             yield False
             return
@@ -139,7 +135,6 @@ class Share:
             yield True
             self._clear()
         finally:
-            # Explicitly: a child that was forked without Python's knowledge may have the descriptor too.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 

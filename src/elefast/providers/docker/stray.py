@@ -74,7 +74,7 @@ def sweep(engine: Engine, wanted: Wanted, root: str) -> list[str]:
             continue
         try:
             with share.alone() as alone:
-                if alone:
+                if alone and not share.held:
                     drop(engine, found.identity)
                     why = "its configuration is not the project's any more" if former else "its run was killed"
                     told.append(f"removed {found.name}: {why}")
@@ -90,11 +90,10 @@ def clear_name(engine: Engine, root: str, identity: str, labels: Mapping[str, st
         ServerUnavailableError: Somebody uses it.
     """
     share = Share(root, labels[CONFIG])
-    if not share.held:
-        with share.alone() as alone:
-            if alone:
-                drop(engine, identity)
-                return
+    with share.alone() as alone:
+        if alone and not share.held:
+            drop(engine, identity)
+            return
     raise ServerUnavailableError(
         f'container "{name}" has another configuration, and is {"kept for a look" if share.held else "in use"}\n'
         "wait until its last user has gone (`elefast down` ends what is kept), or choose another docker.name"
