@@ -66,7 +66,7 @@ class Running:
             lease.provider, lease.reason, lease.description, clone=self.control.clones, drop=self.control.drops
         )
         self._plan = plan
-        self._ahead = Ahead(self._new_engine, plan.engine_options, self.report.connect.add)
+        self._ahead = Ahead(self._new_engine, plan.engine_options, self._on_connect)
         self._async_dialects = Dialects()
         self._pool = Pool(
             self.control,
@@ -115,7 +115,7 @@ class Running:
         url = self.url_for(self._plan.async_driver, name)
         require_driver(url)
         engine = create_async_engine(url, **options).sync_engine
-        self._async_dialects.share(engine, self.report.connect.add)
+        self._async_dialects.share(engine, self._on_connect)
         return engine
 
     def take(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
@@ -206,6 +206,11 @@ class Running:
         if self._size < 0:
             self._size = self.control.size()
         return shutil.disk_usage(data_dir).free > _SPARE * self._size
+
+    def _on_connect(self, seconds: float) -> None:
+        # In a forked child this is the parent's report, and somebody may have held its lock.
+        if self.is_ours:
+            self.report.connect.add(seconds)
 
     def _on_leak(self, test: str, leaked: list[Backend]) -> None:
         self.leaks += _leaks(test, leaked)
