@@ -23,6 +23,7 @@ OVERRIDING = """
 FROM {base}
 COPY override.sql /docker-entrypoint-initdb.d/
 HEALTHCHECK --interval=1s --retries=1 CMD false
+ENV POSTGRES_INITDB_ARGS=--wal-segsize=4
 CMD ["postgres", "-c", "work_mem=9MB"]
 """
 
@@ -175,7 +176,7 @@ def test_an_image_with_a_mind_of_its_own(overriding: str, home: Path, docker_cli
     settings = server_settings(jit=None)
     lease = provider(home, image=overriding, settings=settings, reuse=True).acquire()
     try:
-        assert ask(lease, "show work_mem") == "9MB"
+        assert (ask(lease, "show work_mem"), ask(lease, "show wal_segment_size")) == ("9MB", "4MB")
         container = docker_client.containers.get(lease.container)
         assert until(lambda: container.reload() or container.health == "unhealthy")
         again = provider(home, image=overriding, settings=settings, reuse=True).acquire()
@@ -184,6 +185,20 @@ def test_an_image_with_a_mind_of_its_own(overriding: str, home: Path, docker_cli
     finally:
         docker_client.containers.get(lease.container).remove(force=True, v=True)
         lease.release()
+
+
+def test_a_host_that_is_unknown(home: Path, any_image: str, docker_client: Any) -> None:
+    """Waiting would not help; the error has the key."""
+    with pytest.raises(ServerStartError, match=r"host elefast\.invalid .* is unknown here(?s:.*)docker\.host"):
+        provider(home, image=any_image, host="elefast.invalid", start_timeout=3600).acquire()
+    assert names(docker_client, home) == []
+
+
+def test_a_server_that_takes_too_long(home: Path, any_image: str, docker_client: Any) -> None:
+    """The error says how long, and where to look."""
+    with pytest.raises(ServerStartError, match=r"does not answer at 127\.0\.0\.1:\d+ after 0 s(?s:.*)docker logs"):
+        provider(home, image=any_image, start_timeout=0).acquire()
+    assert names(docker_client, home) == []
 
 
 def test_settings_that_are_not_the_projects(home: Path) -> None:

@@ -106,7 +106,7 @@ class Wanted:
                 "POSTGRES_PASSWORD": self._stored_password(),
                 "POSTGRES_DB": "postgres",
                 # The locale stays the image's: another may not exist there, or sort otherwise than in production.
-                "POSTGRES_INITDB_ARGS": "--no-sync",
+                "POSTGRES_INITDB_ARGS": f"{self.layout.initdb} --no-sync".lstrip(),
             },
             "labels": self.labels,
             "ports": {PORT: (self.bind, self.port or None) if self.bind else self.port or None},

@@ -24,6 +24,7 @@ class Layout:
             there, or the engine puts an anonymous volume over it.
         command: The server's command line, without the settings.
         major: The version of PostgreSQL; 0 where the image does not say.
+        initdb: The arguments that it gives ``initdb``.
     """
 
     identity: str
@@ -32,6 +33,7 @@ class Layout:
     mount: str
     command: tuple[str, ...]
     major: int
+    initdb: str
 
     @classmethod
     def of(cls, attrs: Mapping[str, Any], reference: str) -> Layout:
@@ -53,4 +55,5 @@ class Layout:
             mount=max(around, key=len, default=data),
             command=command,
             major=int(major) if major.isdecimal() else 0,
+            initdb=env.get("POSTGRES_INITDB_ARGS", ""),
         )

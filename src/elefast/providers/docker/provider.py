@@ -192,7 +192,7 @@ class DockerProvider:
                 container = keeper.running(fresh=left)
                 if keeper.created:
                     share.let_go()
-                access = Access(engine.host, keeper.port(container), self._user, self._password)
+                access = Access(engine.host, keeper.port(container), self._user, self._password, container.name)
                 look = functools.partial(keeper.look, container)
                 with await_server(access, look=look, timeout=self._start_timeout) as connection:
                     version = check_settings(connection, self._settings)

@@ -19,6 +19,8 @@ __all__ = ["Access", "await_server", "check_settings"]
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.25
 CONNECT_TIMEOUT = 2
+REACHED = "set docker.host (ELEFAST_DOCKER__HOST) to where the engine's published ports are reached"
+UNRESOLVED = re.compile(r"failed to resolve host|could not translate host name")
 HOPELESS = re.compile(r"authentication failed|does not exist|no password supplied|no pg_hba.conf entry")
 
 
@@ -30,9 +32,11 @@ class Access:
         port: The published one.
         user: The superuser.
         password: The superuser's.
+        container: The container's name.
     """
 
-    def __init__(self, host: str, port: int, user: str, password: str) -> None:
+    def __init__(self, host: str, port: int, user: str, password: str, container: str) -> None:
+        self.container = container
         self.host = host
         self.port = port
         self.user = user
@@ -82,15 +86,18 @@ def await_server(access: Access, *, look: Callable[[], None], timeout: float) ->
             said = " ".join(str(error).split())
         if HOPELESS.search(said):
             raise ServerStartError(
-                f"the server in the container does not let us in: {said}\n"
+                f"the server in container {access.container} does not let us in: {said}\n"
                 "its user or password was changed after the container was made; "
                 "`elefast down` removes the container when nobody uses it"
             )
+        if UNRESOLVED.search(said):
+            raise ServerStartError(f"the host {access.host} of the container's port is unknown here: {said}\n{REACHED}")
         look()
         if time.monotonic() > deadline:
             raise ServerStartError(
-                f"the server in the container does not answer at {access.host}:{access.port} "
-                f"after {timeout:g} s: {said}"
+                f"the server in container {access.container} does not answer at {access.host}:{access.port} "
+                f"after {timeout:g} s: {said}\n"
+                f"`docker logs {access.container}` may say why; {REACHED}"
             )
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)

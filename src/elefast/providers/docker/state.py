@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["DiedError", "Keeper", "remove"]
 
 GOING_TIMEOUT = 30.0
-STOP_TIMEOUT = 10
 INITIALIZED = "PostgreSQL init process complete"
 
 
