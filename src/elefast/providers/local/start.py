@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from elefast.errors import ServerStartError
@@ -52,19 +54,28 @@ def _spawn_keeper(job: Mapping[str, Any]) -> bool:
     code = (
         f"import sys; sys.path.insert(0, {path!r}); from {package}.providers.local.keeper import main; sys.exit(main())"
     )
-    done = subprocess.run(
+    with subprocess.Popen(
         # The last argument is for those who look at the processes of the machine.
         [sys.executable, "-I", "-S", "-c", code, job["server"]],
-        input=json.dumps(job),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         cwd="/",
         start_new_session=True,  # Ctrl-C in the terminal is not for the server
-        check=False,
-    )
-    if done.returncode not in (0, BUSY):
-        raise ServerStartError(f"the local server cannot be started:\n{done.stderr.strip()}")
-    return done.returncode == 0
+    ) as process:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(json.dumps(job))
+        # Whoever wants the server connects to it next; it is imported while the other interpreter starts.
+        import_module("sqlalchemy.dialects.postgresql.psycopg")
+        import_module("psycopg")
+        assert process.stderr is not None
+        said = process.stderr.read()
+        status = process.wait()
+    if status not in (0, BUSY):
+        raise ServerStartError(f"the local server cannot be started:\n{said.strip()}")
+    return status == 0
 
 
 def dismiss(keeper: str) -> None:
