@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -85,7 +86,8 @@ def _measure(options: argparse.Namespace) -> int:
                 "tables": [],
             }
             for item in wanted:
-                results["tables"] += items[item](plan)
+                load = os.getloadavg()[0]
+                results["tables"] += [{**table, "load": load} for table in items[item](plan)]
                 _write(options, _plain(results))
         machine.wait_for_end(work)
     return 0

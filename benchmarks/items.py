@@ -55,6 +55,8 @@ PER_TEST = (
     "pytest_postgresql",
     "pytest_mock_resources",
 )
+SLOW = ("handmade_migrate", "pytest_mock_resources")
+"""Measured alone only: they are never the next best, and take most of the time."""
 
 
 def trivial(plan: Plan) -> list[dict[str, Any]]:
@@ -69,7 +71,8 @@ def trivial(plan: Plan) -> list[dict[str, Any]]:
         for key, options, limit in (("trivial", (), 0.35), ("trivial_n2", ("-n", "2"), 0.55)):
             how = "with -n 2" if options else "alone"
             title = f"{tests} trivial tests, {how}"
-            rounds = interleaved(_variants(projects, tests, options), plan.rounds, title)
+            measured = {name: project for name, project in projects.items() if not options or name not in SLOW}
+            rounds = interleaved(_variants(measured, tests, options), plan.rounds, title)
             table = _overheads(key, title, rounds, tests)
             table["targets"] = _against_next(table, "elefast", limit, how)
             tables.append(table)
@@ -78,7 +81,7 @@ def trivial(plan: Plan) -> list[dict[str, Any]]:
 
 def work(plan: Plan) -> list[dict[str, Any]]:
     """Tests that wait or compute, so that there is time to make the next database meanwhile."""
-    tests = plan.tests or 150
+    tests = plan.tests or 100
     projects = plan.projects("none", "elefast", "pgtestdbpy", "handmade_template", "none_async", "elefast_async")
     _warm(projects, tests=2)
     tables: list[dict[str, Any]] = []

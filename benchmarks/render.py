@@ -30,6 +30,8 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     for table in results["tables"]:
         lines += ["", f"## {table['title'][0].upper()}{table['title'][1:]}", ""]
+        if table["load"] > machine["processors"]:
+            lines += [f"The machine was busy with something else (load {table['load']:.1f} at the beginning).", ""]
         lines += _TABLES[table["kind"]](table)
         if table["targets"]:
             lines += ["", "| target | measured | at most | |", "|---|--:|--:|---|"]

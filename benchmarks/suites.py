@@ -89,7 +89,7 @@ SUITES = {
         Suite("elefast", "elefast", ("elefast",)),
         Suite("elefast_local", "elefast, its own server", ("elefast",)),
         Suite("pgtestdbpy", "pgtestdbpy", needs="pgtestdbpy"),
-        Suite("handmade_template", "by hand: template per process (as elefast 0.1)"),
+        Suite("handmade_template", "by hand: template per process"),
         Suite("handmade_migrate", "by hand: create and migrate"),
         Suite("pytest_postgresql", "pytest-postgresql, noproc", ("pytest_postgresql",), needs="pytest_postgresql"),
         Suite(
