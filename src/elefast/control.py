@@ -231,7 +231,7 @@ class Control:
             try:
                 # An interrupt may have ended the connection; one try to get another, and no more after that.
                 self.session.ensure_ready(timeout=1, interval=1)
-                self.session.reconnects = False
+                self.session.give_up()
                 if not passing:
                     self._leave(unused, leave)
             except Exception as error:

@@ -216,8 +216,14 @@ class AsyncLink:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         loop = self._loop
         if loop is None:
-            loop = self._loop = asyncio.new_event_loop()
-            threading.Thread(target=_serve, args=(loop,), name="elefast-async", daemon=True).start()
+            loop = asyncio.new_event_loop()
+            try:
+                threading.Thread(target=_serve, args=(loop,), name="elefast-async", daemon=True).start()
+            except RuntimeError:  # the interpreter is about to end
+                work.close()
+                loop.close()
+                raise
+            self._loop = loop
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
 

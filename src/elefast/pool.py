@@ -65,6 +65,8 @@ class Pool:
         self._closing = False
         self._dropping = True
         self._threads: list[threading.Thread] = []
+        self._sessions: list[Session] = []
+        """One for each thread."""
 
     def take(self) -> tuple[str, bool]:
         """A database for a test, and whether it was ready.
@@ -129,11 +131,15 @@ class Pool:
         """
         with self._changed:
             self._closing, self._dropping = True, drop
+            for session in self._sessions:
+                session.give_up()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
         while self._see_to_one(self._control.session):
             pass
+        # The next one last: somebody is connected to it, and takes a moment to be gone.
+        self._ready.rotate(-1)
         ready = list(self._ready)
         self._ready.clear()
         for name in ready:
@@ -159,18 +165,19 @@ class Pool:
         if not self._threads and self._asked > 1 and not self._closing:
             # Clones and drops are work for different cores; one behind the other, they are late for quick tests.
             for work in (self._make, self._drop):
-                self._threads.append(threading.Thread(target=work, name="elefast-pool", daemon=True))
+                session = self._control.helper("pool")
+                self._sessions.append(session)
+                self._threads.append(threading.Thread(target=work, args=(session,), name="elefast-pool", daemon=True))
             for thread in self._threads:
                 thread.start()
         self._changed.notify_all()
 
-    def _make(self) -> None:
+    def _make(self, session: Session) -> None:
         """The thread that makes databases, and connects to the next one."""
-        session = self._control.helper("pool")
         try:
             while self._make_one(session):
                 pass
-            while self._see_to_one(session):
+            while session.is_open and self._see_to_one(session):
                 pass
         finally:
             session.close()
@@ -203,14 +210,15 @@ class Pool:
             self._changed.notify_all()
         return True
 
-    def _drop(self) -> None:
+    def _drop(self, session: Session) -> None:
         """The thread that drops what was given back."""
-        session = self._control.helper("pool")
         try:
             while True:
                 with self._changed:
                     while not (self._closing or self._doomed):
                         self._changed.wait()
+                    if self._closing and not session.is_open:
+                        return  # at the end nobody connects any more; whoever closes sees to the rest
                 if not self._see_to_one(session) and self._closing:
                     return
         finally:
@@ -230,10 +238,13 @@ class Pool:
                 self._on_leak(test, leaked)
         except Exception as error:
             self._give_up(error)
+            with self._changed:
+                if self._closing and not session.is_open:
+                    self._doomed.appendleft((name, test))
         with self._changed:
             self._busy -= 1
             self._changed.notify_all()
-        return True
+        return session.is_open or not self._closing
 
     def _let_go(self, name: str) -> None:
         if self._ahead is not None:

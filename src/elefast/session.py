@@ -106,7 +106,7 @@ class Session:
                 if (final := diagnosis.hopeless(error, self.url)) is not None:
                     raise final from error
                 waited = time.monotonic() - start
-                if waited + interval >= timeout:
+                if waited + interval >= timeout or not self.reconnects:
                     raise DatabaseNotReadyError(
                         f"{shown(self.url)} did not answer within {waited:.1f} s "
                         f"({attempts} attempt{'s' if attempts != 1 else ''}): {diagnosis.cause(error)}. "
@@ -190,6 +190,10 @@ class Session:
         if link is None or not link.is_quiet:
             self.call(server.ping)
 
+    def give_up(self) -> None:
+        """Connect no more, and end the patience of whoever is waiting for a connection."""
+        self.reconnects = False
+
     def start_over(self) -> None:
         """Begin anew in a forked child: the connection and the lock are its parent's."""
         self._link = None
@@ -237,7 +241,8 @@ class Session:
             link = make(self._set_up)
             try:
                 link.open(timeout)
-            except ElefastError:
+            except (ElefastError, RuntimeError):
+                # The latter, where the interpreter is about to end and lets nobody start a thread: it will not pass.
                 link.close()
                 raise
             except Exception as raised:

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 import elefast
+from elefast import session as elefast_session
+from elefast.backing import links_to
 from elefast.errors import ClosedError, ConfigurationError, DatabaseNotReadyError, ElefastError, MigrationError
 
 Names = Callable[[], set[str]]
@@ -407,6 +409,25 @@ def test_closing_at_exit_is_silent_and_complete(start: Start, names: Names) -> N
     out, err = process.communicate(timeout=60)
     assert err == ""
     assert names() - before == {out.strip()}
+
+
+def test_the_end_does_not_wait_for_a_server_that_is_gone() -> None:
+    """A thread that is patient with it is told that nobody needs it any more."""
+    url = make_url("postgresql+psycopg://127.0.0.1:1/x")
+    session = elefast_session.Session(url, links_to(url))
+    seen: list[str] = []
+
+    def connect() -> None:
+        with pytest.raises(DatabaseNotReadyError) as error:
+            session.ensure_ready(timeout=600)
+        seen.append(str(error.value))
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    session.give_up()
+    thread.join(60)
+    assert len(seen) == 1
+    assert "did not answer" in seen[0]
 
 
 def test_threads_share_a_stack(stack: elefast.Stack) -> None:
