@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from elefast.ahead import Ahead
@@ -22,6 +23,7 @@ from elefast.backing import link_to, links_to
 from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import require_driver
+from elefast.errors import ElefastError
 from elefast.kernel.databases import Backend
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
@@ -203,9 +205,12 @@ class Running:
         data_dir: str = getattr(self.lease, "data_dir", "")
         if not data_dir:
             return True
-        if self._size < 0:
-            self._size = self.control.size()
-        return shutil.disk_usage(data_dir).free > _SPARE * self._size
+        try:
+            if self._size < 0:
+                self._size = self.control.size()
+            return shutil.disk_usage(data_dir).free > _SPARE * self._size
+        except (ElefastError, SQLAlchemyError, OSError):
+            return False  # whoever asks for a database meets the same, and can say so
 
     def _on_connect(self, seconds: float) -> None:
         # In a forked child this is the parent's report, and somebody may have held its lock.
