@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.docker.container_support import Clients, names, until
+from tests.docker.container_support import Clients, names
 from tests.docker.docker_support import containers
+from tests.providers.provider_support import until
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -35,7 +36,7 @@ def nothing_left(elefast_root: object) -> Generator[None]:
             client.containers.get(name).remove(force=True, v=True)
         assert not left, "containers left behind by the tests"
         # What others remove at this moment needs a while to go.
-        assert not alone or until(lambda: _inventory(client) <= before), _inventory(client) - before
+        assert not alone or until(lambda: _inventory(client) <= before, 30), _inventory(client) - before
     finally:
         client.close()
 

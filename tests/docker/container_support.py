@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +17,7 @@ from elefast.providers.docker import DockerLease
 from elefast.providers.docker.container import OWNER, PROJECT, owner
 from elefast.providers.docker.provider import locks_root
 from elefast.urls import dsn
+from tests.providers import provider_support
 
 CLIENT = """
 import json, logging, os, sys
@@ -90,29 +88,12 @@ def lock_files() -> list[str]:
     return sorted(name for _, _, files in os.walk(locks_root()) for name in files)
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> bool:
-    """Wait for a condition; whether it came true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-class Client:
-    """A process that holds a lease until it is told to stop or killed."""
+class Client(provider_support.Client):
+    """A process that holds a lease on a container until it is told to stop or killed."""
 
     def __init__(self, given: Mapping[str, Any], env: Mapping[str, str]) -> None:
-        self.process: subprocess.Popen[str] = subprocess.Popen(
-            [sys.executable, "-c", CLIENT, json.dumps(given)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **env},
-        )
-        self._answer: dict[str, Any] | None = None
+        more = {"stderr": subprocess.DEVNULL, "env": {**os.environ, **env}}
+        super().__init__(given, sys.executable, program=CLIENT, **more)
 
     def go(self) -> None:
         """Wait until it has imported everything, then let it begin."""
@@ -121,28 +102,6 @@ class Client:
         assert self.process.stdout.readline() == "up\n"
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-
-    @property
-    def answer(self) -> dict[str, Any]:
-        """What it got: ``url``, ``container``, ``notes``; or ``error`` and ``message``; nothing where it died."""
-        if self._answer is None:
-            assert self.process.stdout is not None
-            answer: dict[str, Any] = json.loads(self.process.stdout.readline() or "{}")
-            self._answer = answer
-        return self._answer
-
-    def kill(self) -> None:
-        """End it as the kernel does when memory is short."""
-        self.process.send_signal(signal.SIGKILL)
-        self.close()
-
-    def close(self) -> None:
-        """Let it give its lease back, and wait for it."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(60)
-        self.process.stdout.close()
 
 
 class Clients:

@@ -16,7 +16,8 @@ import pytest
 from elefast.errors import ConfigurationError, ServerStartError
 from elefast.providers import server_settings
 from elefast.providers.docker import DockerLease
-from tests.docker.container_support import ask, connect, inside, lock_files, names, our_owner, provider, until
+from tests.docker.container_support import ask, connect, inside, lock_files, names, our_owner, provider
+from tests.providers.provider_support import until
 
 MOUNTS = {"postgres:15": "/var/lib/postgresql/data", "postgres:18": "/var/lib/postgresql"}
 OVERRIDING = """
@@ -178,7 +179,7 @@ def test_an_image_with_a_mind_of_its_own(overriding: str, home: Path, docker_cli
     try:
         assert (ask(lease, "show work_mem"), ask(lease, "show wal_segment_size")) == ("9MB", "4MB")
         container = docker_client.containers.get(lease.container)
-        assert until(lambda: container.reload() or container.health == "unhealthy")
+        assert until(lambda: container.reload() or container.health == "unhealthy", 60)
         again = provider(home, image=overriding, settings=settings, reuse=True).acquire()
         assert again.container == lease.container  # it answers, whatever the check says
         again.release()

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.docker.container_support import lock_files, names, until
+from tests.docker.container_support import lock_files, names
 from tests.projects.project_support import Project
+from tests.providers.provider_support import until
 
 CONFIGURATION = """
 [tool.elefast]
@@ -114,5 +115,5 @@ def test_ctrl_c(make: Any, home: Path, docker_client: Any, workers: str) -> None
             os.killpg(run.pid, signal.SIGKILL)
             run.communicate()
     assert "KeyboardInterrupt" in output
-    assert until(lambda: names(docker_client, home) == []), output
+    assert until(lambda: names(docker_client, home) == [], 60), output
     assert lock_files() == before

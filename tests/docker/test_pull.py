@@ -24,8 +24,8 @@ from elefast.errors import ConfigurationError, ElefastError, ServerUnavailableEr
 from elefast.providers.docker.progress import Progress
 from elefast.providers.docker.pull import ensure_image
 from elefast.providers.docker.refusals import Refusal, registry_of, understand
-from tests.docker.container_support import until
 from tests.docker.registry import Registry, Upset, answer, cut_off, layer, serve
+from tests.providers.provider_support import until
 
 if TYPE_CHECKING:
     from docker import DockerClient

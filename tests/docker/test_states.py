@@ -17,7 +17,8 @@ from elefast.errors import RefusedError, ServerStartError
 from elefast.providers import server_settings
 from elefast.providers.docker import DockerLease
 from elefast.providers.docker.state import Keeper
-from tests.docker.container_support import Clients, ask, connect, names, provider, until
+from tests.docker.container_support import Clients, ask, connect, names, provider
+from tests.providers.provider_support import until
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +122,7 @@ def test_in_a_loop_of_restarts(home: Path, any_image: str, docker_client: Any) -
         container.reload()
         return bool(container.attrs["RestartCount"])
 
-    assert until(restarting)
+    assert until(restarting, 60)
     lease = _again(home, any_image, tmpfs=False)
     assert lease.container != left.container
     assert ask(lease, "select 1") == 1

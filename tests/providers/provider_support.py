@@ -137,9 +137,9 @@ def postmaster_pid(lease: LocalLease) -> int:
 class Client:
     """A process that holds a lease until it is told to stop or killed."""
 
-    def __init__(self, given: Mapping[str, Any], python: str, **popen: Any) -> None:
+    def __init__(self, given: Mapping[str, Any], python: str, *, program: str = CLIENT, **popen: Any) -> None:
         self.process: subprocess.Popen[str] = subprocess.Popen(
-            [python, "-c", CLIENT, json.dumps(given)],
+            [python, "-c", program, json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

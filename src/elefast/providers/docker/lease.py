@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elefast.errors import ElefastError
 from elefast.providers.docker.stray import leave
+from elefast.providers.hold import Hold
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["DockerLease"]
 
 _log = logging.getLogger("elefast")
-_leases: weakref.WeakSet[DockerLease] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +69,7 @@ class DockerLease:
         self._wanted = wanted
         self._access = found.access
         self._share = share
-        self._users = users
-        self._pid = os.getpid()
+        self._users = Hold(users)
         self.reason = reason
         self.container = found.container
         """The container's id."""
@@ -83,7 +80,6 @@ class DockerLease:
         self.notes = found.notes
         """What had to be removed or put right first, for people."""
         self.ephemeral = not wanted.reuse
-        _leases.add(self)
 
     def __repr__(self) -> str:
         return f"<DockerLease {self.description}>"
@@ -115,13 +111,13 @@ class DockerLease:
 
     def hold(self) -> None:
         """Leave the container running after its last lease, until ``elefast down``."""
-        if self._users >= 0 and self._pid == os.getpid():
+        if self._users.is_ours:
             self._share.hold()
 
     def release(self) -> None:
         """Give the hold back; in a forked child it never was one."""
-        users, self._users = self._users, -1
-        if users < 0 or self._pid != os.getpid():
+        users = self._users.take()
+        if users < 0:
             return
         try:
             leave(self._engine, self._wanted, self._share, users)
@@ -129,18 +125,3 @@ class DockerLease:
             _log.warning("container %s is left for the next run to remove: %s", self.name, error)
         finally:
             self._engine.close()
-
-    def forget(self) -> None:
-        """In a forked child: the lock is the parent's, and must not live as long as the child."""
-        users, self._users = self._users, -1
-        if users >= 0:
-            os.close(users)
-
-
-def _forget_all() -> None:
-    for lease in list(_leases):
-        lease.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

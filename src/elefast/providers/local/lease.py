@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from elefast.providers.hold import Hold
 from elefast.providers.local import state
 from elefast.providers.local.server import ADDRESS
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 __all__ = ["LocalLease"]
-
-_leases: weakref.WeakSet[LocalLease] = weakref.WeakSet()
 
 
 class LocalLease:
@@ -26,8 +24,7 @@ class LocalLease:
     owned = True
 
     def __init__(self, users: int, directory: str, described: Mapping[str, Any], reason: str) -> None:
-        self._users = users
-        self._pid = os.getpid()
+        self._users = Hold(users)
         self._directory = directory
         self._described = described
         self.reason = reason
@@ -42,7 +39,6 @@ class LocalLease:
         """Of the server, such as ``18.1``."""
         self.notes: tuple[str, ...] = tuple(described["notes"])
         """What the start had to put right: a rebuilt data directory, a stopped orphan."""
-        _leases.add(self)
 
     def __repr__(self) -> str:
         return f"<LocalLease {self.description}>"
@@ -80,25 +76,10 @@ class LocalLease:
 
     def release(self) -> None:
         """Give the hold back; in a forked child it never was one."""
-        users, self._users = self._users, -1
-        if users >= 0 and self._pid == os.getpid():
+        users = self._users.take()
+        if users >= 0:
             import fcntl
 
             # Explicitly: a child that was forked without Python's knowledge may have the descriptor too.
             fcntl.flock(users, fcntl.LOCK_UN)
             os.close(users)
-
-    def forget(self) -> None:
-        """In a forked child: the lock is the parent's, and must not live as long as the child."""
-        users, self._users = self._users, -1
-        if users >= 0:
-            os.close(users)
-
-
-def _forget_all() -> None:
-    for lease in list(_leases):
-        lease.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
