@@ -57,6 +57,7 @@ def _databases(plan: Plan) -> dict[str, Any]:
     """Memory of the process, and databases on the server, by the number of databases handed out."""
     rows: list[dict[str, Any]] = []
     project = Project(SUITES["elefast"], plan.where, "elefast_databases")
+    without = Project(SUITES["none"], plan.where, "none_databases")
     project.run(2)
     for tests in (3, 6) if plan.quick else (100, 300, 1000):
         with _most(plan.where) as most:
@@ -66,6 +67,7 @@ def _databases(plan: Plan) -> dict[str, Any]:
             {
                 "databases": tests,
                 "memory of the test process, MB": run.memory / 2**20,
+                "without a database, MB": without.run(tests).memory / 2**20,
                 "live at once, beyond those that were ready before": most[0],
                 "per test, ms": run.wall / tests * 1000,
             }
