@@ -139,7 +139,6 @@ class SharedDatabase:
                 )
             self._level = connection.get_isolation_level()
             driver.rollback()
-        connection.execution_options(isolation_level="AUTOCOMMIT")
         if not self._oid:
             facts = connection.exec_driver_sql(
                 "SELECT oid::bigint, current_setting('server_version_num')::int "
@@ -147,6 +146,13 @@ class SharedDatabase:
             ).one()
             connection.commit()
             self._oid, self._counts = facts[0], facts[1] >= 150000
+        if connection.dialect.driver == "psycopg2":
+            # Without autocommit, since it refuses named cursors with it; and so that it takes itself to be in a
+            # transaction for good, and begins none by itself.
+            with driver.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+        else:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
         if kind in self._dialects:
             # An engine learns from its first connection what its dialect may use.
             learnt, told = vars(connection.dialect), vars(self._dialects[kind])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import URL, Engine
 
-from elefast.errors import ClosedError, ElefastError, MissingDependencyError
+from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
 from elefast.kernel.databases import Backend
 from elefast.kernel.visitors import visitors
 from elefast.lent import LentDatabase
@@ -132,6 +132,18 @@ class Stack:
             if self._shared is None or not self._shared.is_ours:
                 self._shared = SharedDatabase(self, self.create("elefast_shared", "utf8"))
             return LentTransaction(self, self._shared, test, self._discard)
+
+    def check_not_shared(self, name: str) -> None:
+        """See that database `name` is one test's own.
+
+        Raises:
+            RefusedError: Tests share it.
+        """
+        if self._shared is not None and self._shared.name == name:
+            raise RefusedError(
+                f'database "{name}" is not dropped: with isolation = "transaction" all tests share it. '
+                'Give the test one of its own: @pytest.mark.elefast(isolation="database")'
+            )
 
     def visitors(self, name: str) -> tuple[int, int]:
         """The client sessions that database `name` ever had, and those that it has now."""
@@ -302,6 +314,7 @@ class _SyncBacking:
         return self._stack.create(prefix, encoding)
 
     def drop(self, name: str) -> list[Backend]:
+        self._stack.check_not_shared(name)
         self._stack.give_back(name)
         return []
 

@@ -22,7 +22,7 @@ COUNT = select(func.count()).select_from(Item)
 """
 HEAD = """
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from app import COUNT, Item
@@ -142,10 +142,16 @@ def test_the_driver_itself(db_connection, db_session):
     raw.commit()
     assert db_session.scalar(COUNT) == 1
 
+def test_rows_in_portions(db_session):
+    db_session.add_all([Item(name=str(n)) for n in range(30)])
+    db_session.commit()
+    rows = db_session.scalars(select(Item), execution_options={"yield_per": 7})
+    assert [len(part) for part in rows.partitions()] == [7, 7, 7, 7, 2]
+
 def test_nothing(db): pass
 """.replace("DRIVER", repr(driver))
     )
-    project.run().assert_outcomes(passed=13, failed=1)
+    project.run().assert_outcomes(passed=14, failed=1)
 
 
 def test_one_database_serves_all_tests_of_a_process(shop: Project) -> None:

@@ -47,6 +47,12 @@ async def test_the_driver_itself(async_db_connection, n{arguments}):
     await raw.execute("INSERT INTO item (name) VALUES ('a')")
     assert await async_db_connection.scalar(COUNT) == 1
 
+async def test_rows_in_portions(async_db_session{arguments}):
+    async_db_session.add_all([Item(name=str(n)) for n in range(30)])
+    await async_db_session.commit()
+    rows = await async_db_session.stream_scalars(select(Item), execution_options=dict(yield_per=7))
+    assert [len(part) async for part in rows.partitions()] == [7, 7, 7, 7, 2]
+
 async def test_nothing(async_db_session, async_db_connection{arguments}): pass
 async def test_refused(async_db{arguments}):
     async with async_db.engine.connect(): pass
@@ -70,7 +76,7 @@ def test_pytest_asyncio(project: Project, driver: str, scope: str) -> None:
     configured(project, f'engine.async_driver = "{driver}"\nleaks = "error"', options=options)
     project.tests(HEAD + body(driver, f"import pytest_asyncio\n@pytest_asyncio.fixture(loop_scope='{scope}')"))
     result = project.run()
-    result.assert_outcomes(passed=6, failed=2)
+    result.assert_outcomes(passed=7, failed=2)
     result.stdout.fnmatch_lines(["*AssertionError: on purpose", "*engine.connect() is refused: *"])
 
 
@@ -81,7 +87,7 @@ def test_pytest_asyncio_in_strict_mode_in_a_loop_of_the_module(project: Project)
         HEAD + STRICT.format('(loop_scope="module")') + body("asyncpg", "@pytest_asyncio.fixture(loop_scope='module')")
     )
     project.tests(text.replace("def test_sync(", "@pytest.mark.filterwarnings('ignore')\ndef test_sync("))
-    project.run().assert_outcomes(passed=6, failed=2)
+    project.run().assert_outcomes(passed=7, failed=2)
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
@@ -93,7 +99,7 @@ def test_anyio(project: Project, driver: str) -> None:
     project.tests(
         HEAD + ANYIO + body(driver, arguments=", anyio_backend").replace("test_sync(", "test_sync(anyio_backend, ")
     )
-    project.run("-p", "no:asyncio").assert_outcomes(passed=6, failed=2)
+    project.run("-p", "no:asyncio").assert_outcomes(passed=7, failed=2)
 
 
 def test_a_sync_test_may_run_one_loop(project: Project) -> None:

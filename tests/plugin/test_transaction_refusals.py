@@ -187,6 +187,22 @@ def test_it(db_connection, change, what):
     shop.run().assert_outcomes(passed=3)
 
 
+def test_dropping_what_all_share_is_refused(shop: Project) -> None:
+    """By the test's own database, and by its name; the test goes on."""
+    shop.tests(
+        HEAD
+        + REFUSED
+        + """
+def test_it(db, db_server, db_session):
+    for drop in (db.drop, lambda: db_server.drop_database(db.name)):
+        with pytest.raises(RefusedError, match="is not dropped: .* all tests share it"):
+            drop()
+    assert db_session.scalar(COUNT) == 0
+"""
+    )
+    shop.run().assert_outcomes(passed=1)
+
+
 def test_a_project_without_transactions_is_refused(project: Project) -> None:
     """There would be nothing to roll back."""
     configured(project, 'engine.options = {isolation_level = "AUTOCOMMIT"}')
