@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from elefast.errors import ServerUnavailableError
+from elefast.providers.docker.address import find, silence
 from tests.docker.container_support import Clients, names
 from tests.docker.docker_support import containers
 from tests.providers.provider_support import until
@@ -21,15 +25,14 @@ if TYPE_CHECKING:
 def nothing_left(elefast_root: object) -> Generator[None]:
     """Proof that the tests leave no container of this run behind, and alone on the engine no volume or network."""
     alone = "PYTEST_XDIST_WORKER" not in os.environ
-    try:
-        from docker import DockerClient
-
-        client: Any = DockerClient.from_env(timeout=60)
-        before = _inventory(client) if alone else frozenset[str]()
-    except Exception:  # no engine, or no extra: nothing is made
+    if _no_engine():
         yield
         return
+    from docker import DockerClient
+
+    client: Any = DockerClient.from_env(timeout=60)
     try:
+        before = _inventory(client) if alone else frozenset[str]()
         yield
         left = names(client)
         for name in left:
@@ -39,6 +42,17 @@ def nothing_left(elefast_root: object) -> Generator[None]:
         assert not alone or until(lambda: _inventory(client) <= before, 30), _inventory(client) - before
     finally:
         client.close()
+
+
+@cache
+def _no_engine() -> str:
+    """Why there is no engine; asked without the SDK, which leaves sockets open where none answers."""
+    if importlib.util.find_spec("docker") is None:
+        return "the docker extra is not installed"
+    try:
+        return silence(find(os.environ), timeout=20).partition("\n")[0]
+    except ServerUnavailableError as error:
+        return str(error).partition("\n")[0]
 
 
 def _inventory(client: Any) -> frozenset[str]:
@@ -99,20 +113,13 @@ def clients(home: Path) -> Generator[Clients]:
 @pytest.fixture(scope="session")
 def docker_client(elefast_root: object) -> Generator[DockerClient]:
     """The engine of this machine; where none answers the tests are skipped, or fail with TEST_DOCKER=required."""
-    required = os.environ.get("TEST_DOCKER") == "required"
-    if not required:
-        pytest.importorskip("docker", reason="the docker extra is not installed")
-    from docker.errors import DockerException
-
+    if why := _no_engine():
+        if os.environ.get("TEST_DOCKER") == "required":
+            pytest.fail(why)
+        pytest.skip(why)
     from docker import DockerClient
 
-    try:
-        client = DockerClient.from_env(timeout=60)
-        client.ping()
-    except DockerException as error:
-        if required:
-            raise
-        pytest.skip(f"no Docker engine answers: {error}")
+    client = DockerClient.from_env(timeout=60)
     try:
         yield client
     finally:

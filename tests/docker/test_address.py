@@ -94,6 +94,7 @@ def test_sockets_in_the_usual_places(env: dict[str, str], tmp_path: Path, path: 
 
 def test_no_engine_at_all(env: dict[str, str], tmp_path: Path) -> None:
     """`auto` says where it looked, and what to do."""
+    pytest.importorskip("docker")
     why = probe(env)
     assert why == str(_failure(env))
     first, remedy = why.splitlines()
@@ -109,6 +110,7 @@ def _failure(env: Mapping[str, str]) -> ServerUnavailableError:
 
 def test_an_engine_that_hangs_is_passed_over(env: dict[str, str], tmp_path: Path) -> None:
     """It takes the connection, so that a ping would wait for ever."""
+    pytest.importorskip("docker")
     with _silent(tmp_path / "docker.sock"):
         assert probe(env).splitlines()[0] == (
             f"the Docker engine at unix://{tmp_path}/docker.sock (default socket) does not answer within 0.7 s"
