@@ -14,7 +14,8 @@ from pathlib import Path
 __all__ = ["SUITES", "Run", "Suite", "SuiteError", "Where"]
 
 HERE = Path(__file__).parent / "suites"
-FOREIGN = ("ELEFAST_", "PYTEST_", "PG", "BENCH_", "CI", "TESTING_DB_URL", "DATABASE_URL", "PMR_")
+# PYTHON: most of all PYTHONDONTWRITEBYTECODE, with which a package under development is compiled at each import.
+FOREIGN = ("PYTHON", "ELEFAST_", "PYTEST_", "PG", "BENCH_", "CI", "TESTING_DB_URL", "DATABASE_URL", "PMR_")
 
 
 class SuiteError(Exception):
