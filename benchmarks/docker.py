@@ -140,6 +140,7 @@ def measure(image: str, rounds: int, parent: str) -> dict[str, Any]:
     """All variants, each once before the first round that counts."""
     from benchmarks.machine import facts
 
+    load = os.getloadavg()[0]
     with TemporaryDirectory(prefix="elefast-bench-", dir=parent) as path:
         client = Client(image, Path(path))
         variants: Mapping[str, Callable[[], tuple[float, float]]] = {
@@ -160,6 +161,7 @@ def measure(image: str, rounds: int, parent: str) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "rounds": rounds,
+        "load": load,
         "image": image,
         "engine": subprocess.run(
             ["docker", "version", "--format", "{{.Server.Version}}"], check=True, capture_output=True, text=True
@@ -187,6 +189,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"testcontainers {results['testcontainers']}.",
         f"Commit {machine['commit']}, {results['date']}; medians of {results['rounds']} interleaved rounds.",
     ]
+    if results["load"] > machine["processors"]:
+        lines += ["", f"The machine was busy with something else (load {results['load']:.1f} at the beginning)."]
     titles = {"cold": "Cold start: the image is there, no container", "second": "Second start"}
     for start, figures in results["starts"].items():
         ours = figures["elefast"]["ms"]
