@@ -17,7 +17,7 @@ from elefast.providers.docker.container import Wanted, owner
 from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
 from elefast.providers.docker.lease import DockerLease, Found
-from elefast.providers.docker.ready import Access, await_server, check_settings
+from elefast.providers.docker.ready import Access, await_server
 from elefast.providers.docker.sharing import Share, Turn
 from elefast.providers.docker.state import DiedError, Keeper
 from elefast.providers.docker.stray import clear_name, leave, sweep
@@ -194,8 +194,7 @@ class DockerProvider:
                     share.let_go()
                 access = Access(engine.host, keeper.port(container), self._user, self._password, container.name)
                 look = functools.partial(keeper.look, container)
-                with await_server(access, look=look, timeout=self._start_timeout) as connection:
-                    version = check_settings(connection, self._settings)
+                version = await_server(access, self._settings, look=look, timeout=self._start_timeout)
                 break
             except DiedError:
                 # What others have left may be beyond repair; nobody can be using it.

@@ -14,7 +14,7 @@ from elefast.providers.tuning import server_settings
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["Access", "await_server", "check_settings"]
+__all__ = ["Access", "await_server"]
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.25
@@ -61,19 +61,21 @@ class Access:
         )
 
 
-def await_server(access: Access, *, look: Callable[[], None], timeout: float) -> Connection[tuple[Any, ...]]:
-    """Connect as soon as the server lets us in.
+def await_server(access: Access, settings: Mapping[str, str], *, look: Callable[[], None], timeout: float) -> str:
+    """Connect as soon as the server lets us in, and check its settings; gives its version.
 
     A port that accepts connections says nothing: the engine's proxy does so before there is a server, and the
     server that the entrypoint runs first is not reached over TCP at all.
 
     Args:
         access: How to connect.
+        settings: What it has to have.
         look: Called after each failure; raises where waiting is in vain, because the container has died.
         timeout: Seconds.
 
     Raises:
         ServerStartError: It will never let us in, or not in time.
+        ConfigurationError: It has other settings.
     """
     import psycopg
 
@@ -81,8 +83,9 @@ def await_server(access: Access, *, look: Callable[[], None], timeout: float) ->
     pause = FIRST_PAUSE
     while True:
         try:
-            return access.open()
-        except psycopg.Error as error:
+            with access.open() as connection:
+                return _check_settings(connection, settings)
+        except psycopg.OperationalError as error:
             said = " ".join(str(error).split())
         if HOPELESS.search(said):
             raise ServerStartError(
@@ -103,12 +106,8 @@ def await_server(access: Access, *, look: Callable[[], None], timeout: float) ->
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
-def check_settings(connection: Connection[tuple[Any, ...]], wanted: Mapping[str, str]) -> str:
-    """Compare every setting with what the server says; gives the server's version.
-
-    Raises:
-        ConfigurationError: Some have another value, because the image or a role overrides them.
-    """
+def _check_settings(connection: Connection[tuple[Any, ...]], wanted: Mapping[str, str]) -> str:
+    """Compare every setting with what the server says, as an image or a role may override it; gives its version."""
     rows = connection.execute(
         "SELECT name, current_setting(name, true), setting, unit, vartype FROM pg_settings WHERE name = ANY(%s)",
         [[name.lower() for name in wanted]],
