@@ -82,4 +82,4 @@ def test_eight_workers_on_a_cold_server_migrate_once(shop: Project) -> None:
     """No server, no data directory, no template: `-n 8` starts one and builds one."""
     outcome = shop.pytest("-n", "8", "--elefast-report")
     assert outcome.template.startswith("built: there was none yet")
-    assert " 1 build " in outcome.text
+    assert "(1 build " in outcome.text
