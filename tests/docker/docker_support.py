@@ -11,9 +11,8 @@ import psycopg
 from elefast.providers.docker.container import PROJECT
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
-
     from docker import DockerClient
+    from sqlalchemy import URL
 
 __all__ = ["containers", "show"]
 

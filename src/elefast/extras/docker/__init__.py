@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from elefast import run
 
 if TYPE_CHECKING:
+    from docker import DockerClient
     from sqlalchemy import URL
 
-    from docker import DockerClient
     from elefast.extras.docker.configuration import Configuration
 
 __all__ = ["postgres"]

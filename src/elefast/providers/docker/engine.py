@@ -156,10 +156,9 @@ def connect(
         ServerUnavailableError: There is no engine, or none that lets us in.
     """
     try:
+        import docker
         from docker.errors import DockerException
         from requests.exceptions import RequestException
-
-        import docker
     except ImportError as error:
         raise MissingDependencyError(NOT_INSTALLED) from error
     address = find(env)
