@@ -89,7 +89,6 @@ def _measure(options: argparse.Namespace) -> int:
                 load = os.getloadavg()[0]
                 results["tables"] += [{**table, "load": load} for table in items[item](plan)]
                 _write(options, _plain(results))
-        machine.wait_for_end(work)
     return 0
 
 

@@ -39,6 +39,7 @@ def workplace(parent: str = "") -> Generator[Path]:
     try:
         yield path
     finally:
+        wait_for_end(path)
         shutil.rmtree(path, ignore_errors=True)
 
 
