@@ -12,9 +12,10 @@ import psycopg
 import pytest
 
 from elefast.cli import main
-from elefast.errors import ServerUnavailableError
+from elefast.errors import ServerStartError, ServerUnavailableError
 from elefast.providers import server_settings
 from elefast.providers.docker import provider as provider_module
+from elefast.providers.docker.sharing import Share
 from tests.docker.container_support import Clients, ask, connect, lock_files, names, provider
 
 
@@ -160,6 +161,38 @@ def test_killed_while_others_use_it(home: Path, clients: Clients, any_image: str
     second.close()
     assert ask(lease, "select 1") == 1
     lease.release()
+
+
+def test_a_failure_of_one_user_is_not_the_end_of_the_others(home: Path, any_image: str) -> None:
+    """Who comes after a user that was not let in shares the container, instead of making it anew."""
+    first = provider(home, image=any_image).acquire()
+    with connect(first) as connection:
+        connection.execute("alter role postgres password 'another'")
+        with pytest.raises(ServerStartError, match="does not let us in"):
+            provider(home, image=any_image).acquire()
+        connection.execute("alter role postgres password 'elefast'")
+        third = provider(home, image=any_image).acquire()
+        assert third.container == first.container
+        assert third.notes == ()
+        connection.execute("select 1")
+    third.release()
+    first.release()
+
+
+def test_what_is_written_outlives_a_killed_writer(tmp_path: Path) -> None:
+    """It was about to cut off what a longer text had left behind its own."""
+    share = Share(str(tmp_path / "root" / "docker"), "config")
+    users = share.join()
+    with share.turn() as turn:
+        turn.write({"container": "a" * 64})
+        turn.write({"pulled": 1.0})
+        assert turn.read() == {"pulled": 1.0}
+    with open(os.path.join(share.directory, "turn"), "ab") as file:
+        file.write(b'a"}')
+    with share.turn() as turn:
+        assert turn.read()["pulled"] == 1.0
+    with share.alone(users) as alone:
+        assert alone
 
 
 def test_another_owners_containers_are_left_alone(home: Path, clients: Clients, any_image: str) -> None:

@@ -40,17 +40,18 @@ class Turn:
 
     def read(self) -> dict[str, Any]:
         """What was written last; empty for the first of the users."""
-        text = os.pread(self._descriptor, 1 << 20, 0)
+        text = os.pread(self._descriptor, 1 << 20, 0).decode()
         try:
-            value: dict[str, Any] | list[Any] | str | float | None = json.loads(text or b"{}")
+            # Behind it there may be the end of a longer one, whose writer was killed.
+            value: dict[str, Any] | list[Any] | str | float | None = json.JSONDecoder().raw_decode(text)[0]
         except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
 
     def write(self, value: dict[str, Any]) -> None:
         """Replace what is written."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(value).encode(), 0)
+        # In this order, so that somebody who is killed in between does not leave an empty file.
+        os.ftruncate(self._descriptor, os.pwrite(self._descriptor, json.dumps(value).encode(), 0))
 
 
 class Share:

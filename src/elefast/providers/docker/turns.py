@@ -36,7 +36,8 @@ def taking_turns(share: Share, began: float) -> Generator[Turn]:
         try:
             yield turn
         except ElefastError as error:
-            turn.write({"failed": _as_values(error), "at": time.time()})
+            # What is written stays: the container may well be in use by those who came before us.
+            turn.write({**turn.read(), "failed": _as_values(error), "at": time.time()})
             raise
 
 
