@@ -18,8 +18,9 @@ import pytest
 
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker import address as address_module
-from elefast.providers.docker import probe
+from elefast.providers.docker import inside, probe
 from elefast.providers.docker.address import Address, find, silence
+from elefast.providers.docker.container import owner
 from elefast.providers.docker.engine import Engine, connect, engine_name, reached_at
 from tests.docker.container_support import provider
 
@@ -192,8 +193,10 @@ def stalling(tmp_path: Path) -> Iterator[Path]:
 def test_an_engine_that_stops_answering(env: dict[str, str], tmp_path: Path, stalling: Path) -> None:
     """The error says what it did not do, and for how long."""
     pytest.importorskip("docker")
-    with pytest.raises(ServerUnavailableError, match=r"(?s)stopped answering: nothing for 2 s while .*\n.*docker ps"):
-        provider(tmp_path, env=env, engine_timeout=2).acquire()
+    with pytest.raises(
+        ServerUnavailableError, match=r"(?s)stopped answering: nothing for 0\.5 s while .*\n.*docker ps"
+    ):
+        connect(env, contact_timeout=30, answer_timeout=0.5).containers({})
 
 
 def test_without_the_extra(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +246,33 @@ def test_inside_a_container(monkeypatch: pytest.MonkeyPatch, known: bool) -> Non
     Client.api = Client()
     host, why = reached_at(Client, Address("unix:///x", "why"), {}, "")
     assert (host, bool(why)) == (("172.17.0.1", True) if known else ("127.0.0.1", False))
+
+
+def _mounts(root: str) -> str:
+    """What an engine mounts in a container, after what others of its containers have mounted on that machine."""
+    other = f"40 29 0:50 / {root}/{'b' * 64}/mounts/shm rw - tmpfs shm rw\n"
+    return f"{other}50 49 8:1 {root}/{'a' * 64}/hostname /etc/hostname rw,relatime - ext4 /dev/sda1 rw\n"
+
+
+@pytest.mark.parametrize("root", ["/var/lib/docker/containers", "/run/containers/overlay-containers"])
+def test_containers_with_one_host_name_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    """Their locks are not the same, though the directories have the same name; outside nothing is looked at."""
+    mark, mounts = tmp_path / ".dockerenv", tmp_path / "mountinfo"
+    monkeypatch.setattr(inside, "MARKS", (str(mark),))
+    monkeypatch.setattr(inside, "MOUNTS", str(mounts))
+    mounts.write_text(_mounts(root))
+    outside = owner("/locks")
+    assert inside.sandbox() == ""
+    mark.touch()
+    assert inside.sandbox() == "a" * 64
+    first = owner("/locks")
+    assert first == owner("/locks")
+    mounts.write_text(_mounts(root).replace("a" * 64, "c" * 64))
+    assert len({outside, first, owner("/locks")}) == 3
+    mounts.write_text("29 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    assert inside.sandbox() == str(os.stat("/dev/shm").st_dev)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from elefast.providers.docker.image import Layout
+from elefast.providers.docker.inside import in_container, sandbox
 from elefast.providers.scram import verifier
 
 __all__ = ["CONFIG", "OWNER", "PORT", "PROJECT", "REUSE", "Wanted", "digest", "owner"]
@@ -131,13 +132,15 @@ class Wanted:
 def owner(locks: str) -> str:
     """Who shares the directory `locks` of lock files, and so knows whether a container is in use.
 
-    Another machine with the same engine, another container on this one and another user have other locks.
+    Another machine with the same engine, another container on this one and another user have other locks,
+    whatever their directories are called.
     """
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except OSError:
         machine = ""
-    return digest(machine, os.uname().nodename.partition(".")[0], os.getuid(), locks)
+    place = [sandbox()] if in_container() else []
+    return digest(machine, os.uname().nodename.partition(".")[0], os.getuid(), locks, *place)
 
 
 def digest(*parts: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import os
-import re
 import socket
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker.address import Address, find, silence
+from elefast.providers.docker.inside import container_id, in_container
 
 __all__ = ["Engine", "connect", "engine_name", "over", "probe", "reached_at"]
 
@@ -259,11 +259,11 @@ def _gateway(client: Any) -> str:
 
     A container may also have an engine of its own in it, whose ports are just here; so the engine is asked.
     """
-    if not (os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")):
+    if not in_container():
         return ""
     from docker.errors import APIError
 
-    for name in (_own_container(), socket.gethostname()):
+    for name in (container_id(), socket.gethostname()):
         if not name:
             continue
         try:
@@ -273,12 +273,3 @@ def _gateway(client: Any) -> str:
         networks: Mapping[str, Any] = ours["NetworkSettings"].get("Networks") or {}
         return next((network["Gateway"] for network in networks.values() if network.get("Gateway")), "")
     return ""
-
-
-def _own_container() -> str:
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8") as file:
-            match = re.search(r"/containers/([0-9a-f]{64})/", file.read())
-    except OSError:
-        return ""
-    return match[1] if match else ""
