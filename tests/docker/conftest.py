@@ -14,7 +14,7 @@ import pytest
 from elefast.errors import ServerUnavailableError
 from elefast.providers.docker.address import find, silence
 from tests.docker.container_support import Clients, names
-from tests.docker.docker_support import containers
+from tests.docker.docker_support import containers, engine_client, skip_or_fail
 from tests.providers.provider_support import until
 
 if TYPE_CHECKING:
@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left(elefast_root: object) -> Generator[None]:
+def nothing_left(request: pytest.FixtureRequest, elefast_root: object) -> Generator[None]:
     """Proof that the tests leave no container of this run behind, and alone on the engine no volume or network."""
-    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    # A developer's engine has other users.
+    alone = os.environ.get("TEST_DOCKER") == "required" and not hasattr(request.config, "workerinput")
     if _no_engine():
         yield
         return
-    from docker import DockerClient
-
-    client: Any = DockerClient.from_env(timeout=60)
+    client = engine_client()
     try:
         before = _inventory(client) if alone else frozenset[str]()
         yield
@@ -91,9 +90,7 @@ def _present(client: Any, reference: str) -> str:
     try:
         client.images.get(reference)
     except ImageNotFound:
-        if os.environ.get("TEST_DOCKER") == "required":
-            raise
-        pytest.skip(f"the engine has no image {reference}")
+        skip_or_fail(f"the engine has no image {reference}")
     return reference
 
 
@@ -114,12 +111,8 @@ def clients(home: Path) -> Generator[Clients]:
 def docker_client(elefast_root: object) -> Generator[DockerClient]:
     """The engine of this machine; where none answers the tests are skipped, or fail with TEST_DOCKER=required."""
     if why := _no_engine():
-        if os.environ.get("TEST_DOCKER") == "required":
-            pytest.fail(why)
-        pytest.skip(why)
-    from docker import DockerClient
-
-    client = DockerClient.from_env(timeout=60)
+        skip_or_fail(why)
+    client = engine_client()
     try:
         yield client
     finally:

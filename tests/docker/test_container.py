@@ -17,6 +17,7 @@ from elefast.errors import ConfigurationError, ServerStartError
 from elefast.providers import server_settings
 from elefast.providers.docker import DockerLease
 from tests.docker.container_support import ask, connect, inside, lock_files, names, our_owner, provider
+from tests.docker.docker_support import free_port
 from tests.providers.provider_support import until
 
 MOUNTS = {"postgres:15": "/var/lib/postgresql/data", "postgres:18": "/var/lib/postgresql"}
@@ -154,10 +155,8 @@ def test_a_size_limits_the_memory(home: Path, any_image: str, docker_client: Any
 
 def test_a_pinned_port(home: Path, any_image: str, docker_client: Any) -> None:
     """It is used; where somebody has it, the error says what to do, and no container stays behind."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         with pytest.raises(ServerStartError, match=rf"(?s)port {port} is taken.*docker\.port \(ELEFAST_HOST_PORT\)"):
             provider(home, image=any_image, port=port).acquire()
         assert names(docker_client, home) == []
@@ -191,7 +190,7 @@ def test_an_image_with_a_mind_of_its_own(overriding: str, home: Path, docker_cli
 def test_a_host_that_is_unknown(home: Path, any_image: str, docker_client: Any) -> None:
     """Waiting would not help; the error has the key."""
     with pytest.raises(ServerStartError, match=r"host elefast\.invalid .* is unknown here(?s:.*)docker\.host"):
-        provider(home, image=any_image, host="elefast.invalid", start_timeout=3600).acquire()
+        provider(home, image=any_image, host="elefast.invalid", start_timeout=60).acquire()
     assert names(docker_client, home) == []
 
 

@@ -106,14 +106,14 @@ def test_ctrl_c(make: Any, home: Path, docker_client: Any, workers: str) -> None
         start_new_session=True,
     )
     try:
-        assert until(lambda: len(list(home.glob("waiting*"))) == max(1, int(workers)), 60), names(docker_client, home)
+        assert until(lambda: len(list(home.glob("waiting*"))) == max(1, int(workers)), 180), names(docker_client, home)
         assert len(names(docker_client, home)) == 1
         os.killpg(run.pid, signal.SIGINT)
-        output, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=180)
     finally:
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
             run.communicate()
     assert "KeyboardInterrupt" in output
-    assert until(lambda: names(docker_client, home) == [], 60), output
+    assert until(lambda: names(docker_client, home) == [], 180), output
     assert lock_files() == before

@@ -25,7 +25,7 @@ from elefast.errors import ServerUnavailableError
 from elefast.providers.docker import DockerLease, DockerProvider, probe
 from elefast.providers.docker.address import find
 from elefast.providers.docker.pull import ensure_image
-from tests.docker.docker_support import containers, show
+from tests.docker.docker_support import containers, show, skip_or_fail
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -36,7 +36,7 @@ def engine_socket(docker_client: DockerClient) -> str:
     """The socket of the real engine."""
     path = find(os.environ).path
     if not path:
-        pytest.skip("the engine of these tests is behind no socket of this machine")
+        skip_or_fail("the engine of these tests is behind no socket of this machine")
     return path
 
 
@@ -136,7 +136,7 @@ def test_a_context_and_an_engine_behind_the_loopback(
 ) -> None:
     """What `docker context` makes names the engine; a loopback address stands in for a tunnel to another machine."""
     if not shutil.which("docker"):
-        pytest.skip("no docker command to make a context with")
+        skip_or_fail("no docker command to make a context with")
     with behind_tcp("127.0.0.1", engine_socket) as port:
         config = project / "config"
         env = {**os.environ, "DOCKER_CONFIG": str(config)}
@@ -213,30 +213,46 @@ def test_inside_a_container(docker_client: DockerClient, postgres_15: str, proje
 # -- of another make ------------------------------------------------------------------------------------------------
 
 
+# Nothing of it is shared with the Podman of this machine's users: `tmp_dir` decides whether it resets locks, which are
+# in one segment for all otherwise. In a container itself it may neither raise limits nor use systemd.
+PODMAN = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=30000:30000"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+static_dir = "{settings}/static"
+tmp_dir = "{settings}/tmp"
+volume_path = "{settings}/volumes"
+[network]
+network_config_dir = "{settings}/networks"
+default_network = "{network}"
+"""
+
+
 @pytest.fixture
 def podman(docker_client: DockerClient, postgres_15: str, tmp_path: Path) -> Generator[str]:
     """The socket of `podman system service`, which has the image `postgres:15`; everything of it is gone afterwards."""
     if not shutil.which("podman"):
         pytest.skip("podman is not installed")
     settings = tmp_path / "podman"
-    settings.mkdir()
+    (settings / "networks").mkdir(parents=True)
     (settings / "storage.conf").write_text(
         f'[storage]\ndriver = "overlay"\nrunroot = "{settings}/run"\ngraphroot = "{settings}/data"\n'
     )
-    # In a container itself Podman may neither raise limits nor use systemd.
-    (settings / "containers.conf").write_text(
-        '[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=30000:30000"]\n'
-        '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
-    )
+    network = f"elefast-{secrets.token_hex(4)}"
     env = {
         **os.environ,
         "CONTAINERS_CONF": str(settings / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(settings / "storage.conf"),
     }
-    bridges = set(os.listdir("/sys/class/net"))
-    works = subprocess.run(["podman", "info"], env=env, capture_output=True, text=True)
-    if works.returncode:
-        pytest.skip(f"podman does not work here: {works.stderr.strip().splitlines()[-1]}")
+    made = None
+    for default in ("podman", network):  # what is to be the default may not be there yet while it is made
+        (settings / "containers.conf").write_text(PODMAN.format(settings=settings, network=default))
+        made = made or subprocess.run(["podman", "network", "create", network], env=env, capture_output=True, text=True)
+    if made and made.returncode:
+        pytest.skip(f"podman does not work here: {made.stderr.strip().splitlines()[-1]}")
     path = settings / "podman.sock"
     service = subprocess.Popen(
         ["podman", "system", "service", "--time=0", f"unix://{path}"],
@@ -259,10 +275,14 @@ def podman(docker_client: DockerClient, postgres_15: str, tmp_path: Path) -> Gen
     finally:
         service.send_signal(signal.SIGTERM)
         service.wait(60)
-        subprocess.run(["podman", "system", "reset", "--force"], env=env, capture_output=True)
-        for bridge in set(os.listdir("/sys/class/net")) - bridges:
-            if bridge.startswith(("cni-podman", "podman")):
-                subprocess.run(["ip", "link", "delete", bridge], capture_output=True)
+        subprocess.run(["podman", "rm", "-f", "-a", "-t", "0"], env=env, capture_output=True)
+        subprocess.run(["podman", "rmi", "-f", "-a"], env=env, capture_output=True)
+        (settings / "containers.conf").write_text(PODMAN.format(settings=settings, network="podman"))
+        left = subprocess.run(["podman", "network", "rm", network], env=env, capture_output=True, text=True)
+        shutil.rmtree(f"/var/lib/cni/networks/{network}", ignore_errors=True)  # Debian 12's Podman forgets it
+        subprocess.run(["umount", settings / "data" / "overlay"], capture_output=True)
+        shutil.rmtree(settings)
+        assert left.returncode == 0, left.stderr
 
 
 def test_podman(podman: str, project: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import random
-import socket
 import subprocess
 import sys
 from collections.abc import Generator
@@ -19,7 +17,8 @@ from sqlalchemy import URL, make_url
 from elefast.errors import ConfigurationError
 from elefast.extras.docker.configuration import Configuration, Container, Credentials, Optimizations
 from elefast.extras.docker.mapping import provider_arguments
-from tests.docker.docker_support import containers, show
+from elefast.providers.docker.address import find
+from tests.docker.docker_support import containers, free_port, show
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -261,7 +260,7 @@ def test_workers_share_one_container(docker_client: DockerClient, project: Path)
 def test_a_pinned_port_and_a_client_of_the_callers_own(docker_client: DockerClient, project: Path) -> None:
     """`ELEFAST_HOST_PORT` is the port of the URL; what `DOCKER_HOST` says is not looked at."""
     port = free_port()
-    found = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    found = find(os.environ).url
     call = f"postgres('psycopg', DockerClient(base_url={found!r}), keep_container_around=False)"
     with using(project, call, ELEFAST_HOST_PORT=str(port), DOCKER_HOST="tcp://127.0.0.1:1") as url:
         assert url.port == port
@@ -270,18 +269,6 @@ def test_a_pinned_port_and_a_client_of_the_callers_own(docker_client: DockerClie
         ports = docker_client.api.inspect_container(container)["NetworkSettings"]["Ports"]
         assert ports["5432/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
     assert containers(docker_client, project) == []
-
-
-def free_port() -> int:
-    """A port below those that systems give to clients and to containers, so that nobody takes it meanwhile."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def test_without_the_extra() -> None:

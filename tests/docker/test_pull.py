@@ -24,6 +24,7 @@ from elefast.errors import ConfigurationError, ElefastError, ServerUnavailableEr
 from elefast.providers.docker.progress import Progress
 from elefast.providers.docker.pull import ensure_image
 from elefast.providers.docker.refusals import Refusal, registry_of, understand
+from tests.docker.docker_support import engine_client, skip_or_fail, where_engine_is
 from tests.docker.registry import Registry, Upset, answer, cut_off, layer, serve
 from tests.providers.provider_support import until
 
@@ -41,8 +42,26 @@ def _captured() -> Generator[None]:
     end()
 
 
+@pytest.fixture(scope="session")
+def reached(docker_client: DockerClient) -> None:
+    """The engine's loopback is ours: not so in the machine of Docker Desktop, nor with an engine elsewhere."""
+    from docker.errors import APIError
+
+    with serve() as registry:
+        registry.add("team/reached:1", [layer("one")])
+        reference = f"{registry.address}/team/reached:1"
+        try:
+            docker_client.images.pull(reference)
+        except APIError as error:
+            why = str(error.explanation or error)
+        else:
+            docker_client.api.remove_image(reference)
+            return
+    skip_or_fail(f"the engine does not reach a registry on this machine's loopback: {why}")
+
+
 @pytest.fixture
-def registry(docker_client: DockerClient) -> Generator[Registry]:
+def registry(docker_client: DockerClient, reached: None) -> Generator[Registry]:
     """A registry with `team/thing:1` and `:latest`; what was pulled from it is removed afterwards."""
     with serve() as registry:
         registry.add("team/thing:1", [layer("one"), layer("two", 200_000)])
@@ -206,7 +225,7 @@ def test_an_id_that_is_not_here(docker_client: DockerClient) -> None:
         ensure_image(docker_client, "sha256:" + "0" * 64)
 
 
-def test_always_and_no_registry(docker_client: DockerClient) -> None:
+def test_always_and_no_registry(docker_client: DockerClient, reached: None) -> None:
     """The image is here, so that the remedy is to take it."""
     with serve() as registry:
         registry.add("team/thing:1", [layer("one")])
@@ -319,10 +338,10 @@ def test_a_login_is_used(
     docker_client: DockerClient, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """What `docker login` left, in the file or with a helper; without it the error has the command."""
-    import docker
-
     registry.users["ann"] = "secret"
     reference = f"{registry.address}/team/thing:1"
+    for name, value in where_engine_is().items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     helper = "elefast-test-helper"
     login: dict[str, Any] = {"auths": {registry.address: {"auth": base64.b64encode(b"ann:secret").decode()}}}
@@ -335,7 +354,7 @@ def test_a_login_is_used(
 
     for content, works in (({}, False), (login, True)):
         (tmp_path / "config.json").write_text(json.dumps(content))
-        client = docker.DockerClient.from_env()
+        client = engine_client()
         try:
             if works:
                 assert ensure_image(client, reference)
@@ -352,9 +371,10 @@ def test_a_login_is_used(
 def pulling(reference: str) -> str:
     """A program that pulls."""
     return (
-        "import docker\n"
+        "import os\n"
+        "from elefast.providers.docker.engine import connect\n"
         "from elefast.providers.docker.pull import ensure_image\n"
-        "client = docker.DockerClient.from_env()\n"
+        "client = connect(os.environ).client\n"
         f"ensure_image(client, {reference!r})\n"
         "client.close()\n"
     )

@@ -166,7 +166,7 @@ class Client:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(60)
+        self.process.wait(180)
         self.process.stdout.close()
 
 
