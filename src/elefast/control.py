@@ -286,6 +286,7 @@ class Control:
         self._process = os.getpid()
         self.run = new_owner()
         self._building = threading.RLock()
+        self._leftovers = Leftovers()
 
     def _explained(self, error: DBAPIError) -> ElefastError:
         state, text = diagnosis.sqlstate(error), diagnosis.cause(error)

@@ -47,6 +47,10 @@ class Leftovers:
                 # Somebody else has it, or is about to drop it.
                 if diagnosis.sqlstate(error) not in ("3D000", "55006"):
                     raise
+                if session.call(databases.exists, str(name)):
+                    # It was us: the connection was lost in the middle, and what was done is done again.
+                    session.call(databases.allow_connections, str(name), True)
+                    return True
             else:
                 return True
 

@@ -86,7 +86,10 @@ class SyncLink:
         driver: Any = connection.connection.driver_connection
         if driver.closed or not hasattr(driver, "fileno"):
             return False
-        return not select.select([driver], [], [], 0)[0]
+        try:
+            return not select.select([driver], [], [], 0)[0]
+        except (OSError, ValueError):  # select knows no descriptors beyond 1023
+            return False
 
     def open(self, timeout: float) -> None:
         # Not every driver can limit the time of connecting, so the limit is kept outside.

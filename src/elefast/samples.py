@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Self
@@ -15,6 +16,16 @@ _LARGEST = 1e5
 
 # Tests may run in several threads, and the pool adds from its own. One lock for all, since it is held so briefly.
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Somebody may have held it at that moment, in a thread that the child does not have."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Samples:

@@ -72,6 +72,7 @@ class Templates:
         self._keep = keep
         self._ready: dict[str, Template] = {}
         self._errors: dict[str, ElefastError] = {}
+        self._replaced: set[str] = set()
 
     def get(self, encoding: str) -> Template:
         """The template in `encoding`; built if there is none that fits. One caller at a time.
@@ -99,14 +100,18 @@ class Templates:
         return [made.name for made in self._ready.values()]
 
     def kept(self, encoding: str) -> str:
-        """The name of the template in `encoding`, if there is one that outlives the run; else empty."""
-        made = self._ready.get(encoding)
+        """The name of the template in `encoding` that all databases of this process are copies of; else empty.
+
+        Only of one that outlives the run: it is asked for, for the sake of the next.
+        """
+        made = self._ready.get(encoding) if encoding not in self._replaced else None
         parsed = Name.parse(made.name) if made is not None else None
         return str(parsed) if parsed is not None and parsed.kind is Kind.TEMPLATE else ""
 
     def forget(self, encoding: str) -> None:
         """Look for the template again next time: somebody dropped it."""
         self._ready.pop(encoding, None)
+        self._replaced.add(encoding)
 
     def hold(self, connection: Connection) -> None:
         """Say on a new connection what this process uses."""

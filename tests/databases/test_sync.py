@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -40,6 +42,7 @@ from elefast.errors import (
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
 from elefast.kernel.names import Kind, Name, new_owner
+from elefast.providers import LocalProvider
 from elefast.urls import dsn
 
 Query = Callable[[str], list[tuple[object, ...]]]
@@ -316,6 +319,41 @@ def test_a_connection_that_was_left_open_is_named(server_url: str, ours: Callabl
         database.drop()
     assert database.name not in ours()
     leaked.close()
+
+
+def test_autovacuum_is_nobodys_leak(elefast_root: Path) -> None:
+    """A server that is not tuned has its workers in every database that a test wrote much to."""
+    provider = LocalProvider(
+        bin_dir=os.environ.get("TEST_POSTGRES_BIN", ""),
+        reuse=False,
+        root=elefast_root,
+        settings={
+            "autovacuum": "on",
+            "autovacuum_naptime": "1s",
+            # Once it has come, it stays.
+            "autovacuum_vacuum_cost_delay": "100ms",
+            "autovacuum_vacuum_cost_limit": "1",
+        },
+    )
+    lease = provider.acquire()
+    try:
+        database = DatabaseServer(lease.url).create_database()
+        with database.session() as session:
+            session.execute(text("create table note as select from generate_series(1, 20000)"))
+            session.execute(text("delete from note"))
+            session.commit()
+            worker = text(
+                "select count(*) from pg_stat_activity "
+                "where datname = current_database() and backend_type = 'autovacuum worker'"
+            )
+            deadline = time.monotonic() + 120
+            while not session.scalar(worker):
+                session.rollback()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        database.drop()  # a warning would be an error
+    finally:
+        lease.release()
 
 
 def test_a_leak_does_not_hide_the_tests_own_error(server_url: str) -> None:

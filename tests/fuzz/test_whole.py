@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 
 from elefast import from_config
+from elefast.kernel.names import Name
 from tests.fuzz.fuzz_support import ROUNDS, SEED, forget
 from tests.fuzz.world import World
 from tests.migrators.migrator_support import tables
@@ -27,9 +28,9 @@ def _databases(server_url: str) -> set[str]:
 
 def _drop(server_url: str, names: set[str]) -> None:
     with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:
-        for name in names:
+        for name in filter(Name.parse, names):
             connection.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE false'.encode())
-            connection.execute(f'DROP DATABASE "{name}"'.encode())
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
 class Migrations:

@@ -182,7 +182,7 @@ def test_the_pool_fills_only_for_a_second_database(stack: elefast.Stack, names: 
     time.sleep(0.3)
     assert len(names() - before) == 2  # the database and its template
     stack.open()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(names() - before) < 7 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(names() - before) == 7
@@ -198,7 +198,7 @@ def test_nothing_is_handed_out_that_was_made_before_the_run_was_taken_for_dead(
     """While its connection was cut, anybody may have swept the databases that were ready."""
     before = names()
     first, second = stack.open(), stack.open()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(names() - before) < 7 and time.monotonic() < deadline:
         time.sleep(0.02)
     stale = names() - before - {first.name, second.name}
@@ -235,7 +235,7 @@ def test_a_leak_is_named_with_its_test(stack: elefast.Stack) -> None:
     assert (leak.test, "culprit" in leak.text) == ("test_one", True)
     second.release()
     found: list[object] = []
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not found and time.monotonic() < deadline:
         found = [(leak.test, "culprit" in leak.text) for leak in stack.leaks()]
         time.sleep(0.02)
@@ -322,7 +322,7 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
     second: list[object] = []
     waiting = threading.Thread(target=lambda: second.append(pool.take()))
     waiting.start()
-    waiting.join(5)
+    waiting.join(60)
     first.join()
     assert second == [("made", False)]
     pool.close()
@@ -334,7 +334,7 @@ def test_a_lost_lease_at_the_limit_does_not_block(project: Path, env: dict[str, 
         first = stack.open()
         stack.open().release(wait=True)
         assert stack._running
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not stack._running._pool._ready and time.monotonic() < deadline:
             time.sleep(0.01)
         with psycopg.connect(env["ELEFAST_ENGINE__URL"].replace("+psycopg", ""), autocommit=True) as connection:

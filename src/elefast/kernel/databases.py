@@ -128,12 +128,16 @@ def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
 
 
 def backends(connection: Connection, name: str) -> Sequence[Backend]:
-    """The client sessions on database `name`."""
+    """The client sessions on database `name`.
+
+    Autovacuum's workers have no role, and PostgreSQL sees to them by itself; of other roles' sessions an ordinary
+    role is not shown what kind they are.
+    """
     found = rows(
         connection,
         """
         select pid, coalesce(application_name, ''), coalesce(state, ''), coalesce(query, '')
-        from pg_stat_activity where datname = :name and pid <> pg_backend_pid()
+        from pg_stat_activity where datname = :name and pid <> pg_backend_pid() and usesysid is not null
         """,
         name=name,
     )
@@ -146,7 +150,7 @@ def terminate(connection: Connection, name: str) -> None:
         connection,
         """
         select pg_terminate_backend(pid) from pg_stat_activity
-        where datname = :name and pid <> pg_backend_pid()
+        where datname = :name and pid <> pg_backend_pid() and usesysid is not null
         """,
         name=name,
     )
