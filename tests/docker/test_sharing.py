@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -14,9 +15,12 @@ import pytest
 from elefast.cli import main
 from elefast.errors import ServerStartError, ServerUnavailableError
 from elefast.providers import server_settings
+from elefast.providers.docker import inventory
 from elefast.providers.docker import provider as provider_module
+from elefast.providers.docker.provider import locks_root
 from elefast.providers.docker.sharing import Share
-from tests.docker.container_support import Clients, ask, connect, lock_files, names, provider
+from elefast.providers.local import locks
+from tests.docker.container_support import Clients, ask, connect, lock_files, names, our_owner, provider
 
 
 def _is_up(url: str) -> bool:
@@ -82,6 +86,18 @@ def test_down_spares_what_is_in_use(home: Path, any_image: str, capsys: pytest.C
     assert f"removed container {lease.name} of {home}" in capsys.readouterr().out
     assert main(["down"]) == 0
     assert lease.name not in capsys.readouterr().out
+
+
+def test_down_knows_who_is_in_use_without_the_directory_of_locks(
+    home: Path, any_image: str, docker_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the machine that is gone where it was in memory, while containers are still there."""
+    lease = provider(home, image=any_image, reuse=True).acquire()
+    lease.release()
+    monkeypatch.setattr(inventory, "locks_root", lambda: str(home / "gone" / "docker"))
+    monkeypatch.setattr(inventory, "owner", lambda _: our_owner())
+    assert [one.name for one in inventory.stop_containers() if one.removed] == [lease.name]
+    assert names(docker_client, home) == []
 
 
 def test_a_changed_configuration_replaces_it(home: Path, any_image: str, docker_client: Any) -> None:
@@ -193,6 +209,48 @@ def test_what_is_written_outlives_a_killed_writer(tmp_path: Path) -> None:
         assert turn.read()["pulled"] == 1.0
     with share.alone(users) as alone:
         assert alone
+
+
+def test_a_child_does_not_keep_the_turn(tmp_path: Path) -> None:
+    """One that is forked while its parent has it, and lives on."""
+    share = Share(str(tmp_path / "root" / "docker"), "config")
+    users = share.join()
+    reading, writing = os.pipe()
+    with share.turn():
+        child = os.fork()
+        if not child:
+            try:
+                os.close(writing)
+                os.read(reading, 1)
+            finally:
+                os._exit(0)
+    try:
+        again = locks.take(os.path.join(share.directory, "turn"), exclusive=True)
+        assert again is not None
+        os.close(again)
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)
+    with share.alone(users) as alone:
+        assert alone
+
+
+def test_locks_that_cannot_be_used(home: Path, any_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for a file system without space: it is an error of the server's start, so `auto` goes on."""
+    take = locks.take
+
+    def full(path: str, **how: Any) -> int | None:
+        if path.endswith("turn"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return take(path, **how)
+
+    before = lock_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "take", full)
+        with pytest.raises(ServerStartError, match=rf"the locks .* in {locks_root()} cannot be used: .*No space"):
+            provider(home, image=any_image).acquire()
+    assert lock_files() == before
 
 
 def test_another_owners_containers_are_left_alone(home: Path, clients: Clients, any_image: str) -> None:

@@ -21,9 +21,8 @@ from elefast.providers.docker.ready import Access, await_server
 from elefast.providers.docker.sharing import Share, Turn
 from elefast.providers.docker.state import DiedError, Keeper
 from elefast.providers.docker.stray import clear_name, leave, sweep
-from elefast.providers.docker.turns import as_error, get_image, taking_turns
+from elefast.providers.docker.turns import get_image, taking_turns
 from elefast.providers.local.provider import places_for
-from elefast.providers.local.state import KeeperError
 from elefast.providers.scram import ROUNDS
 
 if TYPE_CHECKING:
@@ -129,10 +128,8 @@ class DockerProvider:
         engine = self._engine()
         try:
             return self._acquire(engine)
-        except BaseException as error:
+        except BaseException:
             engine.close()
-            if isinstance(error, KeeperError):
-                raise as_error({"kind": error.kind, "message": error.message}) from None
             raise
 
     def _engine(self) -> Engine:

@@ -19,7 +19,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from elefast import errors
+from elefast.errors import ElefastError, ServerStartError
 from elefast.providers.local import locks, place
+from elefast.providers.local.state import KeeperError
 
 __all__ = ["Share", "Turn"]
 
@@ -33,10 +36,12 @@ class Turn:
 
     Args:
         descriptor: Of the locked file.
+        root: The directory of all locks, for messages.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, root: str) -> None:
         self._descriptor = descriptor
+        self._root = root
 
     def read(self) -> dict[str, Any]:
         """What was written last; empty for the first of the users."""
@@ -50,8 +55,11 @@ class Turn:
 
     def write(self, value: dict[str, Any]) -> None:
         """Replace what is written."""
-        # In this order, so that somebody who is killed in between does not leave an empty file.
-        os.ftruncate(self._descriptor, os.pwrite(self._descriptor, json.dumps(value).encode(), 0))
+        try:
+            # In this order, so that somebody who is killed in between does not leave an empty file.
+            os.ftruncate(self._descriptor, os.pwrite(self._descriptor, json.dumps(value).encode(), 0))
+        except OSError as error:
+            raise _unusable(self._root, error) from error
 
 
 class Share:
@@ -68,46 +76,64 @@ class Share:
 
     def join(self) -> int:
         """Become a user, and wait while somebody removes the container; gives the descriptor of the lock."""
-        while True:
-            place.root(os.path.dirname(self._root))
-            place.root(self._root)
-            try:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(self.directory, 0o700)
-                first = locks.take(self._path(USERS), exclusive=True)
-                if first is not None:
-                    # Those who wrote it are gone, whatever became of the container.
-                    with contextlib.suppress(FileNotFoundError):
-                        os.truncate(self._path(TURN), 0)
-                    users = self._shared(first)
-                else:
-                    users = locks.take(self._path(USERS), exclusive=False, wait=True)
-            except FileNotFoundError:
-                users = None
-            if users is not None:
-                return users
-            time.sleep(0.002)  # whoever removed it is just leaving
+        with self._usable():
+            while True:
+                self._make_root()
+                try:
+                    users = self._join()
+                except FileNotFoundError:
+                    users = None
+                if users is not None:
+                    return users
+                time.sleep(0.002)  # whoever removed it is just leaving
+
+    def _join(self) -> int | None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.directory, 0o700)
+        first = locks.take(self._path(USERS), exclusive=True)
+        if first is None:
+            return locks.take(self._path(USERS), exclusive=False, wait=True)
+        # Those who wrote it are gone, whatever became of the container.
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(self._path(TURN), 0)
+        return self._shared(first)
+
+    def _make_root(self) -> None:
+        place.root(os.path.dirname(self._root))
+        place.root(self._root)
+
+    @contextmanager
+    def _usable(self) -> Generator[None]:
+        try:
+            yield
+        except KeeperError as error:
+            kind: type[ElefastError] = getattr(errors, error.kind, ServerStartError)
+            raise kind(error.message) from None
+        except OSError as error:
+            raise _unusable(self._root, error) from error
 
     def _shared(self, exclusive: int) -> int | None:
         import fcntl
 
         # The kernel lets go for a moment; somebody who removes may come in between.
-        fcntl.flock(exclusive, fcntl.LOCK_SH)
-        if locks.same_file(exclusive, self._path(USERS)):
-            return exclusive
-        os.close(exclusive)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(exclusive, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if locks.same_file(exclusive, self._path(USERS)):
+                return exclusive
+        _let_go(exclusive)
         return None
 
     @contextmanager
     def turn(self) -> Generator[Turn]:
         """Wait for the turn. Only users may, so that nobody removes the directory meanwhile."""
         descriptor = None
-        while descriptor is None:
-            descriptor = locks.take(self._path(TURN), exclusive=True, wait=True)
+        with self._usable():
+            while descriptor is None:
+                descriptor = locks.take(self._path(TURN), exclusive=True, wait=True)
         try:
-            yield Turn(descriptor)
+            yield Turn(descriptor, self._root)
         finally:
-            os.close(descriptor)
+            _let_go(descriptor)
 
     @contextmanager
     def alone(self, users: int = -1) -> Generator[bool]:
@@ -116,19 +142,18 @@ class Share:
         Args:
             users: Our own hold, which is given up in any case.
         """
-        import fcntl
-
         if users >= 0:
-            # Explicitly: a child that was forked without Python's knowledge may have the descriptor, too. Of two
-            # who leave at once, the last to let go finds itself alone.
-            fcntl.flock(users, fcntl.LOCK_UN)
-            os.close(users)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.directory, 0o700)
-            descriptor = locks.take(self._path(USERS), exclusive=True)
-        except FileNotFoundError:
-            descriptor = None
+            # Of two who leave at once, the last to let go finds itself alone.
+            _let_go(users)
+        with self._usable():
+            # After a restart of the machine it may have gone, while the containers have not.
+            self._make_root()
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.directory, 0o700)
+                descriptor = locks.take(self._path(USERS), exclusive=True)
+            except FileNotFoundError:
+                descriptor = None
         if descriptor is None:
             yield False
             return
@@ -136,8 +161,7 @@ class Share:
             yield True
             self._clear()
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            _let_go(descriptor)
 
     def _clear(self) -> None:
         for name in (TURN, USERS):
@@ -162,3 +186,18 @@ class Share:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
+
+
+def _let_go(descriptor: int) -> None:
+    """Give a lock back explicitly: a child that was forked without Python's knowledge has the descriptor, too."""
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _unusable(root: str, error: OSError) -> ServerStartError:
+    return ServerStartError(
+        f"the locks of containers in {root} cannot be used: {error}\n"
+        "see that this directory can be written, and that there is space"
+    )

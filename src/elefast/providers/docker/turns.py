@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from elefast.providers.docker.engine import Engine
 
-__all__ = ["as_error", "get_image", "taking_turns"]
+__all__ = ["get_image", "taking_turns"]
 
 
 @contextmanager
@@ -32,12 +33,13 @@ def taking_turns(share: Share, began: float) -> Generator[Turn]:
     with share.turn() as turn:
         written = turn.read()
         if "failed" in written and written["at"] >= began:
-            raise as_error(written["failed"])
+            raise _as_error(written["failed"])
         try:
             yield turn
         except ElefastError as error:
             # What is written stays: the container may well be in use by those who came before us.
-            turn.write({**turn.read(), "failed": _as_values(error), "at": time.time()})
+            with contextlib.suppress(ServerStartError):  # the first one is the one to see
+                turn.write({**turn.read(), "failed": _as_values(error), "at": time.time()})
             raise
 
 
@@ -80,7 +82,7 @@ def _as_values(error: ElefastError) -> dict[str, Any]:
     return {"kind": type(error).__name__, "message": str(error)}
 
 
-def as_error(values: Mapping[str, Any]) -> ElefastError:
+def _as_error(values: Mapping[str, Any]) -> ElefastError:
     """The error that another process had: ``kind`` and ``message``, or the ``problems`` of a configuration."""
     if "problems" in values:
         return ConfigurationError([Problem(*one) for one in values["problems"]], values["hint"])
