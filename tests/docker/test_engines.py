@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import ipaddress
 import os
 import secrets
 import shutil
@@ -122,12 +122,13 @@ def test_an_engine_of_another_host(docker_client: DockerClient, project: Path, e
 
 def address_of_bridge(client: DockerClient) -> str:
     """An address of this machine that is not the loopback's, and that containers have anyway."""
-    network = client.api.inspect_network("bridge")
-    name = network.get("Options", {}).get("com.docker.network.bridge.name", "docker0")
-    listed = subprocess.run(["ip", "-json", "-4", "address", "show", name], capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip(f"the engine's bridge {name} is not on this machine")
-    return str(json.loads(listed.stdout)[0]["addr_info"][0]["local"])
+    (layout, *_) = client.api.inspect_network("bridge")["IPAM"]["Config"]
+    address = str(layout.get("Gateway") or next(ipaddress.ip_network(layout["Subnet"]).hosts()))
+    try:
+        socket.create_server((address, 0)).close()
+    except OSError:
+        pytest.skip(f"the engine's bridge, {address}, is not on this machine")
+    return address
 
 
 @pytest.mark.usefixtures("postgres_15")
