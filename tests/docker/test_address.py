@@ -199,6 +199,29 @@ def test_an_engine_that_stops_answering(env: dict[str, str], tmp_path: Path, sta
         connect(env, contact_timeout=30, answer_timeout=0.5).containers({})
 
 
+def test_a_client_that_is_of_no_use_is_closed(
+    env: dict[str, str], stalling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each attempt would leave a connection open."""
+    docker = pytest.importorskip("docker")
+    closed: list[Any] = []
+    close = docker.DockerClient.close
+
+    def closing(self: Any) -> None:
+        closed.append(self)
+        close(self)
+
+    monkeypatch.setattr(docker.DockerClient, "close", closing)
+
+    def fail(*_: object) -> None:
+        raise ServerUnavailableError("it has gone")
+
+    monkeypatch.setattr(Engine, "locate", fail)
+    with pytest.raises(ServerUnavailableError, match="it has gone"):
+        connect(env, contact_timeout=30)
+    assert len(closed) == 1
+
+
 def test_without_the_extra(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The install line, from `auto` and from "docker"."""
     monkeypatch.setitem(sys.modules, "docker", None)

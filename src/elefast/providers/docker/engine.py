@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import ipaddress
 import os
@@ -164,22 +165,26 @@ def connect(
     address = find(env)
     if why := silence(address, contact_timeout):
         raise ServerUnavailableError(why)
-    try:
-        client: Any = docker.DockerClient(
-            base_url=address.url,
-            version="auto",
-            timeout=contact_timeout,  # type: ignore[arg-type]  # seconds, as any number
-            tls=_tls(address),
-        )
-        version: Mapping[str, Any] = client.version()
-    except (DockerException, RequestException, OSError) as error:
-        hint = 'ssh needs one more package: pip install "docker[ssh]"' if "paramiko" in str(error) else ""
-        raise ServerUnavailableError(
-            f"the Docker engine at {address} cannot be used: {error}\n{hint or '`docker version` should work first'}"
-        ) from error
-    client.api.timeout = answer_timeout
-    engine = Engine(client, address, name=engine_name(version))
-    engine.locate(env, host)
+    with contextlib.ExitStack() as opened:
+        try:
+            client: Any = docker.DockerClient(
+                base_url=address.url,
+                version="auto",
+                timeout=contact_timeout,  # type: ignore[arg-type]  # seconds, as any number
+                tls=_tls(address),
+            )
+            opened.callback(client.close)
+            version: Mapping[str, Any] = client.version()
+        except (DockerException, RequestException, OSError) as error:
+            hint = 'ssh needs one more package: pip install "docker[ssh]"' if "paramiko" in str(error) else ""
+            raise ServerUnavailableError(
+                f"the Docker engine at {address} cannot be used: {error}\n"
+                f"{hint or '`docker version` should work first'}"
+            ) from error
+        client.api.timeout = answer_timeout
+        engine = Engine(client, address, name=engine_name(version))
+        engine.locate(env, host)
+        opened.pop_all()
     return engine
 
 
