@@ -156,7 +156,10 @@ class SharedDatabase:
         if kind in self._dialects:
             # An engine learns from its first connection what its dialect may use.
             learnt, told = vars(connection.dialect), vars(self._dialects[kind])
-            told.update({name: value for name, value in learnt.items() if name not in told or _is_plain(value)})
+            for name, value in learnt.items():
+                # Listeners of a test would be the original's with it, and stay.
+                if name != "dispatch" and (name not in told or _is_plain(value)):
+                    told[name] = value
 
 
 class LentTransaction:
@@ -246,10 +249,10 @@ class LentTransaction:
             keep: Not used, for the same reason.
             wait: Wait until a database that was thrown away is dropped.
         """
-        used = self._outer.used
         self._outer.release()
         self._shared.clean_listeners()
-        if not (used and self._shared.check()) and not self._outer.lost and not self._shared.was_alone():
+        checked = self._outer.checked and self._shared.check()
+        if not checked and not self._outer.lost and not self._shared.was_alone():
             self._outer.lose("was not alone: another session was connected to the database that all tests share")
         if not self._outer.lost:
             return []

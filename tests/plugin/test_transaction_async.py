@@ -137,6 +137,67 @@ def test_two(async_db):
     project.run().assert_outcomes(passed=3)
 
 
+@pytest.mark.parametrize("leaks", ["error", "ignore"])
+def test_who_comes_after_the_loop_is_noticed(project: Project, leaks: str) -> None:
+    """The transaction ended with the loop, and what the test did afterwards must not be the next one's."""
+    configured(project, f'leaks = "{leaks}"')
+    project.tests(
+        HEAD
+        + """
+import asyncio, psycopg
+NAMES = []
+
+async def use(async_db):
+    async with async_db.session() as session:
+        return await session.scalar(COUNT)
+
+def test_one(async_db):
+    assert asyncio.run(use(async_db)) == 0
+    NAMES.append(async_db.name)
+    with psycopg.connect(async_db.dsn) as outsider:
+        outsider.execute("INSERT INTO item (name) VALUES ('b')")
+
+def test_two(db, db_session):
+    assert db_session.scalar(COUNT) == 0
+    assert db.name not in NAMES
+"""
+    )
+    result = project.run()
+    result.assert_outcomes(passed=2, errors=int(leaks == "error"))
+    if leaks == "error":
+        result.stdout.fnmatch_lines(["test_it.py::test_one was not alone: *: the database was thrown away*"])
+
+
+def test_listeners_hear_what_they_hear_otherwise(project: Project) -> None:
+    """Also those that come after the first statement; and a listener is gone with its test."""
+    configured(project, 'leaks = "error"', options='asyncio_mode = "auto"\n')
+    project.tests(
+        HEAD
+        + """
+from sqlalchemy import event
+HEARD = []
+NAMES = ("before_cursor_execute", "do_execute", "handle_error")
+
+async def test_it(async_db, async_db_session):
+    assert await async_db_session.scalar(COUNT) == 0
+    for name in NAMES:
+        def hear(*args, name=name):
+            HEARD.append(name)
+        event.listen(async_db.engine.sync_engine, name, hear)
+    with pytest.raises(IntegrityError):
+        await async_db_session.execute(text("INSERT INTO item (name) VALUES (NULL)"))
+    assert HEARD == list(NAMES)
+
+@pytest.mark.parametrize("n", range(2))
+async def test_next(async_db_session, n):
+    with pytest.raises(IntegrityError):
+        await async_db_session.execute(text("INSERT INTO item (name) VALUES (NULL)"))
+    assert HEARD == list(NAMES)
+"""
+    )
+    project.run().assert_outcomes(passed=3)
+
+
 def test_two_tasks_at_once_are_refused(project: Project) -> None:
     """The message names both; afterwards all is well."""
     configured(project, 'leaks = "error"', options='asyncio_mode = "auto"\n')
