@@ -17,11 +17,12 @@ def visitors(connection: Connection, name: str) -> tuple[int, int]:
 
     The first number is right at once from PostgreSQL 15 on; 14 counts with a delay of up to half a second.
     """
+    # What a session is, only its own role and superusers are told; that it has a role, everybody. Autovacuum has none.
     found = rows(
         connection,
         """
         select pg_stat_get_db_sessions(oid),
-               (select count(*) from pg_stat_activity a where a.datid = d.oid and backend_type = 'client backend')
+               (select count(*) from pg_stat_activity a where a.datid = d.oid and usesysid is not null)
         from pg_database d where datname = :name
         """,
         name=name,
