@@ -11,6 +11,7 @@ import os
 import select
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Engine
@@ -123,8 +124,8 @@ class _FirstConnection:
     def close(self) -> None:
         """Close it, if it was not given out."""
         if self._process == os.getpid():
-            while self._held:
-                self._held.pop().close()
+            with suppress(IndexError):  # another thread may give it out at this moment
+                _close(self._held.pop())
 
     def _give(self, *arguments: Any, **keywords: Any) -> Any:
         # A forked child must not speak on its parent's connection, and a listener may ask for another way.
@@ -136,8 +137,14 @@ class _FirstConnection:
             else:
                 if _stands(connection):
                     return connection
-                connection.close()
+                _close(connection)
         return self._connect(*arguments, **keywords)
+
+
+def _close(connection: Any) -> None:
+    # Some drivers complain where the server has gone before.
+    with suppress(Exception):
+        connection.close()
 
 
 def _stands(connection: Any) -> bool:

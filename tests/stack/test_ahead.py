@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,33 @@ def test_what_a_test_adds_before_it_connects_is_seen(
         plain = next_one(stack)
         assert pid(plain.sync.engine)
         plain.release()
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
+    project: Path, env: dict[str, str], ask: Callable[..., list[Any]], used: bool
+) -> None:
+    """pg8000 raises where it cannot say goodbye: neither the test nor the pool, which goes on, is to see it."""
+    with elefast.from_config(project, env=env, engine={"driver": "pg8000"}) as stack:
+        lent = next_one(stack)
+        assert stack._running
+        slot = stack._running._ahead._slots[lent.name]
+        assert slot.first
+        assert slot.engine
+        (connection,) = slot.first._held
+        dialect: Any = slot.engine.dialect
+        ask("select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = %s", lent.name)
+        deadline = time.monotonic() + 60
+        with suppress(OSError):
+            while time.monotonic() < deadline:  # until our side knows that the other one has gone
+                connection._usock.send(b"\0")
+        with pytest.raises(dialect.dbapi.InterfaceError):
+            connection.close()
+        if used:
+            assert pid(lent.sync.engine)
+        lent.release()
+        pool = stack._running._pool
+        with pool._changed:
+            assert pool._changed.wait_for(lambda: not (pool._doomed or pool._busy), 60)
+        assert pool._size
+    assert stack.leaks() == []
