@@ -307,8 +307,8 @@ def test_one_of_several_processes_pulls(
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        # The first asks the registry, which makes it wait; the others wait for their turn.
-        assert until(lambda: all(has_open(process.pid, "/turn") for process in processes), seconds=60)
+        # The first asks the registry, which makes it wait; the others have seen that there is no image.
+        assert until(lambda: all(has_open(process.pid, "/users") for process in processes), seconds=60)
         may_go.set()
         said = [process.communicate(timeout=60) for process in processes]
     finally:
