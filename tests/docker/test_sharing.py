@@ -15,7 +15,7 @@ import pytest
 from elefast.cli import main
 from elefast.errors import ServerStartError, ServerUnavailableError
 from elefast.providers import server_settings
-from elefast.providers.docker import inventory
+from elefast.providers.docker import inventory, sharing
 from elefast.providers.docker import provider as provider_module
 from elefast.providers.docker.provider import locks_root
 from elefast.providers.docker.sharing import Share
@@ -199,16 +199,35 @@ def test_what_is_written_outlives_a_killed_writer(tmp_path: Path) -> None:
     """It was about to cut off what a longer text had left behind its own."""
     share = Share(str(tmp_path / "root" / "docker"), "config")
     users = share.join()
-    with share.turn() as turn:
+    with share.turn("writes", 60) as turn:
         turn.write({"container": "a" * 64})
         turn.write({"pulled": 1.0})
         assert turn.read() == {"pulled": 1.0}
     with open(os.path.join(share.directory, "turn"), "ab") as file:
         file.write(b'a"}')
-    with share.turn() as turn:
+    with share.turn("writes", 60) as turn:
         assert turn.read()["pulled"] == 1.0
     with share.alone(users) as alone:
         assert alone
+
+
+def test_waiting_is_neither_silent_nor_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has the turn, or removes the container, may have been stopped."""
+    monkeypatch.setattr(sharing, "PATIENCE", 0)
+    monkeypatch.setattr(sharing, "REMOVAL_TIMEOUT", 0.05)
+    share = Share(str(tmp_path / "root" / "docker"), "config")
+    users = share.join()
+    with share.turn("starts the container", 60):
+        who = f"process {os.getpid()}, which starts the container"
+        with pytest.raises(ServerStartError, match=rf"waited 0\.05 s for {who}\n"):
+            share.turn("starts the container", 0.05).__enter__()
+        assert [record.getMessage() for record in caplog.records] == [f"docker: waiting for {who}"]
+    with share.alone(users) as alone:
+        assert alone
+        with pytest.raises(ServerStartError, match=r"waited 0\.05 s for another process, which removes the container"):
+            share.join()
 
 
 def test_a_child_does_not_keep_the_turn(tmp_path: Path) -> None:
@@ -216,7 +235,7 @@ def test_a_child_does_not_keep_the_turn(tmp_path: Path) -> None:
     share = Share(str(tmp_path / "root" / "docker"), "config")
     users = share.join()
     reading, writing = os.pipe()
-    with share.turn():
+    with share.turn("forks", 60):
         child = os.fork()
         if not child:
             try:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["DockerProvider", "locks_root"]
 
 START_TIMEOUT = 60.0
+TURN_TIMEOUT = 180.0
+"""What else there may be to do before and after, when the engine is slow."""
 OUR_OWN_SETTINGS = frozenset(
     {"config_file", "data_directory", "hba_file", "ident_file", "listen_addresses", "port", "unix_socket_directories"}
 )
@@ -166,7 +168,8 @@ class DockerProvider:
         began = time.time()
         users = share.join()
         try:
-            with taking_turns(share, began) as turn:
+            timeout = self._start_timeout + TURN_TIMEOUT
+            with taking_turns(share, began, what="starts the container", timeout=timeout) as turn:
                 found = self._ready(engine, wanted, share, turn, root)
             return DockerLease(engine, wanted, found, share, users, reason=self._reason)
         except BaseException as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Generator
@@ -29,6 +30,12 @@ __all__ = ["Share", "Turn"]
 USERS = "users"
 TURN = "turn"
 HELD = "held"
+PROCESS = "process"
+REMOVAL_TIMEOUT = 180.0
+PATIENCE = 10.0
+LONGEST_PAUSE = 0.02
+
+_log = logging.getLogger("elefast")
 
 
 class Turn:
@@ -44,14 +51,10 @@ class Turn:
         self._root = root
 
     def read(self) -> dict[str, Any]:
-        """What was written last; empty for the first of the users."""
-        text = os.pread(self._descriptor, 1 << 20, 0).decode()
-        try:
-            # Behind it there may be the end of a longer one, whose writer was killed.
-            value: dict[str, Any] | list[Any] | str | float | None = json.JSONDecoder().raw_decode(text)[0]
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+        """What was written last, besides which process has the turn; empty for the first of the users."""
+        value = _parse(os.pread(self._descriptor, 1 << 20, 0))
+        value.pop(PROCESS, None)
+        return value
 
     def write(self, value: dict[str, Any]) -> None:
         """Replace what is written."""
@@ -75,7 +78,12 @@ class Share:
         self.directory = os.path.join(root, config)
 
     def join(self) -> int:
-        """Become a user, and wait while somebody removes the container; gives the descriptor of the lock."""
+        """Become a user, and wait while somebody removes the container; gives the descriptor of the lock.
+
+        Raises:
+            ServerStartError: That took too long, or the locks cannot be used.
+        """
+        waiting = _Waiting(self._path(USERS), "removes the container", REMOVAL_TIMEOUT)
         with self._usable():
             while True:
                 self._make_root()
@@ -85,14 +93,14 @@ class Share:
                     users = None
                 if users is not None:
                     return users
-                time.sleep(0.002)  # whoever removed it is just leaving
+                waiting.pause()
 
     def _join(self) -> int | None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.directory, 0o700)
         first = locks.take(self._path(USERS), exclusive=True)
         if first is None:
-            return locks.take(self._path(USERS), exclusive=False, wait=True)
+            return locks.take(self._path(USERS), exclusive=False)
         # Those who wrote it are gone, whatever became of the container.
         with contextlib.suppress(FileNotFoundError):
             os.truncate(self._path(TURN), 0)
@@ -124,14 +132,24 @@ class Share:
         return None
 
     @contextmanager
-    def turn(self) -> Generator[Turn]:
-        """Wait for the turn. Only users may, so that nobody removes the directory meanwhile."""
-        descriptor = None
+    def turn(self, what: str, timeout: float) -> Generator[Turn]:
+        """Wait for the turn. Only users may, so that nobody removes the directory meanwhile.
+
+        Args:
+            what: It is for: "starts the container".
+            timeout: Seconds that we wait at most.
+
+        Raises:
+            ServerStartError: That took too long, or the locks cannot be used.
+        """
+        waiting = _Waiting(self._path(TURN), what, timeout)
         with self._usable():
-            while descriptor is None:
-                descriptor = locks.take(self._path(TURN), exclusive=True, wait=True)
+            while (descriptor := locks.take(self._path(TURN), exclusive=True)) is None:
+                waiting.pause()
         try:
-            yield Turn(descriptor, self._root)
+            turn = Turn(descriptor, self._root)
+            turn.write({**turn.read(), PROCESS: os.getpid()})
+            yield turn
         finally:
             _let_go(descriptor)
 
@@ -201,3 +219,56 @@ def _unusable(root: str, error: OSError) -> ServerStartError:
         f"the locks of containers in {root} cannot be used: {error}\n"
         "see that this directory can be written, and that there is space"
     )
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        # Behind it there may be the end of a longer one, whose writer was killed.
+        value: dict[str, Any] | list[Any] | str | float | None = json.JSONDecoder().raw_decode(text.decode())[0]
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+class _Waiting:
+    """For the lock of another process, which may have been stopped, or hang: not in silence, and not for ever.
+
+    Args:
+        path: Of the lock.
+        what: The other process does meanwhile.
+        timeout: Seconds.
+    """
+
+    def __init__(self, path: str, what: str, timeout: float) -> None:
+        self._path = path
+        self._what = what
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._pause = 0.001
+        self._told = False
+
+    def pause(self) -> None:
+        """Wait a little.
+
+        Raises:
+            ServerStartError: It was too long.
+        """
+        waited = time.monotonic() - self._began
+        if waited > self._timeout:
+            raise ServerStartError(
+                f"waited {self._timeout:g} s for {self._other()}, which {self._what}\n"
+                "see whether it was stopped or hangs, and end it; then run the tests again"
+            )
+        if waited > PATIENCE and not self._told:
+            self._told = True
+            _log.warning("docker: waiting for %s, which %s", self._other(), self._what)
+        time.sleep(self._pause)
+        self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
+
+    def _other(self) -> str:
+        try:
+            with open(self._path, "rb") as file:
+                process = _parse(file.read()).get(PROCESS)
+        except OSError:
+            process = None
+        return f"process {process}" if process else "another process"

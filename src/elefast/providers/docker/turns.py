@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["get_image", "taking_turns"]
 
+PULL_TIMEOUT = 1800.0
+
 
 @contextmanager
-def taking_turns(share: Share, began: float) -> Generator[Turn]:
+def taking_turns(share: Share, began: float, *, what: str, timeout: float) -> Generator[Turn]:
     """Wait for the turn; one error for all who waited for it, while whoever comes later has a try of his own.
 
     Args:
         share: Its locks, of which we are a user.
         began: When we came, in seconds since the epoch.
+        what: The turn is for: "starts the container".
+        timeout: Seconds that we wait for it at most.
     """
-    with share.turn() as turn:
+    with share.turn(what, timeout) as turn:
         written = turn.read()
         if "failed" in written and written["at"] >= began:
             raise _as_error(written["failed"])
@@ -64,7 +68,10 @@ def get_image(
     share = Share(root, digest("image", engine.address.url, reference, platform))
     users = share.join()
     try:
-        with taking_turns(share, began) as turn, engine.doing("getting the image"):
+        with (
+            taking_turns(share, began, what=f"gets image {reference}", timeout=PULL_TIMEOUT) as turn,
+            engine.doing("getting the image"),
+        ):
             pulled = turn.read().get("pulled", 0.0) >= began
             image: Any = ensure_image(
                 engine.client, reference, policy="missing" if pulled else policy, platform=platform
