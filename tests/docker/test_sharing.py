@@ -167,6 +167,23 @@ def test_the_next_run_cleans_up_after_a_killed_one(
     assert lock_files() == before
 
 
+def test_locks_that_nobody_uses_are_swept(home: Path, any_image: str) -> None:
+    """They were left by somebody who was killed while he waited, or pulled an image; those in use stay."""
+    before = lock_files()
+    left, used = Share(locks_root(), "left"), Share(locks_root(), "used")
+    os.close(left.join())
+    users = used.join()
+    lease = provider(home, image=any_image).acquire()
+    try:
+        assert not os.path.exists(left.directory)
+        assert os.path.exists(used.directory)
+    finally:
+        lease.release()
+        with used.alone(users) as alone:
+            assert alone
+    assert lock_files() == before
+
+
 def test_killed_while_others_use_it(home: Path, clients: Clients, any_image: str) -> None:
     """It is theirs as before."""
     first, second = clients.start(2, image=any_image)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +63,8 @@ def sweep(engine: Engine, wanted: Wanted, root: str) -> list[str]:
         What to tell the user.
     """
     told: list[str] = []
-    for found in ours(engine, wanted.owner):
+    strays = ours(engine, wanted.owner)
+    for found in strays:
         former = found.project == wanted.project and found.reuse
         if found.config == wanted.config or not (former or not found.reuse):
             continue
@@ -80,7 +83,18 @@ def sweep(engine: Engine, wanted: Wanted, root: str) -> list[str]:
                     told.append(f"removed {found.name}: {why}")
         except ServerError as error:
             told.append(f"{found.name} cannot be removed now: {error}")
+    _sweep_locks(root, {found.config for found in strays})
     return told
+
+
+def _sweep_locks(root: str, configs: Set[str]) -> None:
+    """Remove what processes have left that were killed while they waited, pulled, or had no container yet."""
+    for config in set(os.listdir(root)) - configs:
+        share = Share(root, config)
+        # What is held may be on another engine.
+        if not share.held:
+            with contextlib.suppress(ServerError), share.alone():
+                pass  # it clears up behind it, if nobody uses it
 
 
 def clear_name(engine: Engine, root: str, identity: str, labels: Mapping[str, str], name: str) -> None:
