@@ -19,9 +19,8 @@ class Layout:
     Args:
         identity: The image's id; a tag may move, this does not.
         reference: As the project wrote it.
-        data: The data directory.
-        mount: Where a mount keeps the data off the disk: the image's volume around `data`. It must be exactly
-            there, or the engine puts an anonymous volume over it.
+        mount: Where a mount keeps the data off the disk: the image's volume around the data directory. It must be
+            exactly there, or the engine puts an anonymous volume over it.
         command: The server's command line, without the settings.
         major: The version of PostgreSQL; 0 where the image does not say.
         initdb: The arguments that it gives ``initdb``.
@@ -29,7 +28,6 @@ class Layout:
 
     identity: str
     reference: str
-    data: str
     mount: str
     command: tuple[str, ...]
     major: int
@@ -51,7 +49,6 @@ class Layout:
         return cls(
             identity=str(attrs["Id"]),
             reference=reference,
-            data=data,
             mount=max(around, key=len, default=data),
             command=command,
             major=int(major) if major.isdecimal() else 0,
