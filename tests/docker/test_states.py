@@ -234,3 +234,28 @@ def test_out_of_memory(home: Path, any_image: str, docker_client: Any, monkeypat
     with pytest.raises(ServerStartError, match=r"(?s)the end of its log.*lack of memory.*shared_buffers"):
         provider(home, image=any_image, settings=server_settings(shared_buffers="64MB")).acquire().release()
     assert names(docker_client, home) == []
+
+
+def test_a_port_that_the_engine_chose_is_taken(home: Path, any_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for a program that was quicker to listen there: the engine chooses again."""
+    from docker.errors import APIError
+    from docker.models.containers import Container
+
+    start = Container.start
+    times = [2]
+    refused: list[str] = []
+
+    def taken(self: Any) -> None:
+        if len(refused) < times[0]:
+            refused.append(self.id)
+            raise APIError("500", explanation="driver failed: port is already allocated")
+        start(self)
+
+    monkeypatch.setattr(Container, "start", taken)
+    lease = provider(home, image=any_image).acquire()
+    lease.release()
+    assert refused == [lease.container] * 2
+    times[0] = 100
+    with pytest.raises(ServerStartError, match=r"(?s)the port that the engine chose .* is taken.*already allocated"):
+        provider(home, image=any_image).acquire()
+    assert len(refused) == 5

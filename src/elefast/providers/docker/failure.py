@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from elefast.providers.docker.container import Wanted
 
-__all__ = ["conflict", "died", "explain_start", "log_end"]
+__all__ = ["conflict", "died", "explain_start", "log_end", "port_taken"]
 
 LOG_LINES = 30
 PORT_TAKEN = re.compile(r"port is already allocated|address already in use|ports are not available", re.IGNORECASE)
@@ -20,10 +20,20 @@ def conflict(error: Any) -> bool:
     return error.status_code == 409 or "is already in use" in str(error.explanation)
 
 
+def port_taken(error: Any) -> bool:
+    """Whether somebody else listens on the port to publish."""
+    return PORT_TAKEN.search(str(error.explanation or error)) is not None
+
+
 def explain_start(error: Any, wanted: Wanted) -> str:
     """Why the engine refused to create or start the container."""
     said = str(error.explanation or error).strip()
-    if PORT_TAKEN.search(said):
+    if port_taken(error):
+        if not wanted.port:
+            return (
+                f"the port that the engine chose for container {wanted.container_name} is taken, again and again\n"
+                f"the engine says: {said}\nrun the tests again, or choose a free docker.port (ELEFAST_HOST_PORT)"
+            )
         remedy = "choose another docker.port (ELEFAST_HOST_PORT), or 0 for any; or stop what listens there"
         return f"port {wanted.port} is taken, so the container cannot publish it\nthe engine says: {said}\n{remedy}"
     return f"the engine does not start container {wanted.container_name} of {wanted.layout.reference}: {said}"

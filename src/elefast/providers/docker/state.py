@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from elefast.errors import RefusedError, ServerStartError
 from elefast.providers.docker.container import CONFIG, OWNER, PORT, PROJECT, Wanted
-from elefast.providers.docker.failure import conflict, died, explain_start, log_end
+from elefast.providers.docker.failure import conflict, died, explain_start, log_end, port_taken
 
 if TYPE_CHECKING:
     from elefast.providers.docker.engine import Engine
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["DiedError", "Keeper", "remove"]
 
 GOING_TIMEOUT = 30.0
+START_ATTEMPTS = 3
 INITIALIZED = "PostgreSQL init process complete"
 
 
@@ -140,10 +141,15 @@ class Keeper:
         from docker.errors import APIError
 
         with self._engine.doing("starting the container"):
-            try:
-                container.start()
-            except APIError as error:
-                raise ServerStartError(explain_start(error, self._wanted)) from error
+            for attempt in range(START_ATTEMPTS):
+                try:
+                    container.start()
+                except APIError as error:
+                    # The engine chose a port that another program got a moment earlier; it will choose another one.
+                    if self._wanted.port or not port_taken(error) or attempt + 1 == START_ATTEMPTS:
+                        raise ServerStartError(explain_start(error, self._wanted)) from error
+                else:
+                    return
 
     def _revive(self, container: Any) -> bool:
         """Make use of a container that does not run, if its data can be trusted."""
