@@ -47,19 +47,25 @@ class Ahead:
         self.wanted = False
         """Whether tests use sync engines at all, as far as the last one tells."""
 
-    def prepare(self, name: str) -> None:
-        """Make the engine of database `name` and connect it; what fails is left to the test, which sees the error."""
+    def reserve(self, name: str) -> _Slot:
+        """A place for the engine of database `name`, for `prepare`; until that has filled it, `engine` waits."""
         slot = _Slot()
-        with slot.lock:
-            self._slots[name] = slot
-            try:
-                engine = self._make(name)
-                if self._possible and is_plain(engine):
-                    slot.first = _FirstConnection(engine, self._connect_args)
-                self._dialects.share(engine, self._connected)
-                slot.engine = engine
-            except Exception as error:
-                _log.info("did not connect to %s ahead: %s", name, error)
+        slot.lock.acquire()
+        self._slots[name] = slot
+        return slot
+
+    def prepare(self, name: str, slot: _Slot) -> None:
+        """Make the engine of database `name` and connect it; what fails is left to the test, which sees the error."""
+        try:
+            engine = self._make(name)
+            if self._possible and is_plain(engine):
+                slot.first = _FirstConnection(engine, self._connect_args)
+            self._dialects.share(engine, self._connected)
+            slot.engine = engine
+        except Exception as error:
+            _log.info("did not connect to %s ahead: %s", name, error)
+        finally:
+            slot.lock.release()
 
     def engine(self, name: str) -> Engine:
         """A new engine to database `name`: the one that was made ahead, if nobody has it yet."""

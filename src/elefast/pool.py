@@ -34,6 +34,7 @@ class Pool:
         on_leak: Told of the test whose sessions had to be ended, and of these, mostly in a thread of the pool.
         ahead: Connects to the database that comes next; None where nobody connects ahead.
         has_room: Whether there is space for a database that nobody has asked for yet.
+        on_stuck: Told of the test whose database the server does not drop, and of that database and the cause.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Pool:
         on_leak: Callable[[str, list[Backend]], None],
         ahead: Ahead | None = None,
         has_room: Callable[[], bool] = lambda: True,
+        on_stuck: Callable[[str, str], None] = lambda test, text: None,
     ) -> None:
         self._control = control
         self._size = size
@@ -52,6 +54,7 @@ class Pool:
         self._on_leak = on_leak
         self._ahead = ahead
         self._has_room = has_room
+        self._on_stuck = on_stuck
         self._ready: deque[str] = deque()
         self._doomed: deque[tuple[str, str]] = deque()
         self._in_use: set[str] = set()
@@ -189,14 +192,15 @@ class Pool:
                 self._changed.wait()
             if self._closing:
                 return False
-            next_one = ""
-            if self._unconnected:
+            next_one, slot = "", None
+            if self._ahead is not None and self._unconnected:
                 next_one = self._connected = self._ready[0]
+                # At once: whoever takes the database from now on waits for what is made for it.
+                slot = self._ahead.reserve(next_one)
             else:
                 self._busy += 1
-        if next_one:
-            assert self._ahead is not None
-            self._ahead.prepare(next_one)
+        if self._ahead is not None and slot is not None:
+            self._ahead.prepare(next_one, slot)
             return True
         name = ""
         try:
@@ -237,10 +241,15 @@ class Pool:
             if leaked:
                 self._on_leak(test, leaked)
         except Exception as error:
-            self._give_up(error)
-            with self._changed:
-                if self._closing and not session.is_open:
-                    self._doomed.appendleft((name, test))
+            if session.is_open:
+                # The server is well: it is this database alone, such as one with a prepared transaction.
+                _log.warning("%s of %s was not dropped: %s", name, test or "no test", error)
+                self._on_stuck(test, f"{name}: {error}")
+            else:
+                self._give_up(error)
+                with self._changed:
+                    if self._closing:
+                        self._doomed.appendleft((name, test))
         with self._changed:
             self._busy -= 1
             self._changed.notify_all()

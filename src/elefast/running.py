@@ -77,6 +77,7 @@ class Running:
             on_leak=self._on_leak,
             ahead=self._ahead,
             has_room=self._has_room,
+            on_stuck=self._on_stuck,
         )
         self._size = -1
 
@@ -219,6 +220,9 @@ class Running:
 
     def _on_leak(self, test: str, leaked: list[Backend]) -> None:
         self.leaks += _leaks(test, leaked)
+
+    def _on_stuck(self, test: str, text: str) -> None:
+        self.leaks.append(Leak(test, text, "left a database that cannot be dropped"))
 
 
 def _leaks(test: str, leaked: list[Backend]) -> list[Leak]:

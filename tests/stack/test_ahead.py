@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -318,3 +319,38 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
             assert pool._changed.wait_for(lambda: not (pool._doomed or pool._busy), 60)
         assert pool._size
     assert stack.leaks() == []
+
+
+def test_who_takes_the_next_database_before_it_is_connected_to_waits_for_that(
+    stack: elefast.Stack, on_it: OnIt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else there would be two engines and a session more, and the next tests' were not connected ahead any more."""
+    first = next_one(stack)
+    assert pid(first.sync.engine)
+    until_connected(stack)
+    assert stack._running
+    ahead = stack._running._ahead
+    chosen, asked = Event(), Event()
+    prepare, make = ahead.prepare, ahead.engine
+
+    def late(*arguments: Any) -> None:
+        chosen.set()
+        assert asked.wait(60)
+        prepare(*arguments)
+
+    def asking(name: str) -> Engine:
+        asked.set()
+        return make(name)
+
+    monkeypatch.setattr(ahead, "prepare", late)
+    monkeypatch.setattr(ahead, "engine", asking)
+    second = stack.open()  # the pool turns to the one after it
+    assert chosen.wait(60)
+    lent = stack.open()
+    engine = lent.sync.engine
+    (open_already,) = on_it(lent)
+    assert pid(engine) == open_already
+    for each in (lent, first):
+        assert each.release(wait=True) == []
+    assert ahead.wanted
+    second.release()
