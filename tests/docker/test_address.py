@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from elefast.cli import main
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker import address as address_module
 from elefast.providers.docker import inside, probe
@@ -197,6 +198,24 @@ def test_an_engine_that_stops_answering(env: dict[str, str], tmp_path: Path, sta
         ServerUnavailableError, match=r"(?s)stopped answering: nothing for 0\.5 s while .*\n.*docker ps"
     ):
         connect(env, contact_timeout=30, answer_timeout=0.5).containers({})
+
+
+def test_down_says_that_no_engine_answers(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Containers may have been left there; without any trace of an engine there are none."""
+    pytest.importorskip("docker")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", env["XDG_RUNTIME_DIR"])
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["down"]) == 0
+    assert "containers were not looked for" not in capsys.readouterr().out
+    _silent(tmp_path / "docker.sock").close()
+    assert main(["down"]) == 0
+    out = capsys.readouterr().out
+    assert f"containers were not looked for: no Docker engine at unix://{tmp_path}/docker.sock" in out
+    assert "no server was left running" not in out
 
 
 def test_a_client_that_is_of_no_use_is_closed(

@@ -16,12 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Stop them; a local one that tests use ends with these, a container that they use is left alone."""
+    from elefast.errors import ServerError
     from elefast.providers import stop_containers, stop_held
 
     stopped = stop_held()
     for server in stopped:
         print(f"stopped PostgreSQL {server.version} in {server.data_dir}")
-    containers = stop_containers()
+    try:
+        containers = stop_containers()
+    except ServerError as error:
+        # Most who have no engine running have no containers either, so this is no failure.
+        print(f"containers were not looked for: {error}")
+        return 0
     for container in containers:
         done = "removed" if container.removed else "in use, left running:"
         print(f"{done} container {container.name} of {container.project}")

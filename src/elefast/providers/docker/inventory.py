@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from elefast.errors import MissingDependencyError, ServerUnavailableError
+from elefast.providers.docker.address import find
 from elefast.providers.docker.container import owner
 from elefast.providers.docker.engine import connect
 from elefast.providers.docker.provider import locks_root
@@ -32,7 +33,7 @@ class LeftContainer:
 
 
 def stop_containers(env: Mapping[str, str] | None = None) -> list[LeftContainer]:
-    """Remove every container of this user that nobody uses; nothing where no engine answers.
+    """Remove every container of this user that nobody uses; nothing where there is no trace of an engine.
 
     One that is in use is not kept for a look any longer, so where it is not for reuse it goes with its last lease.
 
@@ -40,12 +41,16 @@ def stop_containers(env: Mapping[str, str] | None = None) -> list[LeftContainer]
         env: ``DOCKER_HOST`` and its kin; the process's environment where None.
 
     Raises:
-        ServerError: The engine went away meanwhile, or refuses.
+        ServerError: The engine does not answer, went away meanwhile, or refuses.
     """
     env = os.environ if env is None else env
     try:
+        find(env)
+    except ServerUnavailableError:
+        return []
+    try:
         engine = connect(env)
-    except (MissingDependencyError, ServerUnavailableError):
+    except MissingDependencyError:
         return []
     root = locks_root()
     left: list[LeftContainer] = []

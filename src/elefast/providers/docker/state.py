@@ -190,8 +190,13 @@ class Keeper:
         """
         if self._wanted.in_memory or container.attrs["State"].get("ExitCode"):
             return False
+        from docker.errors import APIError
+
         with self._engine.doing("reading the container's log"):
-            return INITIALIZED.encode() in container.logs()
+            try:
+                return INITIALIZED.encode() in container.logs()
+            except APIError:  # some drivers for logs only take them
+                return False
 
     def _say(self, container: Any, what: str) -> None:
         self.notes.append(f"{container.name} was {container.status}: {what}")
