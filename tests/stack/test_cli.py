@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 import elefast
 from elefast.cli import main
+from elefast.providers.docker import address
 
 Names = Callable[[], set[str]]
 
@@ -57,8 +58,15 @@ def test_prune_spares_what_a_running_process_uses(inside: Path, names: Names) ->
         lent.release()
 
 
-def test_down_says_when_there_is_nothing_to_stop(capsys: pytest.CaptureFixture[str]) -> None:
-    """It touches only servers of elefast's own that were left running."""
+def test_down_says_when_there_is_nothing_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It touches only servers of elefast's own that were left running; here there is no trace of an engine."""
+    for name in ("LOCAL_ENGINE", "LOCAL_PODMAN"):
+        monkeypatch.setattr(address, name, str(tmp_path / name))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_RUNTIME_DIR", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
     assert main(["down"]) == 0
     assert capsys.readouterr().out == "no server was left running\n"
 
