@@ -252,7 +252,13 @@ class Control:
             if entry.busy:
                 call(databases.terminate, entry.text)
         for entry in ours:
-            self.session.drop(entry.text, grace=1)
+            try:
+                self.session.drop(entry.text, grace=1)
+            except (DBAPIError, ElefastError) as error:
+                if not self.session.is_open:
+                    raise
+                # One that something keeps in use is no reason to leave the others.
+                _log.warning("%s was not dropped: %s", entry.text, diagnosis.cause(error))
         if self._templates is not None:
             self._templates.let_go()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 import pytest
@@ -34,3 +34,38 @@ def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypat
     assert stack._running.control.session.lingering(lent.name, 1e-9) == []
     assert looks == [1] * 10 + [0]
     lent.release()
+
+
+def test_one_database_that_cannot_be_dropped_holds_up_no_other(
+    stack: elefast.Stack, server_url: str, names: Callable[[], set[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its test is named, the pool goes on, and at the end all others go."""
+    stack.open().release(wait=True)
+    lent = stack.open("a test")
+    dsn = lent.dsn
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("create subscription stuck connection 'dbname=none' publication p with (connect = false)")
+    other = stack.open("another test")
+    lent.release()
+    try:
+        assert stack._running
+        pool = stack._running._pool
+        with pool._changed:
+            assert pool._changed.wait_for(lambda: not (pool._doomed or pool._busy), 60)
+        assert pool._size
+        (leak,) = stack.leaks()
+        assert (leak.test, leak.what) == ("a test", "left a database that cannot be dropped")
+        assert lent.name in leak.text
+        assert "subscription" in leak.text
+        stack.open().release()
+        later = stack.open()
+        stack.close()
+        assert {other.name, later.name} & names() == set()
+        assert lent.name in names()
+        assert f"{lent.name} was not dropped" in caplog.text
+    finally:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("alter subscription stuck set (slot_name = none)")
+            connection.execute("drop subscription stuck")
+        with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f'drop database "{lent.name}" with (force)')
