@@ -149,7 +149,10 @@ class Frames:
             frame.clear()
             return
         self._settle(frame)
-        if self._open[-1] is frame and not (frame.wrote and frame.others):
+        if self.lenient and not (frame.wrote or frame.failed or frame.others):
+            # The test is about to end, and all of it with that: a round trip less.
+            pass
+        elif self._open[-1] is frame and not (frame.wrote and frame.others):
             self._send(f"ROLLBACK TO SAVEPOINT {frame.savepoint}; RELEASE SAVEPOINT {frame.savepoint}")
         elif self._open[-1] is not frame and frame.wrote and not self.lenient:
             raise _entangled("is rolled back")

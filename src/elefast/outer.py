@@ -62,6 +62,7 @@ class Outer:
         self._user = ""
         self._connection: Connection | None = None
         self._driver: Any = None
+        self._unprepared: dict[str, bool] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tenancy: AsyncGenerator[None] | None = None
         self._releasing = False
@@ -111,6 +112,9 @@ class Outer:
             self._connection = self._source.open(kind)
             self._driver = self._connection.connection.dbapi_connection
             self._loop = loop
+            if kind == "sync" and self._connection.dialect.driver == "psycopg":
+                # It would prepare what it sees often, and give that up at each rollback; both are round trips.
+                self._unprepared = {"prepare": False}
             if loop is not None:
                 self._stay_until_loop_ends()
 
@@ -238,7 +242,7 @@ class Outer:
             return
         cursor = driver.cursor()
         try:
-            cursor.execute(statements)
+            cursor.execute(statements, **self._unprepared)
         finally:
             cursor.close()
 
