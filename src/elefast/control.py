@@ -104,13 +104,16 @@ class Control:
         )
         _open_controls.add(self)
 
-    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
-        """Wait until the server answers; see `Session.ensure_ready`."""
+    def ensure_ready(self, timeout: float | None = None, interval: float = 0.5) -> None:
+        """Wait until the server answers; see `Session.ensure_ready`, and `Session.patiently` for no `timeout`."""
         if self._closed:
             raise ClosedError(f"the server {shown(self.url)} was closed; make another one.")
         if self._process != os.getpid():
             self._after_fork()
-        self.session.ensure_ready(timeout, interval)
+        if timeout is None:
+            self.session.patiently()
+        else:
+            self.session.ensure_ready(timeout, interval)
         if not self._swept:
             with self._building:
                 if not self._swept:
@@ -161,7 +164,8 @@ class Control:
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
-        self.ensure_ready()
+        if session is None:
+            self.ensure_ready()
         start = time.perf_counter()
         try:
             return (session or self.session).drop(name)
@@ -230,8 +234,7 @@ class Control:
         elif self.session.connects:
             try:
                 # An interrupt may have ended the connection; one try to get another, and no more after that.
-                self.session.ensure_ready(timeout=1, interval=1)
-                self.session.give_up()
+                self.session.settle()
                 if not passing:
                     self._leave(unused, leave)
             except Exception as error:

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from elefast.ahead import Ahead
 from elefast.control import Control
@@ -134,11 +135,14 @@ class Pool:
         """
         with self._changed:
             self._closing, self._dropping = True, drop
-            for session in self._sessions:
-                session.give_up()
+            for session in (*self._sessions, self._control.session):
+                session.give_up()  # also the control's: the threads may be waiting for it
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        if self._doomed:
+            with suppress(Exception):
+                self._control.session.settle()
         while self._see_to_one(self._control.session):
             pass
         # The next one last: somebody is connected to it, and takes a moment to be gone.

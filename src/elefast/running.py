@@ -87,7 +87,7 @@ class Running:
         start = time.perf_counter()
         running = cls(plan, plan.provider.acquire() if inherited is None else inherited.lease)
         try:
-            running.control.ensure_ready()
+            running.control.ensure_ready(30)
         except BaseException:
             running.stop()
             raise

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection
@@ -22,7 +23,7 @@ from elefast.kernel.databases import Backend
 from elefast.link import Link, LostConnectionError
 from elefast.urls import shown
 
-__all__ = ["GRACE", "LinkFactory", "Session"]
+__all__ = ["GRACE", "PATIENCE", "LinkFactory", "Session"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,6 +34,9 @@ _log = logging.getLogger("elefast")
 
 GRACE = 0.25
 """Seconds that a backend may take to be gone after its client closed it; 1 to 10 ms are usual, more under load."""
+
+PATIENCE = 30.0
+"""Seconds that a server may take to answer, once; after it did not, nobody waits for it again."""
 
 _LOOKS = 15
 """So often at least is looked before a backend is taken for one that stays; 0.2 s where nothing holds us up."""
@@ -78,7 +82,7 @@ class Session:
     def facts(self) -> server.Facts:
         """What the server is; connects if need be."""
         if self._facts is None:
-            self.ensure_ready()
+            self.patiently()
         assert self._facts is not None
         return self._facts
 
@@ -117,6 +121,27 @@ class Session:
                     ) from error
                 time.sleep(interval)
 
+    def patiently(self) -> None:
+        """Connect if need be; with half a minute's patience the first time, and none after that was in vain.
+
+        Raises:
+            DatabaseNotReadyError: There is no connection.
+        """
+        if self.is_open:
+            return
+        if not self.reconnects:
+            raise DatabaseNotReadyError(f"there is no connection to {shown(self.url)} any more")
+        with self._lock:
+            try:
+                if self._in_vain:
+                    self.ensure_ready(timeout=1, interval=1)
+                else:
+                    self.ensure_ready(PATIENCE)
+            except DatabaseNotReadyError:
+                self._in_vain = True
+                raise
+            self._in_vain = False
+
     def call(self, work: Callable[Concatenate[Connection, P], T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
         """Run ``work(connection, ...)``; once more on a new connection if the first was lost on the way.
 
@@ -126,7 +151,7 @@ class Session:
         with self._lock:
             for again in (self.reconnects, False):
                 if self.reconnects:
-                    self._patiently()
+                    self.patiently()
                 if self._link is None:
                     raise DatabaseNotReadyError(f"there is no connection to {shown(self.url)} any more")
                 try:
@@ -197,6 +222,17 @@ class Session:
         """Connect no more, and end the patience of whoever is waiting for a connection."""
         self.reconnects = False
 
+    def settle(self) -> None:
+        """See that the connection stands, by one try for another if not, and connect no more after that.
+
+        Raises:
+            DatabaseNotReadyError: There is no connection.
+        """
+        self.give_up()
+        with suppress(DatabaseNotReadyError):
+            self.confirm()
+        self.ensure_ready(timeout=1, interval=1)
+
     def start_over(self) -> None:
         """Begin anew in a forked child: the connection and the lock are its parent's."""
         self._link = None
@@ -208,20 +244,6 @@ class Session:
             link, self._link = self._link, None
             if link is not None:
                 link.close()
-
-    def _patiently(self) -> None:
-        """Connect if need be; with half a minute's patience the first time, and none after that was in vain."""
-        if self.is_open:
-            return
-        try:
-            if self._in_vain:
-                self.ensure_ready(timeout=1, interval=1)
-            else:
-                self.ensure_ready()
-        except DatabaseNotReadyError:
-            self._in_vain = True
-            raise
-        self._in_vain = False
 
     def _end_sessions(self, name: str) -> None:
         self.call(databases.terminate, name)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import Connection
 
 import elefast
+from elefast import session
+from elefast.errors import ElefastError
 from elefast.kernel import databases
 from elefast.kernel.databases import Backend
 
@@ -69,3 +74,44 @@ def test_one_database_that_cannot_be_dropped_holds_up_no_other(
             connection.execute("drop subscription stuck")
         with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(f'drop database "{lent.name}" with (force)')
+
+
+def test_a_server_that_died_is_waited_for_once(
+    project: Path, elefast_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the tests after that ask for fails at the first attempt, and so does what is done at the end."""
+    env = {"_ELEFAST_ROOT": str(elefast_root)}
+    with elefast.from_config(project, env=env, provider="local", local={"reuse": False}) as stack:
+        for _ in range(3):
+            stack.open().release()
+        held = [stack.open() for _ in range(4)]
+        assert stack._running
+        running = stack._running
+        data_dir = Path(getattr(running.lease, "data_dir", ""))
+        pool = running._pool
+        with pool._changed:
+            assert pool._changed.wait_for(lambda: not (pool._doomed or pool._busy), 60)
+        attempts: list[session.Session] = []
+        connect = session.Session._connect
+
+        def counted(self: session.Session, timeout: float) -> Exception | None:
+            attempts.append(self)
+            return connect(self, timeout)
+
+        monkeypatch.setattr(session, "PATIENCE", 2.0)
+        monkeypatch.setattr(session.Session, "_connect", counted)
+        os.kill(int((data_dir / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+        with pytest.raises(ElefastError):
+            held.pop().release(wait=True)
+        ours = running.control.session
+        before = attempts.count(ours)
+        for lent in held[:2]:
+            with pytest.raises(ElefastError):
+                lent.release(wait=True)
+        with pytest.raises(ElefastError):
+            running.control.template()
+        assert attempts.count(ours) <= before + 10
+        held[2].release()
+        before = attempts.count(ours)
+        stack.close()
+        assert attempts.count(ours) <= before + 10
