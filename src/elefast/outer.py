@@ -237,7 +237,7 @@ class Outer:
         driver = self.opened(self.kind)
         if self.kind == "async":
             # Past the dialect, which prepares every statement, and so cannot send two at once.
-            execute: Callable[[Any], Any] = lambda raw: raw.execute(statements)  # noqa: E731
+            execute: Callable[[Any], Any] = lambda raw: raw.execute(statements)  # noqa: E731  a def would need the driver's types
             driver.run_async(execute)
             return
         cursor = driver.cursor()

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import URL, Engine
 
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
-from elefast.kernel.databases import Backend
 from elefast.kernel.visitors import visitors
 from elefast.lent import LentDatabase
 from elefast.report import Kept, Leak, Report
 from elefast.running import Running
+from elefast.stack_backing import AsyncBacking, SyncBacking
 from elefast.sync import DatabaseServer
 from elefast.urls import shown
 
@@ -54,7 +54,7 @@ class Stack:
         self._failed: ElefastError | None = None
         self._closed = False
         self._shared: SharedDatabase | None = None
-        self.server = DatabaseServer.over(_SyncBacking(self))
+        self.server = DatabaseServer.over(SyncBacking(self))
         self._async_server: AsyncDatabaseServer | None = None
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class Stack:
                         'Install what it needs: pip install "elefast[asyncio]"'
                     ) from error
 
-                self._async_server = AsyncDatabaseServer.over(_AsyncBacking(self))
+                self._async_server = AsyncDatabaseServer.over(AsyncBacking(self))
             return self._async_server
 
     @property
@@ -295,39 +295,3 @@ def _stop_retired() -> None:
     while _retired:
         with suppress(IndexError):  # another thread was quicker
             _retired.popleft().stop()
-
-
-class _SyncBacking:
-    """A stack as the backing of its sync server."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-
-    @property
-    def url(self) -> URL:
-        return self._stack.url
-
-    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
-        self._stack.ensure_ready(timeout, interval)
-
-    def create(self, prefix: str, encoding: str) -> str:
-        return self._stack.create(prefix, encoding)
-
-    def drop(self, name: str) -> list[Backend]:
-        self._stack.check_not_shared(name)
-        self._stack.give_back(name)
-        return []
-
-    def engine(self, name: str) -> Engine:
-        return self._stack.engine(name)
-
-
-class _AsyncBacking(_SyncBacking):
-    """A stack as the backing of its async server."""
-
-    @property
-    def url(self) -> URL:
-        return self._stack.url_for(self._stack.async_driver)
-
-    def engine(self, name: str) -> Engine:
-        return self._stack.async_engine(name)
