@@ -15,9 +15,14 @@ from collections.abc import Sequence
 from elefast.cli import config, down, prune
 from elefast.errors import ElefastError
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "INTERNAL", "INTERRUPTED", "main", "parser"]
 
 COMMANDS = (config, down, prune)
+
+INTERNAL = 70
+"""The exit status where elefast itself is at fault; `EX_SOFTWARE` of sysexits.h."""
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,16 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    parser = _parser()
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser().parse_args(argv)
     except SystemExit as end:  # argparse has said what is wrong, or has shown the help
         return end.code if isinstance(end.code, int) else 2
     if arguments.version:
         print(f"elefast {_version()}")
         return 0
     if arguments.run is None:
-        parser.print_help()
+        parser().print_help()
         return 0
     try:
         status: int = arguments.run(arguments)
@@ -46,24 +50,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except ElefastError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if arguments.traceback:
+            raise
+        return _told(error)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="elefast", description="A private PostgreSQL database for each test.", allow_abbrev=False
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; the reference in the docs is made from it as well."""
+    # Before the command or after it; the one after must not undo the one before.
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error came from"
     )
-    parser.add_argument("--version", action="store_true", help="show the version and exit")
-    parser.set_defaults(run=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    made = argparse.ArgumentParser(
+        prog="elefast", description="A private PostgreSQL database for each test.", allow_abbrev=False, parents=[common]
+    )
+    made.add_argument("--version", action="store_true", help="show the version and exit")
+    made.set_defaults(run=None, traceback=False)
+    commands = made.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
-        one = commands.add_parser(command.NAME, help=command.HELP, description=command.HELP, allow_abbrev=False)
+        one = commands.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.HELP,
+            allow_abbrev=False,
+            parents=[common],
+            aliases=getattr(command, "ALIASES", ()),
+        )
         command.add_arguments(one)
         one.set_defaults(run=command.run)
-    return parser
+    return made
+
+
+def _told(error: Exception) -> int:
+    """Say what went wrong, without a traceback; the exit status."""
+    if isinstance(error, ElefastError):
+        print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        return error.exit_status
+    print(
+        f"elefast failed: {type(error).__name__}: {error}\n"
+        "This is a mistake in elefast, not in your project; --traceback shows where.",
+        file=sys.stderr,
+    )
+    return INTERNAL
 
 
 def _version() -> str:

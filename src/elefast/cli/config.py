@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from elefast.cli.output import add_profile
+
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY", nargs="?", help='a key or a table, such as "docker.port" or "docker"')
     parser.add_argument("--origin", action="store_true", help="show where each value came from")
     parser.add_argument("--format", choices=["toml", "json"], default="toml", help="default: %(default)s")
-    parser.add_argument("--profile", metavar="NAME", help="put this profile in force")
+    add_profile(parser)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from elefast.cli.output import add_profile
+
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "prune"
@@ -13,7 +15,7 @@ HELP = "drop kept databases and what killed runs left on the configured server; 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--all", action="store_true", help="templates as well, but for those in use")
-    parser.add_argument("--profile", metavar="NAME", help="put this profile in force")
+    add_profile(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
