@@ -15,13 +15,16 @@
     LeakWarning                           a warning, not an error: something was left open
 
 A message says what is wrong, where, why, and what to do next, in that order.
+Each error has a code, which `elefast explain CODE` and `docs/reference/errors.md` say more about; a note of the
+exception names it, so that tracebacks, pytest and the command line show it below the message.
 This module knows nothing of the rest, so that everything may import it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 __all__ = [
     "ClosedError",
@@ -37,13 +40,43 @@ __all__ = [
     "ServerError",
     "ServerStartError",
     "ServerUnavailableError",
+    "more",
 ]
+
+_MORE = "more: elefast explain "
 
 
 class ElefastError(Exception):
-    """The base of every error that elefast raises on purpose."""
+    """The base of every error that elefast raises on purpose.
+
+    Args:
+        args: The message.
+        code: Its name in `elefast.explanations`, such as ``docker-unreachable``; empty for an error that only
+            passes between parts of elefast.
+    """
 
     exit_status = 1
+
+    def __init__(self, *args: object, code: str = "") -> None:
+        super().__init__(*args)
+        self.code = code
+        _add_note(self, self.codes)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Every code that explains something of it, once; only a configuration can have more than one."""
+        return (self.code,) if self.code else ()
+
+
+def more(error: BaseException) -> str:
+    """The note that says where more is to be read, or an empty string."""
+    return next((note for note in getattr(error, "__notes__", ()) if note.startswith(_MORE)), "")
+
+
+def _add_note(error: BaseException, codes: Sequence[str]) -> None:
+    # Here and not where it is raised: an error that is kept is raised again for every test.
+    if codes:
+        error.add_note(_MORE + " ".join(codes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +88,13 @@ class Problem:
             ``from_config(profile=...)``; empty where there is no such place.
         key: The dotted key, such as ``docker.port``; empty for a whole file.
         message: What is wrong and what was expected, with the value.
+        code: Its name in `elefast.explanations`, such as ``unknown-key``.
     """
 
     origin: str
     key: str
     message: str
+    code: str = ""
 
     def __str__(self) -> str:
         what = f"{self.key}: {self.message}" if self.key else self.message
@@ -72,21 +107,30 @@ class ConfigurationError(ElefastError):
     Args:
         problems: All that is wrong, one entry each.
         hint: What to run or to read next; the last line of the message.
+        code: For problems that have none of their own.
     """
 
     exit_status = 2
 
-    def __init__(self, problems: Sequence[Problem] | str, hint: str = "") -> None:
+    def __init__(self, problems: Sequence[Problem] | str, hint: str = "", *, code: str = "") -> None:
         if isinstance(problems, str):
             problems = [Problem("", "", problems)]
-        self.problems = tuple(problems)
+        self.problems = tuple(one if one.code or not code else replace(one, code=code) for one in problems)
         self.hint = hint
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in elefast's configuration"
         lines = [head, *(f"  {problem}" for problem in self.problems)]
         if hint:
             lines.append(hint)
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(lines), code=next((one.code for one in self.problems if one.code), ""))
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(problem.code for problem in self.problems if problem.code))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What `args` has is the text, from which it cannot be made again.
+        return type(self), (self.problems, self.hint), self.__dict__
 
 
 class MissingDependencyError(ElefastError):
@@ -135,3 +179,9 @@ class ClosedError(ElefastError):
 
 class LeakWarning(UserWarning):
     """A test left a connection open on a database that is being dropped; elefast ended it."""
+
+    code = "connection-left-open"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        _add_note(self, [self.code])
