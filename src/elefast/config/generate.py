@@ -1,4 +1,4 @@
-"""Writes the files that are made from the model.
+"""Writes the files that are made from the model, and from the explanations of errors.
 
 Run it at the top of the repository: `python -m elefast.config.generate`.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from elefast.config.example import example
 from elefast.config.schema import get_schema
+from elefast.explanations.reference import reference as errors_reference
 
 __all__ = ["COMMAND", "generated"]
 
@@ -21,12 +22,14 @@ def generated() -> dict[str, str]:
     return {
         "elefast.toml.example": example(),
         "schemas/elefast.schema.json": json.dumps(get_schema(), indent=2, ensure_ascii=False) + "\n",
+        "docs/reference/errors.md": errors_reference(),
     }
 
 
 def main() -> None:
     """Write the files below the working directory."""
     for path, text in generated().items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text, encoding="utf-8", newline="\n")
         print(f"wrote {path}")
 

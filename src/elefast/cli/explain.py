@@ -1,0 +1,106 @@
+"""`elefast explain`: more about the code that an error ends with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from elefast.cli.output import add_json, console, print_json
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from elefast.explanations import Explanation
+
+__all__ = ["HELP", "NAME", "add_arguments", "run"]
+
+NAME = "explain"
+HELP = "say more about an error: what it means, its usual causes, and what to do"
+
+_UNKNOWN = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "codes",
+        metavar="CODE",
+        nargs="*",
+        help="from the last line of an error, such as docker-unreachable; default: all",
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the explanations of the codes, or a list of all; 2 where a code does not exist."""
+    from elefast.explanations import EXPLANATIONS, find
+
+    codes: list[str] = arguments.codes
+    if unknown := [code for code in codes if find(code) is None]:
+        print("\n".join(_unknown(code) for code in unknown), file=sys.stderr)
+        print("`elefast explain` lists all codes", file=sys.stderr)
+        return _UNKNOWN
+    found = [one for code in codes if (one := find(code)) is not None]
+    if arguments.json:
+        print_json([_as_json(one) for one in found or EXPLANATIONS])
+    elif found:
+        out = console()
+        for number, one in enumerate(found):
+            out.print(*([""] if number else []), _shown(one), sep="\n")
+    else:
+        _list(EXPLANATIONS)
+    return 0
+
+
+def _unknown(code: str) -> str:
+    from elefast.explanations import closest
+
+    better = closest(code)
+    return f'there is no error with the code "{code}"' + (f', did you mean "{better}"?' if better else "")
+
+
+def _list(explanations: tuple[Explanation, ...]) -> None:
+    from rich.text import Text
+
+    out = console()
+    width = max(len(one.code) for one in explanations) + 2
+    for one in explanations:
+        out.print(Text.assemble((one.code.ljust(width), "bold"), one.title))
+
+
+def _shown(one: Explanation) -> Text:
+    from rich.text import Text
+
+    status = "a warning" if one.exit_status is None else f"exit status {one.exit_status}"
+    text = Text.assemble(
+        (one.code, "bold"), f"  {one.raised_as.__name__}, {status}\n\n", (f"{one.title}.", "bold"), "\n"
+    )
+    text.append_text(_code(one.meaning))
+    for head, lines in (("Usual causes", one.causes), ("What to do", one.remedy)):
+        text.append(f"\n\n{head}", "bold")
+        for line in lines:
+            text.append("\n  - ").append_text(_code(line))
+    return text
+
+
+def _code(line: str) -> Text:
+    """The line with what is between backticks in colour; they stay, since not everybody sees colours."""
+    from rich.text import Text
+
+    text = Text()
+    for number, part in enumerate(line.split("`")):
+        text.append(f"`{part}`" if number % 2 else part, "cyan" if number % 2 else "")
+    return text
+
+
+def _as_json(one: Explanation) -> dict[str, Any]:
+    return {
+        "code": one.code,
+        "class": one.raised_as.__name__,
+        "exit_status": one.exit_status,
+        "title": one.title,
+        "meaning": one.meaning,
+        "causes": one.causes,
+        "remedy": one.remedy,
+    }

@@ -1,0 +1,36 @@
+"""The long story of every code that an error of elefast has: `elefast explain CODE` and `docs/reference/errors.md`.
+
+It knows the classes of `elefast.errors` and nothing of what raises them. Only who shows an explanation imports it:
+an error itself has no more than the code.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from elefast.explanations import configuration, databases, docker, local, migrations, servers
+from elefast.explanations.explanation import Explanation
+
+__all__ = ["EXPLANATIONS", "Explanation", "closest", "find"]
+
+EXPLANATIONS: tuple[Explanation, ...] = (
+    *configuration.EXPLANATIONS,
+    *servers.EXPLANATIONS,
+    *local.EXPLANATIONS,
+    *docker.EXPLANATIONS,
+    *migrations.EXPLANATIONS,
+    *databases.EXPLANATIONS,
+)
+"""All of them, by area; the order within one is that of the reference."""
+
+
+def find(code: str) -> Explanation | None:
+    """The explanation of a code, or None where there is no such code."""
+    return next((one for one in EXPLANATIONS if one.code == code), None)
+
+
+def closest(code: str) -> str:
+    """The code that was probably meant, or an empty string."""
+    return next(
+        iter(difflib.get_close_matches(code.lower().replace("_", "-"), [one.code for one in EXPLANATIONS], 1)), ""
+    )
