@@ -275,7 +275,9 @@ class _MigratorRecipe:
             raise
         except Exception as error:
             name = type(self._migrator).__name__
-            raise MigrationError(f"{name} failed: {type(error).__name__}: {diagnosis.cause(error)}") from error
+            raise MigrationError(
+                f"{name} failed: {type(error).__name__}: {diagnosis.cause(error)}", code="migration-failed"
+            ) from error
         return Manifest()
 
     def _build(self, engine: Engine) -> None:

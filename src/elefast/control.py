@@ -107,7 +107,7 @@ class Control:
     def ensure_ready(self, timeout: float | None = None, interval: float = 0.5) -> None:
         """Wait until the server answers; see `Session.ensure_ready`, and `Session.patiently` for no `timeout`."""
         if self._closed:
-            raise ClosedError(f"the server {shown(self.url)} was closed; make another one.")
+            raise ClosedError(f"the server {shown(self.url)} was closed; make another one.", code="closed")
         if self._process != os.getpid():
             self._after_fork()
         if timeout is None:
@@ -184,7 +184,7 @@ class Control:
         """
         parsed = Name.parse(name)
         if parsed is None or parsed.owner != self.run:
-            raise RefusedError(f'database "{name}" is not kept: it is not one of this run.')
+            raise RefusedError(f'database "{name}" is not kept: it is not one of this run.', code="foreign-database")
         stayed = self.session.empty(name)
         kept = Name(parsed.prefix, Kind.KEPT, parsed.owner, parsed.serial)
         self.session.call(databases.comment, name, note)
@@ -302,11 +302,11 @@ class Control:
         place = shown(self.url)
         if state == "42501":
             return diagnosis.no_createdb(self.session.facts.role, self.url)
-        advice = {
-            "53100": " The disk is full: free some space and run again.",
-            "53300": " Raise max_connections, or use fewer connections at once.",
-        }
-        return DatabaseNotReadyError(f"{place} could not do its work: {text}.{advice.get(state, '')}")
+        code, advice = {
+            "53100": ("server-disk-full", " The disk is full: free some space and run again."),
+            "53300": ("too-many-connections", " Raise max_connections, or use fewer connections at once."),
+        }.get(state, ("server-failed", " The server's log may say more."))
+        return DatabaseNotReadyError(f"{place} could not do its work: {text}.{advice}", code=code)
 
 
 _open_controls: set[Control] = set()

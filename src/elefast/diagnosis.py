@@ -15,7 +15,10 @@ from sqlalchemy import URL
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
 from elefast.urls import shown
 
-__all__ = ["cause", "hopeless", "no_createdb", "sqlstate"]
+__all__ = ["cause", "hopeless", "no_createdb", "silent", "sqlstate"]
+
+# What a server says that has no connection left, where the driver has no SQLSTATE of a failed attempt.
+_FULL = re.compile(r"too many (?:clients|connections)|remaining connection slots")
 
 
 def sqlstate(error: BaseException) -> str:
@@ -55,20 +58,34 @@ def hopeless(error: BaseException, url: URL) -> ElefastError | None:
     state, text = sqlstate(error), cause(error)
     place = shown(url)
     if state == "28P01" or "password authentication failed" in text or "no password supplied" in text:
-        advice = "Check the user and the password in the URL."
+        code, advice = "wrong-password", "Check the user and the password in the URL."
     elif state == "3D000" or re.search(r'database "[^"]*" does not exist', text):
-        advice = "Name a database that exists in the URL; elefast only uses it to connect."
+        code, advice = "database-missing", "Name a database that exists in the URL; elefast only uses it to connect."
     elif match := re.search(r'permission denied for database "([^"]*)"', text):
+        code = "connect-denied"
         advice = f'Let the role in: GRANT CONNECT ON DATABASE "{match[1]}" TO "{url.username}";'
     elif "no pg_hba.conf entry" in text:
+        code = "connect-denied"
         advice = "Let the role in from here: add a line to pg_hba.conf, or use another address or sslmode."
     elif state == "28000" or re.search(r'role "[^"]*" does not exist', text):
+        code = "role-missing"
         advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
     elif "invalid connection option" in text or "invalid sslmode" in text:
-        advice = "Correct the options of the URL."
+        code, advice = "url-options", "Correct the options of the URL."
     else:
         return None
-    return DatabaseNotReadyError(f"cannot connect to {place}: {text}. {advice}")
+    return DatabaseNotReadyError(f"cannot connect to {place}: {text}. {advice}", code=code)
+
+
+def silent(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:
+    """The error for a server that let nobody in as long as we waited."""
+    state, text = sqlstate(error), cause(error)
+    if state == "53300" or _FULL.search(text):
+        code = "too-many-connections"
+        advice = "Raise max_connections, or use fewer connections at once (fewer workers, engines that are disposed)."
+    else:
+        code, advice = "server-silent", "Is the server running, and is this its address?"
+    return DatabaseNotReadyError(f"{shown(url)} did not answer within {waited}: {text}. {advice}", code=code)
 
 
 def no_createdb(role: str, url: URL) -> MissingRightsError:
@@ -76,5 +93,6 @@ def no_createdb(role: str, url: URL) -> MissingRightsError:
     quoted = '"' + role.replace('"', '""') + '"'
     return MissingRightsError(
         f'role "{role}" may not create databases on {shown(url)}. '
-        f"Each test gets one, so let it: ALTER ROLE {quoted} CREATEDB;"
+        f"Each test gets one, so let it: ALTER ROLE {quoted} CREATEDB;",
+        code="no-createdb",
     )

@@ -57,7 +57,8 @@ def require_driver(url: URL) -> None:
     except ImportError as error:
         package = _PACKAGES.get(url.get_driver_name(), url.get_driver_name())
         raise MissingDependencyError(
-            f"the driver of {url.drivername} is not installed ({error}). Install it: pip install {package}"
+            f"the driver of {url.drivername} is not installed ({error}). Install it: pip install {package}",
+            code="driver-missing",
         ) from error
 
 

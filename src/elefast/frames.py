@@ -188,7 +188,8 @@ def _entangled(what: str) -> RefusedError:
     return RefusedError(
         f"a session {what} while another one, which began later, has written and is still open; with "
         'isolation = "transaction" both are in one transaction.\n'
-        f"Commit or close the later one first, or {OWN_DATABASE}"
+        f"Commit or close the later one first, or {OWN_DATABASE}",
+        code="sessions-overlap",
     )
 
 
@@ -196,5 +197,6 @@ def _swallowed() -> RefusedError:
     return RefusedError(
         "a session is rolled back after another one wrote or committed inside of it; with "
         'isolation = "transaction" both are in one transaction, so this would undo the other one as well.\n'
-        f"Commit before the other one begins, or {OWN_DATABASE}"
+        f"Commit before the other one begins, or {OWN_DATABASE}",
+        code="sessions-overlap",
     )

@@ -111,7 +111,10 @@ class Joined(PoolProxiedConnection):
 
     def detach(self) -> None:
         """It belongs to the test."""
-        raise RefusedError(f'with isolation = "transaction" the connection belongs to the test; {OWN_DATABASE}')
+        raise RefusedError(
+            f'with isolation = "transaction" the connection belongs to the test; {OWN_DATABASE}',
+            code="second-connection",
+        )
 
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
         """A statement ended in a way that leaves the connection in doubt."""
@@ -306,7 +309,8 @@ def _refusing(what: str) -> Callable[..., NoReturn]:
         __tracebackhide__ = True
         raise RefusedError(
             f'with isolation = "transaction" all of a test is in one transaction, and its {what} is that one\'s.\n'
-            f"Do without, or {OWN_DATABASE}"
+            f"Do without, or {OWN_DATABASE}",
+            code="transaction-control",
         )
 
     return refuse
@@ -317,7 +321,8 @@ def _refuse(what: str) -> NoReturn:
     raise RefusedError(
         f'engine.{what} is refused: with isolation = "transaction" a test has one connection, and a second one '
         "would see nothing of what it did.\n"
-        f"Use a session or the fixture db_connection or async_db_connection, or {OWN_DATABASE}"
+        f"Use a session or the fixture db_connection or async_db_connection, or {OWN_DATABASE}",
+        code="second-connection",
     )
 
 

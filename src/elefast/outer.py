@@ -87,7 +87,8 @@ class Outer:
             raise RefusedError(
                 'with isolation = "transaction" a test uses either sync or async sessions, since each kind would '
                 f"have a connection of its own; this one has {self.kind} ones already.\n"
-                f"Keep to the fixtures db* or to async_db*, or {OWN_DATABASE}"
+                f"Keep to the fixtures db* or to async_db*, or {OWN_DATABASE}",
+                code="sync-and-async",
             )
 
     def opened(self, kind: str) -> Any:
@@ -97,14 +98,14 @@ class Outer:
             RefusedError: The test is over, or this is another event loop than the one it was opened in.
         """
         if self.over:
-            raise RefusedError(self.over)
+            raise RefusedError(self.over, code="transaction-over")
         self.claim(kind)
         loop = asyncio.get_running_loop() if kind == "async" else None
         if self._driver is None:
             with self.using():
                 self._open(kind, loop)
         elif loop is not self._loop:
-            raise RefusedError(_OTHER_LOOP)
+            raise RefusedError(_OTHER_LOOP, code="transaction-other-loop")
         return self._driver
 
     def _open(self, kind: str, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -130,7 +131,8 @@ class Outer:
             raise RefusedError(
                 f"{self._user} and {user} use the database at once, and with isolation = "
                 '"transaction" a test has one connection.\n'
-                f"Let one wait for the other, or {OWN_DATABASE}"
+                f"Let one wait for the other, or {OWN_DATABASE}",
+                code="concurrent-use",
             )
         self._user = user
         try:
@@ -271,7 +273,10 @@ class Outer:
 
     def _check_there(self) -> None:
         if self.lost:
-            raise RefusedError(f"the transaction of this test is gone: it {self.lost}.\nDo without, or {OWN_DATABASE}")
+            raise RefusedError(
+                f"the transaction of this test is gone: it {self.lost}.\nDo without, or {OWN_DATABASE}",
+                code="transaction-over",
+            )
 
     def _is_gone(self, error: BaseException) -> bool:
         if diagnosis.sqlstate(error) in _GONE and not isinstance(error, RefusedError):

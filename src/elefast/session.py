@@ -114,11 +114,8 @@ class Session:
                     raise final from error
                 waited = time.monotonic() - start
                 if waited + interval >= timeout or not self.reconnects:
-                    raise DatabaseNotReadyError(
-                        f"{shown(self.url)} did not answer within {waited:.1f} s "
-                        f"({attempts} attempt{'s' if attempts != 1 else ''}): {diagnosis.cause(error)}. "
-                        "Is the server running, and is this its address?"
-                    ) from error
+                    tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
+                    raise diagnosis.silent(error, self.url, f"{waited:.1f} s ({tried})") from error
                 time.sleep(interval)
 
     def patiently(self) -> None:
@@ -130,7 +127,7 @@ class Session:
         if self.is_open:
             return
         if not self.reconnects:
-            raise DatabaseNotReadyError(f"there is no connection to {shown(self.url)} any more")
+            raise DatabaseNotReadyError(f"there is no connection to {shown(self.url)} any more", code="connection-lost")
         with self._lock:
             try:
                 if self._in_vain:
@@ -153,13 +150,17 @@ class Session:
                 if self.reconnects:
                     self.patiently()
                 if self._link is None:
-                    raise DatabaseNotReadyError(f"there is no connection to {shown(self.url)} any more")
+                    raise DatabaseNotReadyError(
+                        f"there is no connection to {shown(self.url)} any more", code="connection-lost"
+                    )
                 try:
                     return self._link.call(lambda connection: work(connection, *arguments, **keywords))
                 except LostConnectionError as error:
                     place = shown(self.url)
                     if not again:
-                        raise DatabaseNotReadyError(f"lost the connection to {place}: {error}") from error
+                        raise DatabaseNotReadyError(
+                            f"lost the connection to {place}: {error}", code="connection-lost"
+                        ) from error
                     _log.warning("lost the connection to %s, connecting again", place)
         raise AssertionError("unreachable")
 
@@ -292,17 +293,21 @@ class Session:
         if server.pooled(connection):
             raise RefusedError(
                 f"{place} is a connection pooler, not a server: a session there may change hands, so locks in it "
-                "protect nothing. Name PostgreSQL itself in the URL."
+                "protect nothing. Name PostgreSQL itself in the URL.",
+                code="connection-pooler",
             )
         if facts.recovery:
-            raise DatabaseNotReadyError(f"{place} is a standby or still in recovery; name its primary in the URL.")
+            raise DatabaseNotReadyError(
+                f"{place} is a standby or still in recovery; name its primary in the URL.", code="standby"
+            )
         if not facts.may_create:
             raise diagnosis.no_createdb(facts.role, self.url)
         version = facts.version_text
         if self._requirement and not _fits(version, self._requirement):
             raise ServerUnavailableError(
                 f'{place} is PostgreSQL {version}, but the project needs postgres = "{self._requirement}". '
-                "Use a server of such a version, or change the key."
+                "Use a server of such a version, or change the key.",
+                code="wrong-server-version",
             )
         if facts.version >= 180000 and self._may_share_blocks:
             self._shares_blocks = server.share_blocks(connection, True)

@@ -89,7 +89,8 @@ class Stack:
                 except ImportError as error:
                     raise MissingDependencyError(
                         f"SQLAlchemy's asyncio half cannot be used here ({error}). "
-                        'Install what it needs: pip install "elefast[asyncio]"'
+                        'Install what it needs: pip install "elefast[asyncio]"',
+                        code="asyncio-missing",
                     ) from error
 
                 self._async_server = AsyncDatabaseServer.over(AsyncBacking(self))
@@ -142,7 +143,8 @@ class Stack:
         if self._shared is not None and self._shared.name == name:
             raise RefusedError(
                 f'database "{name}" is not dropped: with isolation = "transaction" all tests share it. '
-                'Give the test one of its own: @pytest.mark.elefast(isolation="database")'
+                'Give the test one of its own: @pytest.mark.elefast(isolation="database")',
+                code="shared-database",
             )
 
     def visitors(self, name: str) -> tuple[int, int]:
@@ -274,7 +276,7 @@ class Stack:
             return running
         with self._lock:
             if self._closed:
-                raise ClosedError(f"{self!r} was closed; call elefast.from_config() again.")
+                raise ClosedError(f"{self!r} was closed; call elefast.from_config() again.", code="closed")
             if self._failed is not None:
                 raise self._failed.with_traceback(None)
             if self._running is None or not self._running.is_ours:

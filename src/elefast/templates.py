@@ -140,8 +140,9 @@ class Templates:
             if again and (not self._rebuild or found is None or again.name != found.name):
                 return again
             failed = session.call(template.failure, key, self._test_run)
-            if failed:
-                raise MigrationError(failed)
+            if failed is not None:
+                text, code = failed
+                raise MigrationError(text, code=code)
             return self._build(key, encoding, kept, self._why(key, stale))
 
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
@@ -154,11 +155,15 @@ class Templates:
         try:
             manifest = self._recipe.build(session.url.set(database=name))
             if self._key(encoding, kept) != key:
-                raise MigrationError("files that the template is made from changed while it was built; run again.")
+                raise MigrationError(
+                    "files that the template is made from changed while it was built; run again.", code="files-changed"
+                )
             self._polish(name)
             session.empty(name)
             if session.connects != turn:
-                raise DatabaseNotReadyError("the connection was lost while the template was built; run again")
+                raise DatabaseNotReadyError(
+                    "the connection was lost while the template was built; run again", code="connection-lost"
+                )
             made = session.call(
                 template.publish, drafted, key, manifest, project=self._project, reason=reason, kept=kept
             )
@@ -167,7 +172,9 @@ class Templates:
         except ElefastError as error:
             text = str(error)
             session.empty(name, grace=0)
-            session.call(template.fail, drafted, key, run=self._run, test_run=self._test_run, error=text)
+            session.call(
+                template.fail, drafted, key, run=self._run, test_run=self._test_run, error=text, code=error.code
+            )
             raise
         except BaseException:
             session.drop(name, grace=0)

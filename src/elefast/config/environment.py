@@ -91,7 +91,7 @@ def _unknown(name: str) -> Finding:
     # Without the prefix, which would make all of them alike.
     better = closest(name.removeprefix(PREFIX), [candidate.removeprefix(PREFIX) for candidate in legal])
     better = PREFIX + better if better else ""
-    return Finding(Origin("environment", name), "", f"unknown variable{suggestion(better)}")
+    return Finding(Origin("environment", name), "", f"unknown variable{suggestion(better)}", code="unknown-variable")
 
 
 def _add_object(layer: Layer, path: KeyPath, text: str, origins: dict[KeyPath, Origin]) -> None:

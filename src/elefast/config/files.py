@@ -67,7 +67,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
     if not is_table(table):
         origin = Origin("file", path.name, line_of(places, root))
         message = f"expected a table, got {shown(root[-1], table)}"
-        file.findings.append(Finding(origin, ".".join(root), message))
+        file.findings.append(Finding(origin, ".".join(root), message, code="wrong-value"))
         return file
 
     def layer_at(prefix: tuple[str, ...]) -> Layer:
@@ -81,7 +81,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
     profiles = content.pop(PROFILES, {})
     if not root and "tool" in content:
         del content["tool"]
-        file.layer.wrong(("tool",), "the keys of this file stand at its top, without [tool.elefast]")
+        file.layer.wrong(("tool",), "the keys of this file stand at its top, without [tool.elefast]", "unknown-key")
     file.layer.add(content)
     file.findings += file.layer.findings
     for name, profile in _tables(profiles, file, layer_at(())).items():
@@ -108,11 +108,13 @@ def _tables(profiles: Any, file: TomlFile, layer: Layer) -> dict[str, Mapping[st
 
 def _unreadable(name: str, text: str, error: OSError | ValueError) -> Finding:
     if isinstance(error, OSError):
-        return Finding(Origin("file", name), "", f"cannot be read: {error.strerror or error}")
+        return Finding(Origin("file", name), "", f"cannot be read: {error.strerror or error}", code="file-unreadable")
     if not isinstance(error, tomllib.TOMLDecodeError):
-        return Finding(Origin("file", name), "", "cannot be read: it is not UTF-8 text")
+        return Finding(Origin("file", name), "", "cannot be read: it is not UTF-8 text", code="file-unreadable")
     # Python says the line at the end of the message; it belongs to the front.
     position = _POSITION.search(str(error))
     line = int(position[1]) if position and position[1] else max(len(text.splitlines()), 1)
     column = f" (column {position[2]})" if position and position[2] else ""
-    return Finding(Origin("file", name, line), "", f"not valid TOML: {_POSITION.sub('', str(error))}{column}")
+    return Finding(
+        Origin("file", name, line), "", f"not valid TOML: {_POSITION.sub('', str(error))}{column}", code="invalid-toml"
+    )

@@ -45,11 +45,12 @@ def places_from(origins: Mapping[KeyPath, Origin]) -> Where:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong, before it becomes a line of an error: the place, the dotted key, and what is wrong."""
+    """Something wrong, before it becomes a line of an error: the place, the dotted key, what is wrong, and its code."""
 
     origin: Origin
     key: str
     message: str
+    code: str
 
 
 @dataclass
@@ -86,9 +87,9 @@ class Layer:
             else:
                 self._add_value(here, value)
 
-    def wrong(self, path: KeyPath, message: str) -> None:
+    def wrong(self, path: KeyPath, message: str, code: str = "wrong-value") -> None:
         """Note what is wrong with the key at `path`."""
-        self.findings.append(Finding(self.where(path), dotted((*self.shown_as, *path)), message))
+        self.findings.append(Finding(self.where(path), dotted((*self.shown_as, *path)), message, code=code))
 
     def _add_table(self, path: KeyPath, value: Any) -> None:
         if is_table(value):
@@ -120,7 +121,7 @@ class Layer:
 
     def _unknown(self, path: KeyPath, known: list[str]) -> None:
         better = closest(path[-1], known, exact=True) or _elsewhere(path) or closest(path[-1], known)
-        self.wrong(path, f"unknown key{suggestion(better)}")
+        self.wrong(path, f"unknown key{suggestion(better)}", "unknown-key")
 
     def nested(self, without: frozenset[KeyPath] = frozenset()) -> dict[str, Any]:
         """The values as nested dictionaries, except those at or below a path of `without`."""

@@ -138,7 +138,7 @@ def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) 
     if path is not None:
         start = Path(os.path.abspath(base / Path(path).expanduser()))
         if not os.path.lexists(start):
-            raise ConfigurationError([Problem(str(start), "", "does not exist")], HINT)
+            raise ConfigurationError([Problem(str(start), "", "does not exist", code="config-not-found")], HINT)
         if start.suffix == ".toml" and not start.is_dir():
             return _named(start)
     found = find(start)
@@ -159,18 +159,27 @@ def _named(file: Path) -> Found:
     if file.name == PYPROJECT and found.pyproject is None:
         # Also where an elefast.toml lies beside it: whoever names this file expects it to say something.
         probe = read_file(file, ("tool", "elefast"))
-        problems = probe.findings or [Finding(Origin("file", file.name), "", "has no table [tool.elefast]")]
+        problems = probe.findings or [
+            Finding(Origin("file", file.name), "", "has no table [tool.elefast]", code="config-not-found")
+        ]
         raise ConfigurationError(_problems(problems), HINT)
     return found
 
 
 def _nothing_found(start: Path) -> list[Problem]:
-    problems = [Problem("", "", f"no configuration found, looked in {start} and the directories above it")]
+    problems = [
+        Problem(
+            "", "", f"no configuration found, looked in {start} and the directories above it", code="config-not-found"
+        )
+    ]
     for directory in directories(start):
         pyproject = directory / PYPROJECT
         if pyproject.is_file():
-            reason = "has no table [tool.elefast]" if os.access(pyproject, os.R_OK) else "cannot be read"
-            problems.append(Problem(str(pyproject), "", reason))
+            if os.access(pyproject, os.R_OK):
+                problem = Problem(str(pyproject), "", "has no table [tool.elefast]", code="config-not-found")
+            else:
+                problem = Problem(str(pyproject), "", "cannot be read", code="file-unreadable")
+            problems.append(problem)
     return problems
 
 
@@ -180,7 +189,7 @@ def _unknown_profile(name: str, chosen_by: Origin, files: list[TomlFile]) -> lis
         return []
     advice = suggestion(closest(name, known))
     there = f"the known ones are {in_words(known)}" if known else "there are no profiles"
-    return [Finding(chosen_by, "", f'unknown profile "{name}", {there}{advice}')]
+    return [Finding(chosen_by, "", f'unknown profile "{name}", {there}{advice}', code="unknown-profile")]
 
 
 def _default_paths(directory: Path) -> Layer:
@@ -216,7 +225,7 @@ def _validated(layers: list[Layer], facts: Facts) -> tuple[Settings, list[Findin
             origin = next((place for place in places if place != DEFAULT), DEFAULT)
             if violation.variable:
                 origin = Origin("environment", violation.variable)
-            findings.append(Finding(origin, dotted(violation.path), violation.message))
+            findings.append(Finding(origin, dotted(violation.path), violation.message, code=violation.code))
     return settings, findings
 
 
@@ -234,7 +243,7 @@ def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[Ke
         if place not in seen:
             seen.add(place)
             path = (*key.path, *map(str, inside)) if key.is_open else key.path
-            yield path, Finding(_origin(place, layers), dotted(path), explain(key, details))
+            yield path, Finding(_origin(place, layers), dotted(path), explain(key, details), code="wrong-value")
 
 
 def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:
@@ -263,5 +272,5 @@ def _values(layers: list[Layer]) -> dict[KeyPath, Any]:
 
 def _problems(findings: list[Finding]) -> tuple[Problem, ...]:
     ordered = sorted(findings, key=lambda finding: (finding.origin.sort_key, finding.key))
-    problems = [Problem("" if f.origin == DEFAULT else str(f.origin), f.key, f.message) for f in ordered]
+    problems = [Problem("" if f.origin == DEFAULT else str(f.origin), f.key, f.message, code=f.code) for f in ordered]
     return tuple(dict.fromkeys(problems))

@@ -6,7 +6,7 @@ It must not know where values came from; `load` turns a violation into a line of
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from elefast.config import hosts
 from elefast.config.keys import KeyPath, dotted, variable
@@ -46,12 +46,14 @@ class Violation:
         message: What is wrong.
         others: Further keys that the rule looked at.
         variable: Set where an environment variable that is not ours is the culprit.
+        code: Its name in `elefast.explanations`.
     """
 
     path: KeyPath
     message: str
     others: tuple[KeyPath, ...] = ()
     variable: str = ""
+    code: str = field(kw_only=True)
 
 
 def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
@@ -74,14 +76,14 @@ def _needed(settings: Settings, facts: Facts) -> Iterator[Violation]:
 
 def _lacks(selector: KeyPath, kind: str, needed: KeyPath) -> Violation:
     message = f'"{kind}" needs {dotted(needed)}; write it, or set {variable(needed)}'
-    return Violation(selector, message, (needed, needed[:1]))
+    return Violation(selector, message, (needed, needed[:1]), code="missing-value")
 
 
 def _one_table(settings: Settings, facts: Facts) -> Iterator[Violation]:
     kinds = migrator_tables(settings, facts.written)
     if settings.migrator == "auto" and len(kinds) > 1:
         message = f'"auto" means the one migrator table that is written, but {in_words(kinds)} are: choose one'
-        yield Violation(("migrator",), message, tuple((kind,) for kind in kinds))
+        yield Violation(("migrator",), message, tuple((kind,) for kind in kinds), code="several-migrators")
 
 
 def _contradictions(settings: Settings, _: Facts) -> Iterator[Violation]:
@@ -89,9 +91,14 @@ def _contradictions(settings: Settings, _: Facts) -> Iterator[Violation]:
     level: KeyPath = ("tuning", "wal_level")
     if tuning.wal_level == "minimal" and tuning.max_wal_senders > 0:
         path = ("tuning", "max_wal_senders")
-        yield Violation(path, 'must be 0 with tuning.wal_level = "minimal"', (level,))
+        yield Violation(path, 'must be 0 with tuning.wal_level = "minimal"', (level,), code="conflicting-keys")
     if tuning.wal_level == "minimal" and tuning.archive_mode:
-        yield Violation(("tuning", "archive_mode"), 'must be false with tuning.wal_level = "minimal"', (level,))
+        yield Violation(
+            ("tuning", "archive_mode"),
+            'must be false with tuning.wal_level = "minimal"',
+            (level,),
+            code="conflicting-keys",
+        )
 
 
 def _duplicates(settings: Settings, _: Facts) -> Iterator[Violation]:
@@ -99,7 +106,9 @@ def _duplicates(settings: Settings, _: Facts) -> Iterator[Violation]:
     for name in settings.tuning.settings:
         own = "log_statements" if name.lower() == "log_statement" else name.lower()
         if own != "settings" and own in type(settings.tuning).model_fields:
-            yield Violation(("tuning", "settings", name), f"has a key of its own, write tuning.{own}")
+            yield Violation(
+                ("tuning", "settings", name), f"has a key of its own, write tuning.{own}", code="reserved-setting"
+            )
 
 
 def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
@@ -109,13 +118,13 @@ def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
     url: KeyPath = ("engine", "url")
     looked_at: tuple[KeyPath, ...] = (url, ("engine", "allow_remote"), ("provider",))
     if host := hosts.remote_host(engine.url):
-        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at)
+        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
     for name in ("connect_args", "async_connect_args"):
         if host := hosts.remote_in_arguments(getattr(engine, name)):
-            yield Violation(("engine", name), f"the host {_quoted(host)} {REMOTE}", looked_at)
+            yield Violation(("engine", name), f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
     libpq, host = hosts.remote_in_environment(engine.url, facts.env)
     if libpq:
-        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, variable=libpq)
+        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, variable=libpq, code="remote-host")
 
 
 def _quoted(host: str) -> str:

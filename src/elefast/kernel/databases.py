@@ -165,7 +165,8 @@ def check(connection: Connection, name: str) -> bool:
     if Name.parse(name) is None:
         raise RefusedError(
             f'database "{name}" is not dropped: its name does not bear elefast\'s mark. '
-            "elefast drops only what it made; drop it yourself if you mean it."
+            "elefast drops only what it made; drop it yourself if you mean it.",
+            code="foreign-database",
         )
     found = rows(
         connection,
@@ -176,7 +177,10 @@ def check(connection: Connection, name: str) -> bool:
         name=name,
     )
     if found and not found[0][1]:
-        raise RefusedError(f'database "{name}" is not dropped: it belongs to role "{found[0][0]}", not to this one.')
+        raise RefusedError(
+            f'database "{name}" is not dropped: it belongs to role "{found[0][0]}", not to this one.',
+            code="foreign-database",
+        )
     return bool(found)
 
 

@@ -183,20 +183,20 @@ def publish(
     return Template(str(final), tuple(recorded), reason, built=True)
 
 
-def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str) -> None:
+def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str, code: str) -> None:
     """Keep a failed draft until the run ends, with its error, so that other workers need not try again."""
-    record = {"elefast": FORMAT, "key": key.digest, "test_run": test_run, "error": error}
+    record = {"elefast": FORMAT, "key": key.digest, "test_run": test_run, "error": error, "code": code}
     databases.comment(connection, str(drafted), _dump(record))
     databases.rename(connection, str(drafted), Name("elefast", Kind.FAILED, run, new_serial()))
 
 
-def failure(connection: Connection, key: Key, test_run: str) -> str:
-    """The error with which a build of `key` failed in this test run; empty where none did."""
+def failure(connection: Connection, key: Key, test_run: str) -> tuple[str, str] | None:
+    """The error with which a build of `key` failed in this test run, and its code; None where none did."""
     for entry in databases.entries(connection, Kind.FAILED):
         record = _read(entry)
         if record.get("key") == key.digest and record.get("test_run") == test_run:
-            return str(record["error"])
-    return ""
+            return str(record["error"]), str(record.get("code", "migration-failed"))
+    return None
 
 
 def retire(connection: Connection, project: str, keep: int) -> list[str]:

@@ -96,5 +96,6 @@ def require_alembic() -> None:
     # Without an origin it is a directory of that name: very likely the project's own migrations.
     if spec is None or spec.origin is None:
         raise MissingDependencyError(
-            'migrator = "alembic" needs Alembic, which is not installed: pip install "elefast[alembic]"'
+            'migrator = "alembic" needs Alembic, which is not installed: pip install "elefast[alembic]"',
+            code="alembic-missing",
         )

@@ -83,7 +83,11 @@ def read_layout(config: Path, section: str) -> Layout:
     is_toml = config.name == _PYPROJECT
     ini, toml = (directory / _INI, config) if is_toml else (config, directory / _PYPROJECT)
     if not config.is_file():
-        raise _problem("config", f"there is no file {config}; expected the path of an alembic.ini or pyproject.toml")
+        raise _problem(
+            "config",
+            f"there is no file {config}; expected the path of an alembic.ini or pyproject.toml",
+            "file-missing",
+        )
     ini_options = _read_ini(ini, section) if ini.is_file() else {}
     table = _read_toml(toml) if toml.is_file() else {}
     _refuse_several_databases(ini, section, ini_options)
@@ -205,5 +209,5 @@ def _resolve(location: str, directory: Path) -> Path:
     return next((path for path in candidates if path.is_dir()), candidates[-1])
 
 
-def _problem(key: str, message: str) -> ConfigurationError:
-    return ConfigurationError([Problem("", f"alembic.{key}", message)])
+def _problem(key: str, message: str, code: str = "alembic-config") -> ConfigurationError:
+    return ConfigurationError([Problem("", f"alembic.{key}", message, code=code)])

@@ -134,7 +134,11 @@ def _verify(
     """Compare the version tables that env.py configured with what an upgrade of an empty database leads to."""
     env = relative(str(layout.env), str(layout.directory))
     if not progress.version_tables:
-        raise MigrationError(f"{part.label}: {env} ended without context.run_migrations(), so nothing was migrated.")
+        raise MigrationError(
+            f"{part.label}: {env} ended without context.run_migrations(), so nothing was migrated. "
+            "The env.py that `alembic init` writes calls it at its end.",
+            code="migration-elsewhere",
+        )
     expected = _revisions(script, part.revision)
     if not expected:
         return
@@ -146,7 +150,8 @@ def _verify(
             raise MigrationError(
                 f'{part.label} ran, but the version table "{shown}" of the template '
                 f"{'is empty' if found else 'does not exist'}: {env} connected elsewhere, or did not commit. "
-                f"{_WAYS_OUT}"
+                f"{_WAYS_OUT}",
+                code="migration-elsewhere",
             )
         for place, versions in arrived.items():
             missing = expected - _revisions(script, versions)
@@ -154,7 +159,8 @@ def _verify(
                 raise MigrationError(
                     f'{part.label} ran, but "{place}.{name}" of the template says {", ".join(sorted(versions))}, so '
                     f"these revisions are missing: {', '.join(sorted(missing))}. {env} migrated something else, or "
-                    f"not everything. {_WAYS_OUT}"
+                    f"not everything. {_WAYS_OUT}",
+                    code="migration-elsewhere",
                 )
 
 
@@ -164,7 +170,9 @@ def _revisions(script: ScriptDirectory, upper: str | tuple[str, ...]) -> set[str
         found = script.iterate_revisions(upper, (), implicit_base=True, assert_relative_length=False)
         return {revision.revision for revision in found}
     except Exception as error:
-        raise MigrationError(f"the version table has revisions that the scripts do not: {error}") from error
+        raise MigrationError(
+            f"the version table has revisions that the scripts do not: {error}", code="migration-elsewhere"
+        ) from error
 
 
 def _version_tables(connection: Connection, name: str, schema: str | None) -> Mapping[str, tuple[str, ...]]:

@@ -42,7 +42,9 @@ class Command:
 
     def inputs(self, root: Path) -> Sequence[Input]:
         if not self.arguments:
-            raise ConfigurationError([Problem("", "command.run", 'is empty; expected for example ["dbmate", "up"]')])
+            raise ConfigurationError(
+                [Problem("", "command.run", 'is empty; expected for example ["dbmate", "up"]', code="missing-value")]
+            )
         return [Input.of("command.run", *self.arguments), Input.of("command.env", *self.variables)]
 
     def declared(self, root: Path) -> Sequence[Path]:
@@ -65,7 +67,9 @@ class Command:
             output.seek(0)
             printed = without_secret(output.read().decode(errors="replace"), target.url)
         how = f"exit status {status}" if status > 0 else f"signal {-status}"
-        raise MigrationError("\n".join([f"command.run: {self.label} failed with {how}", *tail(printed)]))
+        raise MigrationError(
+            "\n".join([f"command.run: {self.label} failed with {how}", *tail(printed)]), code="command-failed"
+        )
 
     def _call(self, root: Path, environment: dict[str, str], output: int) -> int:
         try:
@@ -80,7 +84,10 @@ class Command:
         except FileNotFoundError:
             raise MigrationError(
                 f'command.run: there is no program "{self.arguments[0]}" on PATH, nor in {root}. Install it, or write '
-                "its path."
+                "its path.",
+                code="command-not-found",
             ) from None
         except OSError as error:
-            raise MigrationError(f'command.run: "{self.arguments[0]}" cannot be run: {error.strerror}') from error
+            raise MigrationError(
+                f'command.run: "{self.arguments[0]}" cannot be run: {error.strerror}', code="command-not-found"
+            ) from error

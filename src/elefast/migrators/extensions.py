@@ -56,9 +56,9 @@ class Extensions:
                 try:
                     connection.execute(statement)
                 except psycopg.errors.InsufficientPrivilege as error:
-                    raise MissingRightsError(_not_allowed(name, error, target)) from error
+                    raise MissingRightsError(_not_allowed(name, error, target), code="extension-rights") from error
                 except psycopg.Error as error:
-                    raise MigrationError(_missing(name, error, target)) from error
+                    raise MigrationError(_missing(name, error, target), code="extension-missing") from error
 
 
 def _not_allowed(name: str, error: psycopg.Error, target: Target) -> str:

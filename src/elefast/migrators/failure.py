@@ -16,7 +16,7 @@ from sqlalchemy import URL
 from elefast.kernel.installed import Installed, is_own
 from elefast.kernel.manifest import relative
 
-__all__ = ["PlaceError", "explain", "tail", "user_lines", "without_secret"]
+__all__ = ["PlaceError", "code_of", "explain", "tail", "user_lines", "without_secret"]
 
 _OUTPUT_LINES = 30
 # A shorter password may be an ordinary word, and part of others.
@@ -50,6 +50,15 @@ def explain(label: str, error: BaseException, root: Path, refused: Sequence[str]
     if others := [text for text in refused if text not in str(error)]:
         lines += ["  refused connections:", *(f"    {text}" for text in others)]
     return "\n".join(lines)
+
+
+def code_of(error: BaseException, refused: Sequence[str] = ()) -> str:
+    """Which explanation fits what code of the project raised; arguments as of `explain`."""
+    if refused:
+        return "migration-elsewhere"
+    kinds = {kind.__name__ for kind in type(error.__cause__ if isinstance(error, PlaceError) else error).__mro__}
+    # By name: Alembic is not imported for it. Both are about the tree of revisions, before any of them runs.
+    return "migration-revisions" if kinds & {"CommandError", "RevisionError"} else "migration-failed"
 
 
 def _text(error: BaseException) -> str:

@@ -34,7 +34,7 @@ def expand(root: Path, patterns: Iterable[str], key: str) -> list[Path]:
     for pattern in patterns:
         matches = _matches(root, pattern)
         if not matches:
-            problems.append(Problem("", key, _nothing(root, pattern)))
+            problems.append(Problem("", key, _nothing(root, pattern), code="file-missing"))
         found.update(dict.fromkeys(matches))
     if problems:
         raise ConfigurationError(problems)
@@ -59,7 +59,7 @@ def file_input(path: str | Path, root: Path) -> Input:
         try:
             found = digest(Path(name).read_bytes())
         except OSError as error:
-            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}", code="file-unreadable") from error
     return Input(relative(name, str(root)), found)
 
 

@@ -94,7 +94,7 @@ class Function:
             raise self._problem("it returned something to await; write it as `async def`")
 
     def _problem(self, message: str) -> ConfigurationError:
-        return ConfigurationError([Problem("", self.key, f'"{self.target}": {message}')])
+        return ConfigurationError([Problem("", self.key, f'"{self.target}": {message}', code="target-wrong-kind")])
 
 
 def is_async(function: Any) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, event
 from elefast.errors import ElefastError, MigrationError
 from elefast.kernel.metadata import create_all
 from elefast.migrators.alembic import Alembic
-from elefast.migrators.failure import explain
+from elefast.migrators.failure import code_of, explain
 from elefast.migrators.function import Function, is_async
 from elefast.migrators.guard import RefusedConnectionError
 from elefast.migrators.metadata import Metadata, load_metadata
@@ -60,7 +60,8 @@ def run_here(part: Part, connection: Connection, root: Path, variables: Mapping[
                 part.call(function, connection)
             else:
                 raise MigrationError(
-                    f"{part.label} needs connections of its own, and this one cannot be opened again: {reason}."
+                    f"{part.label} needs connections of its own, and this one cannot be opened again: {reason}.",
+                    code="given-connection",
                 )
             if not began and connection.in_transaction():
                 connection.commit()
@@ -68,7 +69,9 @@ def run_here(part: Part, connection: Connection, root: Path, variables: Mapping[
             raise
         except Exception as error:
             text = explain(part.label, error, root)
-            raise MigrationError(f"{text}\n  It ran on the given connection alone, because {reason}.") from error
+            raise MigrationError(
+                f"{text}\n  It ran on the given connection alone, because {reason}.", code=code_of(error)
+            ) from error
 
 
 def _upgrade(part: Alembic, connection: Connection, root: Path) -> None:

@@ -75,7 +75,9 @@ def run_in_fresh_interpreter(parts: Sequence[Part], target: Target, declared: It
         doing = reply.get("begin", "starting")
         how = f"exit status {status}" if status >= 0 else f"signal {-status}"
         text = f"{doing}: the interpreter that builds the template ended with {how}, without a result"
-        raise MigrationError(without_secret("\n".join([text, *tail(printed)]), target.url))
+        raise MigrationError(
+            without_secret("\n".join([text, *tail(printed)]), target.url), code="migration-interpreter"
+        )
     raise _error(reply, printed, target.url)
 
 
@@ -121,9 +123,11 @@ def _error(reply: Mapping[str, Any], printed: str, url: URL) -> ElefastError:
     """The error that the other interpreter raised, with what was printed there."""
     name = reply["error"]
     if name == "ConfigurationError":
-        problems = [Problem(origin, key, without_secret(text, url)) for origin, key, text in reply["problems"]]
+        problems = [
+            Problem(origin, key, without_secret(text, url), code=code) for origin, key, text, code in reply["problems"]
+        ]
         return ConfigurationError(problems, reply["hint"])
     kind = getattr(errors, name, MigrationError)
     lines = [reply["message"], *(tail(printed) if kind is MigrationError else [])]
-    error: ElefastError = kind(without_secret("\n".join(lines), url))
+    error: ElefastError = kind(without_secret("\n".join(lines), url), code=reply["code"])
     return error

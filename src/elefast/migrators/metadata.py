@@ -74,11 +74,25 @@ def load_metadata(targets: Sequence[str], root: Path) -> list[MetaData]:
         metadata = value if isinstance(value, MetaData) else getattr(value, "metadata", None)
         if not isinstance(metadata, MetaData):
             raise ConfigurationError(
-                [Problem("", _KEY, f'"{target}": expected a MetaData or a DeclarativeBase, found {value!r}')]
+                [
+                    Problem(
+                        "",
+                        _KEY,
+                        f'"{target}": expected a MetaData or a DeclarativeBase, found {value!r}',
+                        code="target-wrong-kind",
+                    )
+                ]
             )
         if schema_of.is_empty(metadata):
             raise ConfigurationError(
-                [Problem("", _KEY, f'"{target}": it has no tables. Name a module that imports all models')]
+                [
+                    Problem(
+                        "",
+                        _KEY,
+                        f'"{target}": it has no tables. Name a module that imports all models',
+                        code="empty-metadata",
+                    )
+                ]
             )
         if metadata not in found:
             found.append(metadata)

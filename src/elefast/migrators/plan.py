@@ -154,7 +154,7 @@ class Plan:
         """A file that was another one for a moment is the same again in the key, but not in the template."""
         moved = next((path for path in declared if digests.has_moved(path)), None)
         if moved is not None:
-            raise MigrationError(f"{moved} changed while the template was built; run again.")
+            raise MigrationError(f"{moved} changed while the template was built; run again.", code="files-changed")
 
     # -- a migrator ------------------------------------------------------------------------------------------
 
@@ -202,9 +202,9 @@ def _run(part: Part, target: Target) -> None:
     except ElefastError:
         raise
     except Exception as error:
-        from elefast.migrators.failure import explain
+        from elefast.migrators.failure import code_of, explain
 
-        raise MigrationError(explain(part.label, error, target.root)) from error
+        raise MigrationError(explain(part.label, error, target.root), code=code_of(error)) from error
 
 
 def _extensions(names: Sequence[str]) -> Part:

@@ -47,7 +47,7 @@ def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> d
     from sqlalchemy import make_url
 
     from elefast.errors import ConfigurationError, ElefastError
-    from elefast.migrators.failure import explain
+    from elefast.migrators.failure import code_of, explain
     from elefast.migrators.guard import Guard
     from elefast.migrators.parts import Target, from_json
 
@@ -59,14 +59,15 @@ def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> d
         try:
             part.run(target)
         except ConfigurationError as error:
-            problems = [(problem.origin, problem.key, problem.message) for problem in error.problems]
+            problems = [(problem.origin, problem.key, problem.message, problem.code) for problem in error.problems]
             return {"error": "ConfigurationError", "problems": problems, "hint": error.hint}
         except ElefastError as error:
             refused = [f"  refused: {text}" for text in guard.refused]
-            return {"error": type(error).__name__, "message": "\n".join([str(error), *refused])}
+            return {"error": type(error).__name__, "message": "\n".join([str(error), *refused]), "code": error.code}
         except BaseException as error:
             # SystemExit too: code of a project must not end the build without a word.
-            return {"error": "MigrationError", "message": explain(part.label, error, target.root, guard.refused)}
+            text = explain(part.label, error, target.root, guard.refused)
+            return {"error": "MigrationError", "message": text, "code": code_of(error, guard.refused)}
     return {"manifest": recorder.manifest().to_json()}
 
 

@@ -97,24 +97,29 @@ def run_file(path: Path, url: URL, *, shown_as: str = "") -> None:
         except BackslashCommand as found:
             raise MigrationError(
                 f"{name}:{found.line}: {found.command} is a command of psql, not SQL. Take it out, or run the file "
-                f'with psql itself: migrator = "command", command.run = ["psql", "-v", "ON_ERROR_STOP=1", "-f", …]'
+                f'with psql itself: migrator = "command", command.run = ["psql", "-v", "ON_ERROR_STOP=1", "-f", …]',
+                code="sql-not-runnable",
             ) from None
         if connection.info.transaction_status is not TransactionStatus.IDLE:
-            raise MigrationError(f"{name}: a transaction is still open at the end of the file. Add a COMMIT.")
+            raise MigrationError(
+                f"{name}: a transaction is still open at the end of the file. Add a COMMIT.", code="sql-not-runnable"
+            )
 
 
 def _read(path: Path, name: str) -> str:
     data = path.read_bytes()
     if data.startswith(_ARCHIVE):
         raise MigrationError(
-            f"{name} is an archive of pg_dump, not SQL. Dump with --format=plain, or use pg_restore as a command."
+            f"{name} is an archive of pg_dump, not SQL. Dump with --format=plain, or use pg_restore as a command.",
+            code="sql-not-runnable",
         )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise MigrationError(
-            f"{name}:{line}: byte 0x{data[error.start]:02x} is not UTF-8. Convert the file (pg_dump --encoding=UTF8)."
+            f"{name}:{line}: byte 0x{data[error.start]:02x} is not UTF-8. Convert the file (pg_dump --encoding=UTF8).",
+            code="sql-not-runnable",
         ) from error
 
 
@@ -132,7 +137,7 @@ def _run(connection: psycopg.Connection, statement: Statement, name: str) -> Non
     except psycopg.Error as error:
         if error.sqlstate == "42704" and _NEWER_SETTING.match(statement.text):
             return
-        raise MigrationError(_message(name, statement, error)) from error
+        raise MigrationError(_message(name, statement, error), code="sql-failed") from error
 
 
 def _message(name: str, statement: Statement, error: psycopg.Error) -> str:

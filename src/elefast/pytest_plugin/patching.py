@@ -45,12 +45,18 @@ def patched(targets: Sequence[str], database: Lent, origin: str) -> Generator[No
             try:
                 undo.callback(_patch(target, database))
             except _WrongTargetError as error:
-                raise ConfigurationError([Problem(origin, "patch", f'"{target}": {error}')]) from error.__cause__
+                raise ConfigurationError(
+                    [Problem(origin, "patch", f'"{target}": {error}', code=error.code)]
+                ) from error.__cause__
         yield
 
 
 class _WrongTargetError(Exception):
-    """Why a target cannot be patched."""
+    """Why a target cannot be patched, and the code of that."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def _patch(target: str, database: Lent) -> Callable[[], object]:
@@ -75,7 +81,8 @@ def _patch(target: str, database: Lent) -> Callable[[], object]:
     else:
         raise _WrongTargetError(
             "expected an Engine, AsyncEngine, sessionmaker, async_sessionmaker, scoped_session, URL or a "
-            f"string with a URL, found {_described(found)}"
+            f"string with a URL, found {_described(found)}",
+            "target-wrong-kind",
         )
     setattr(owner, name, replacement)
     return lambda: setattr(owner, name, found)
@@ -85,13 +92,13 @@ def _find(target: str) -> tuple[Any, str]:
     """The object that has the attribute, and its name; ``module:a.b`` means attribute ``b`` of ``a``."""
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
-        raise _WrongTargetError('expected "module:attribute"')
+        raise _WrongTargetError('expected "module:attribute"', "wrong-value")
     owner = _import(module_name)
     *outer, name = path.split(".")
     where = module_name
     for part in [*outer, name]:
         if not hasattr(owner, part):
-            raise _WrongTargetError(f"{where} has no attribute {part!r}")
+            raise _WrongTargetError(f"{where} has no attribute {part!r}", "target-not-found")
         if part is not name:
             owner, where = getattr(owner, part), f"{where}.{part}"
     return owner, name
@@ -105,11 +112,12 @@ def _import(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise _WrongTargetError(
-                f"there is no module {error.name!r}; the directories to import from are pytest's `pythonpath`"
+                f"there is no module {error.name!r}; the directories to import from are pytest's `pythonpath`",
+                "target-not-found",
             ) from None
-        raise _WrongTargetError(_failed_import(name, error)) from error
+        raise _WrongTargetError(_failed_import(name, error), "target-import-failed") from error
     except Exception as error:
-        raise _WrongTargetError(_failed_import(name, error)) from error
+        raise _WrongTargetError(_failed_import(name, error), "target-import-failed") from error
 
 
 def _failed_import(name: str, error: BaseException) -> str:
@@ -136,7 +144,9 @@ def _rebind_scoped(registry: scoped_session[Any], database: Lent) -> Callable[[]
     """As `_rebind`; sessions that it holds from before, or of the test, belong elsewhere and are removed."""
     maker: Any = registry.session_factory
     if not isinstance(maker, sessionmaker):
-        raise _WrongTargetError(f"expected a scoped_session over a sessionmaker, found one over {_described(maker)}")
+        raise _WrongTargetError(
+            f"expected a scoped_session over a sessionmaker, found one over {_described(maker)}", "target-wrong-kind"
+        )
     registry.remove()
     restore = _rebind(maker, database.engine, database)  # pyright: ignore[reportUnknownArgumentType]
 
@@ -157,7 +167,7 @@ def _scheme(text: str) -> str:
     try:
         return make_url(text).drivername
     except ArgumentError:
-        raise _WrongTargetError("expected a URL, found a string that is none") from None
+        raise _WrongTargetError("expected a URL, found a string that is none", "target-wrong-kind") from None
 
 
 def _described(found: object) -> str:

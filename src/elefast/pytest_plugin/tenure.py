@@ -53,7 +53,8 @@ def _bind_to_first_loop(connection: Connection) -> None:
             raise ElefastError(
                 "async_db_connection was opened in one event loop and is now used in another one: a fixture "
                 "and the test have different loop scopes.\n"
-                "Open a connection where you need it: async with async_db.engine.connect() as connection"
+                "Open a connection where you need it: async with async_db.engine.connect() as connection",
+                code="other-event-loop",
             )
 
     event.listen(connection, "before_execute", check)

@@ -51,7 +51,7 @@ class Wishes:
         marked, places = _marked(item)
         isolation = marked.get("isolation", settings.isolation)
         if isolation == "transaction" and marked.get("keep", "never") != "never":
-            raise ConfigurationError([Problem(places["keep"], "keep", _NOTHING_TO_KEEP)])
+            raise ConfigurationError([Problem(places["keep"], "keep", _NOTHING_TO_KEEP, code="wrong-marker")])
         keep = harness.option("elefast_keep") or marked.get("keep", settings.keep)
         return cls(isolation, keep, settings.leaks)
 
@@ -64,13 +64,17 @@ def _marked(item: pytest.Item) -> tuple[dict[str, Any], dict[str, str]]:
     for node, marker in item.iter_markers_with_node("elefast"):
         place = f"@pytest.mark.elefast of {node.nodeid}"
         if marker.args:
-            problems.append(Problem(place, "", f"takes no positional arguments, got {marker.args[0]!r}"))
+            problems.append(
+                Problem(place, "", f"takes no positional arguments, got {marker.args[0]!r}", code="wrong-marker")
+            )
         for name, value in marker.kwargs.items():
             allowed = _ALLOWED.get(name)
             if allowed is None:
-                problems.append(Problem(place, name, "unknown, expected isolation or keep"))
+                problems.append(Problem(place, name, "unknown, expected isolation or keep", code="wrong-marker"))
             elif value not in allowed:
-                problems.append(Problem(place, name, f"expected {', '.join(allowed)}, got {value!r}"))
+                problems.append(
+                    Problem(place, name, f"expected {', '.join(allowed)}, got {value!r}", code="wrong-marker")
+                )
             elif name not in marked:
                 marked[name], places[name] = value, place
     if problems:

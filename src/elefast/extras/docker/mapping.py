@@ -45,7 +45,9 @@ def _reference(container: Container, problems: list[Problem]) -> str:
     if not complete:
         return f"{image}{'@' if version.startswith('sha256:') else ':'}{version}" if version else image
     if version not in ("", Container().version) and not image.endswith(version):
-        problems.append(_problem("container.version", f'"{version}" contradicts container.image = "{image}"'))
+        problems.append(
+            _problem("container.version", f'"{version}" contradicts container.image = "{image}"', "conflicting-keys")
+        )
     return image
 
 
@@ -56,7 +58,9 @@ def _port(container: Container, env: Mapping[str, str], problems: list[Problem])
             return 0
         if text.isascii() and text.isdigit() and int(text) < 65536:
             return int(text)
-        problems.append(Problem(f"env {HOST_PORT}", "docker.port", f'expected a port, got "{text}"'))
+        problems.append(
+            Problem(f"env {HOST_PORT}", "docker.port", f'expected a port, got "{text}"', code="wrong-value")
+        )
         return 0
     inside, outside = container.database_port
     key = "container.database_port"
@@ -78,7 +82,11 @@ def _tmpfs(optimizations: Optimizations, problems: list[Problem]) -> bool | str:
 
 def _settings(optimizations: Optimizations, problems: list[Problem]) -> dict[str, str]:
     if optimizations.wal_level_minimal and not optimizations.disable_wal_senders:
-        problems.append(_problem("optimizations.disable_wal_senders", "must be True with wal_level_minimal = True"))
+        problems.append(
+            _problem(
+                "optimizations.disable_wal_senders", "must be True with wal_level_minimal = True", "conflicting-keys"
+            )
+        )
     seconds = optimizations.checkpoint_timeout_seconds
     return server_settings(
         fsync=_off(optimizations.fsync_off),
@@ -105,5 +113,5 @@ def _megabytes(number: int | None) -> str | None:
     return None if number is None else f"{number}MB"
 
 
-def _problem(key: str, message: str) -> Problem:
-    return Problem("Configuration(...)", key, message)
+def _problem(key: str, message: str, code: str = "wrong-value") -> Problem:
+    return Problem("Configuration(...)", key, message, code=code)

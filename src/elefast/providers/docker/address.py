@@ -23,6 +23,7 @@ __all__ = ["Address", "find", "silence"]
 
 LOCAL_ENGINE = "/var/run/docker.sock"
 LOCAL_PODMAN = "/run/podman/podman.sock"
+NO_PERMISSION = "no permission on the Docker socket"
 INSTEAD = (
     "start it (Docker Desktop, `systemctl start docker`, `podman system service`), set DOCKER_HOST, "
     'or set provider = "local"'
@@ -91,7 +92,8 @@ def find(env: Mapping[str, str]) -> Address:
         if os.path.exists(path):
             return Address(f"unix://{path}", "default socket" if path == LOCAL_ENGINE else "the first socket found")
     raise ServerUnavailableError(
-        f"no Docker engine: DOCKER_HOST is not set, and there is no socket at {', '.join(places)}\n{INSTEAD}"
+        f"no Docker engine: DOCKER_HOST is not set, and there is no socket at {', '.join(places)}\n{INSTEAD}",
+        code="docker-not-found",
     )
 
 
@@ -110,7 +112,8 @@ def _from_context(config: Path, name: str, why: str) -> Address:
     if not endpoint.get("Host"):
         raise ServerUnavailableError(
             f"no Docker engine: {why} does not exist\n"
-            "`docker context ls` lists those that do, `docker context use default` goes back to the local socket"
+            "`docker context ls` lists those that do, `docker context use default` goes back to the local socket",
+            code="docker-not-found",
         )
     certificates = config / "contexts" / "tls" / identity / "docker"
     tls = str(certificates) if certificates.is_dir() else ""
@@ -165,7 +168,7 @@ def _ask(address: Address, timeout: float) -> str:
         return _no_answer(address, timeout)
     except PermissionError:
         return (
-            f"no permission on the Docker socket {address}\n"
+            f"{NO_PERMISSION} {address}\n"
             "join the group that may use it (`sudo usermod -aG docker $USER`, then log in again), "
             "or use Docker without root"
         )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from elefast.errors import MissingDependencyError, ServerUnavailableError
-from elefast.providers.docker.address import Address, find, silence
+from elefast.providers.docker.address import NO_PERMISSION, Address, find, silence
 from elefast.providers.docker.inside import container_id, in_container
 
 __all__ = ["Engine", "connect", "engine_name", "over", "probe", "reached_at"]
@@ -94,15 +94,19 @@ class Engine:
             yield
         except APIError as error:
             said = str(error.explanation or error).strip()
-            raise ServerUnavailableError(f"the Docker engine at {self.address} failed while {what}: {said}") from error
+            raise ServerUnavailableError(
+                f"the Docker engine at {self.address} failed while {what}: {said}\n"
+                "see that `docker version` and `docker ps` answer, then run the tests again",
+                code="docker-lost",
+            ) from error
         except Timeout as error:
-            raise ServerUnavailableError(self._stalled(what)) from error
+            raise ServerUnavailableError(self._stalled(what), code="docker-lost") from error
         except BrokenError as error:
             # The SDK's way to say that reading timed out in the middle of an answer.
             text = self._stalled(what) if "timed out" in str(error).lower() else self._gone(what, error)
-            raise ServerUnavailableError(text) from error
+            raise ServerUnavailableError(text, code="docker-lost") from error
         except (RequestException, DockerException, OSError) as error:
-            raise ServerUnavailableError(self._gone(what, error)) from error
+            raise ServerUnavailableError(self._gone(what, error), code="docker-lost") from error
 
     def _stalled(self, what: str) -> str:
         return (
@@ -161,10 +165,12 @@ def connect(
         from docker.errors import DockerException
         from requests.exceptions import RequestException
     except ImportError as error:
-        raise MissingDependencyError(NOT_INSTALLED) from error
+        raise MissingDependencyError(NOT_INSTALLED, code="docker-extra-missing") from error
     address = find(env)
     if why := silence(address, contact_timeout):
-        raise ServerUnavailableError(why)
+        raise ServerUnavailableError(
+            why, code="docker-permission" if why.startswith(NO_PERMISSION) else "docker-unreachable"
+        )
     with contextlib.ExitStack() as opened:
         try:
             client: Any = docker.DockerClient(
@@ -179,7 +185,8 @@ def connect(
             hint = 'ssh needs one more package: pip install "docker[ssh]"' if "paramiko" in str(error) else ""
             raise ServerUnavailableError(
                 f"the Docker engine at {address} cannot be used: {error}\n"
-                f"{hint or '`docker version` should work first'}"
+                f"{hint or '`docker version` should work first'}",
+                code="docker-unreachable",
             ) from error
         client.api.timeout = answer_timeout
         engine = Engine(client, address, name=engine_name(version))
@@ -206,7 +213,11 @@ def over(client: Any, env: Mapping[str, str], *, host: str = "") -> Engine:
     try:
         version: Mapping[str, Any] = client.version()
     except (DockerException, RequestException, OSError) as error:
-        raise ServerUnavailableError(f"the Docker engine at {address} cannot be used: {error}") from error
+        raise ServerUnavailableError(
+            f"the Docker engine at {address} cannot be used: {error}\n"
+            "the client that was given has to work: client.version()",
+            code="docker-unreachable",
+        ) from error
     engine = Engine(client, address, name=engine_name(version), borrowed=True)
     engine.locate(env, host)
     return engine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from elefast.providers.docker.container import Wanted
 
-__all__ = ["conflict", "died", "explain_start", "log_end", "port_taken"]
+__all__ = ["conflict", "died", "explain_start", "log_end", "port_taken", "start_code"]
 
 LOG_LINES = 30
 PORT_TAKEN = re.compile(r"port is already allocated|address already in use|ports are not available", re.IGNORECASE)
@@ -36,7 +36,15 @@ def explain_start(error: Any, wanted: Wanted) -> str:
             )
         remedy = "choose another docker.port (ELEFAST_HOST_PORT), or 0 for any; or stop what listens there"
         return f"port {wanted.port} is taken, so the container cannot publish it\nthe engine says: {said}\n{remedy}"
-    return f"the engine does not start container {wanted.container_name} of {wanted.layout.reference}: {said}"
+    return (
+        f"the engine does not start container {wanted.container_name} of {wanted.layout.reference}: {said}\n"
+        f"mend what it says; `docker rm -f -v {wanted.container_name}` removes what is left"
+    )
+
+
+def start_code(error: Any) -> str:
+    """The code of what `explain_start` says."""
+    return "port-taken" if port_taken(error) else "container-not-started"
 
 
 def log_end(container: Any) -> str:

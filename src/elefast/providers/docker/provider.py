@@ -124,7 +124,8 @@ class DockerProvider:
         if sys.platform == "win32":
             raise ServerUnavailableError(
                 'provider = "docker" is not supported on Windows yet\n'
-                "set ELEFAST_ENGINE__URL to a server that runs already, or run the tests in WSL"
+                "set ELEFAST_ENGINE__URL to a server that runs already, or run the tests in WSL",
+                code="windows-unsupported",
             )
         self._check_settings()
         engine = self._engine()
@@ -216,7 +217,12 @@ class DockerProvider:
         if taken := sorted(OUR_OWN_SETTINGS & self._settings.keys()):
             raise ConfigurationError(
                 [
-                    Problem("", f"tuning.settings.{name}", 'with provider = "docker" elefast or the image sets this')
+                    Problem(
+                        "",
+                        f"tuning.settings.{name}",
+                        'with provider = "docker" elefast or the image sets this',
+                        code="reserved-setting",
+                    )
                     for name in taken
                 ]
             )

@@ -60,7 +60,8 @@ def ensure_image(
         which = f" for {platform}" if platform else ""
         raise ServerUnavailableError(
             f'image {reference}{which} is not here, and docker.pull = "never"\n'
-            f'run `docker pull {reference}`, or set docker.pull = "missing"'
+            f'run `docker pull {reference}`, or set docker.pull = "missing"',
+            code="image-missing",
         )
     if fits and policy != "always":
         return image
@@ -138,7 +139,8 @@ def _attempt(client: Any, reference: str, platform: str, progress: Progress) -> 
     except RequestException as broken:
         raise ServerUnavailableError(
             f"the Docker engine stopped answering while it pulled image {reference}: {broken}\n"
-            f"see that it runs (`docker version`), then run `docker pull {reference}`"
+            f"see that it runs (`docker version`), then run `docker pull {reference}`",
+            code="docker-lost",
         ) from broken
     return said
 

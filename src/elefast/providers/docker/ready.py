@@ -91,16 +91,21 @@ def await_server(access: Access, settings: Mapping[str, str], *, look: Callable[
             raise ServerStartError(
                 f"the server in container {access.container} does not let us in: {said}\n"
                 "its user or password was changed after the container was made; "
-                "`elefast down` removes the container when nobody uses it"
+                "`elefast down` removes the container when nobody uses it",
+                code="server-locked-out",
             )
         if UNRESOLVED.search(said):
-            raise ServerStartError(f"the host {access.host} of the container's port is unknown here: {said}\n{REACHED}")
+            raise ServerStartError(
+                f"the host {access.host} of the container's port is unknown here: {said}\n{REACHED}",
+                code="container-unreachable",
+            )
         look()
         if time.monotonic() > deadline:
             raise ServerStartError(
                 f"the server in container {access.container} does not answer at {access.host}:{access.port} "
                 f"after {timeout:g} s: {said}\n"
-                f"`docker logs {access.container}` may say why; {REACHED}"
+                f"`docker logs {access.container}` may say why; {REACHED}",
+                code="container-unreachable",
             )
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
@@ -121,7 +126,12 @@ def _check_settings(connection: Connection[tuple[Any, ...]], wanted: Mapping[str
             shown = setting = row[0] if row else None
         if not same(value, setting or "", unit=unit or "", kind=kind):
             problems.append(
-                Problem("", _key(name), f'is "{value}", but the server has "{shown}": the image or a role overrides it')
+                Problem(
+                    "",
+                    _key(name),
+                    f'is "{value}", but the server has "{shown}": the image or a role overrides it',
+                    code="setting-overridden",
+                )
             )
     if problems:
         raise ConfigurationError(problems, "leave these settings out, or look at what the image does")

@@ -54,6 +54,12 @@ _WORDS = (
     ),
 )
 
+_CODES = {
+    Refusal.ABSENT_OR_PRIVATE: "image-access",
+    Refusal.ACCESS: "image-access",
+    Refusal.DISK: "image-disk-full",
+}
+
 
 def understand(said: str) -> Refusal:
     """What the words of the engine mean."""
@@ -87,21 +93,30 @@ def error(refusal: Refusal, reference: str, said: str, *, platform: str = "", pr
         instead = 'or set docker.pull = "missing", which takes the image that is here'
     match refusal:
         case Refusal.MALFORMED:
-            return _wrong("docker.image", f'"{reference}" is no reference of an image: {said}', "such as postgres:18")
+            return _wrong(
+                "docker.image",
+                f'"{reference}" is no reference of an image: {said}',
+                "such as postgres:18",
+                "image-reference",
+            )
         case Refusal.SHORT_NAME:
             full = f'"docker.io/library/{reference}"' if "/" not in reference else f'"docker.io/{reference}"'
-            return _wrong("docker.image", f'"{reference}" names no registry: {said}', f"write {full}")
+            return _wrong(
+                "docker.image", f'"{reference}" names no registry: {said}', f"write {full}", "image-reference"
+            )
         case Refusal.PLATFORM:
             return _wrong(
                 "docker.platform" if platform else "docker.image",
                 f'there is no "{reference}" for {platform or "the platform of this engine"}: {said}',
                 f"`docker manifest inspect {reference}` lists the platforms",
+                "image-not-found",
             )
         case Refusal.ABSENT:
             return _wrong(
                 "docker.image",
                 f'there is no image "{reference}" in {where}: {said}',
                 f"check name and tag; `docker pull {reference}` tries again",
+                "image-not-found",
             )
         case Refusal.ABSENT_OR_PRIVATE:
             what = f"image {reference} does not exist, or {where} does not show it to us"
@@ -127,8 +142,10 @@ def error(refusal: Refusal, reference: str, said: str, *, platform: str = "", pr
         case Refusal.OTHER:
             what = f"image {reference} cannot be pulled"
             remedy = f"run `docker pull {reference}`"
-    return ServerUnavailableError(f"{what}\nthe engine says: {said}\n{remedy}, {instead}")
+    return ServerUnavailableError(
+        f"{what}\nthe engine says: {said}\n{remedy}, {instead}", code=_CODES.get(refusal, "image-pull-failed")
+    )
 
 
-def _wrong(key: str, message: str, hint: str) -> ConfigurationError:
-    return ConfigurationError([Problem("", key, message)], hint)
+def _wrong(key: str, message: str, hint: str, code: str) -> ConfigurationError:
+    return ConfigurationError([Problem("", key, message, code=code)], hint)

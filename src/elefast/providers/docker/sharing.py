@@ -116,7 +116,7 @@ class Share:
             yield
         except KeeperError as error:
             kind: type[ElefastError] = getattr(errors, error.kind, ServerStartError)
-            raise kind(error.message) from None
+            raise kind(error.message, code=error.code) from None
         except OSError as error:
             raise _unusable(self._root, error) from error
 
@@ -217,7 +217,8 @@ def _let_go(descriptor: int) -> None:
 def _unusable(root: str, error: OSError) -> ServerStartError:
     return ServerStartError(
         f"the locks of containers in {root} cannot be used: {error}\n"
-        "see that this directory can be written, and that there is space"
+        "see that this directory can be written, and that there is space",
+        code="locks-unusable",
     )
 
 
@@ -257,7 +258,8 @@ class _Waiting:
         if waited > self._timeout:
             raise ServerStartError(
                 f"waited {self._timeout:g} s for {self._other()}, which {self._what}\n"
-                "see whether it was stopped or hangs, and end it; then run the tests again"
+                "see whether it was stopped or hangs, and end it; then run the tests again",
+                code="other-process-hangs",
             )
         if waited > PATIENCE and not self._told:
             self._told = True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from elefast.errors import RefusedError, ServerStartError
 from elefast.providers.docker.container import CONFIG, OWNER, PORT, PROJECT, Wanted
-from elefast.providers.docker.failure import conflict, died, explain_start, log_end, port_taken
+from elefast.providers.docker.failure import conflict, died, explain_start, log_end, port_taken, start_code
 
 if TYPE_CHECKING:
     from elefast.providers.docker.engine import Engine
@@ -83,7 +83,8 @@ class Keeper:
             if time.monotonic() > deadline:
                 raise ServerStartError(
                     f"container {self._wanted.container_name} is being removed by the engine, and has not gone "
-                    f"after {GOING_TIMEOUT:g} s\n`docker rm -f -v {self._wanted.container_name}` may help"
+                    f"after {GOING_TIMEOUT:g} s\n`docker rm -f -v {self._wanted.container_name}` may help",
+                    code="container-not-started",
                 )
             time.sleep(0.02)
 
@@ -108,7 +109,7 @@ class Keeper:
                 container = self._engine.client.containers.create(**self._wanted.arguments())
             except APIError as error:
                 if not conflict(error):
-                    raise ServerStartError(explain_start(error, self._wanted)) from error
+                    raise ServerStartError(explain_start(error, self._wanted), code=start_code(error)) from error
             else:
                 self._made = container
                 return container
@@ -133,7 +134,8 @@ class Keeper:
             raise RefusedError(
                 f'a container named "{name}" exists and is {whose} (image {found.attrs["Config"]["Image"]}, '
                 f"{found.status}); it is left alone\n"
-                f"choose another docker.name (ELEFAST_DOCKER__NAME), or remove it: docker rm -f -v {name}"
+                f"choose another docker.name (ELEFAST_DOCKER__NAME), or remove it: docker rm -f -v {name}",
+                code="foreign-container",
             )
         self._clear(found.id, labels)
 
@@ -147,7 +149,7 @@ class Keeper:
                 except APIError as error:
                     # The engine chose a port that another program got a moment earlier; it will choose another one.
                     if self._wanted.port or not port_taken(error) or attempt + 1 == START_ATTEMPTS:
-                        raise ServerStartError(explain_start(error, self._wanted)) from error
+                        raise ServerStartError(explain_start(error, self._wanted), code=start_code(error)) from error
                 else:
                     return
 
@@ -218,10 +220,11 @@ class Keeper:
                 restarted = container.attrs.get("RestartCount", 0)
                 if container.status in ("running", "created") and not restarted:
                     return
-                raise DiedError(died(container.name, state, log_end(container), self._wanted))
+                raise DiedError(died(container.name, state, log_end(container), self._wanted), code="container-died")
             except NotFound:
                 raise ServerStartError(
-                    f"container {container.name} was removed while its server started\nrun the tests again"
+                    f"container {container.name} was removed while its server started\nrun the tests again",
+                    code="container-not-started",
                 ) from None
 
     def port(self, container: Any) -> int:
@@ -241,7 +244,8 @@ class Keeper:
         self.look(container)
         raise ServerStartError(
             f"container {container.name} runs, but its port {PORT} is not published\n"
-            f"remove it: docker rm -f -v {container.name}"
+            f"remove it: docker rm -f -v {container.name}",
+            code="container-unreachable",
         )
 
 
@@ -258,5 +262,6 @@ def remove(engine: Engine, container: Any) -> None:
             if "already in progress" not in str(error):
                 raise ServerStartError(
                     f"the engine does not remove container {container.name}: {error.explanation}\n"
-                    f"try it by hand: docker rm -f -v {container.name}"
+                    f"try it by hand: docker rm -f -v {container.name}",
+                    code="container-not-started",
                 ) from error

@@ -110,7 +110,8 @@ def clear_name(engine: Engine, root: str, identity: str, labels: Mapping[str, st
             return
     raise ServerUnavailableError(
         f'container "{name}" has another configuration, and is {"kept for a look" if share.held else "in use"}\n'
-        "wait until its last user has gone (`elefast down` ends what is kept), or choose another docker.name"
+        "wait until its last user has gone (`elefast down` ends what is kept), or choose another docker.name",
+        code="container-in-use",
     )
 
 

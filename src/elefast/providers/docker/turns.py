@@ -85,8 +85,11 @@ def get_image(
 
 def _as_values(error: ElefastError) -> dict[str, Any]:
     if isinstance(error, ConfigurationError):
-        return {"problems": [[one.origin, one.key, one.message] for one in error.problems], "hint": error.hint}
-    return {"kind": type(error).__name__, "message": str(error)}
+        return {
+            "problems": [[one.origin, one.key, one.message, one.code] for one in error.problems],
+            "hint": error.hint,
+        }
+    return {"kind": type(error).__name__, "message": str(error), "code": error.code}
 
 
 def _as_error(values: Mapping[str, Any]) -> ElefastError:
@@ -94,4 +97,4 @@ def _as_error(values: Mapping[str, Any]) -> ElefastError:
     if "problems" in values:
         return ConfigurationError([Problem(*one) for one in values["problems"]], values["hint"])
     kind: type[ElefastError] = getattr(errors, values["kind"], ServerStartError)
-    return kind(values["message"])
+    return kind(values["message"], code=values.get("code", ""))

@@ -95,11 +95,13 @@ def candidates(run_as: str) -> list[Account]:
             "ConfigurationError",
             f"local.run_as: {run_as!r} is not a user of this machine other than root; "
             "PostgreSQL does not run as root, expected the name of an ordinary user",
+            code="wrong-value",
         )
     raise KeeperError(
         "ServerUnavailableError",
         "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as\n"
         "set local.run_as (ELEFAST_LOCAL__RUN_AS) to an ordinary user, or run the tests as one",
+        code="no-server-account",
     )
 
 

@@ -88,7 +88,7 @@ def find(bin_dir: str = "", requirement: str = "") -> Binaries:
         wanted = SpecifierSet(requirement)
     except InvalidSpecifier as error:
         raise ConfigurationError(
-            [Problem("", "postgres", f'expected a version such as ">=14", got {requirement!r}')]
+            [Problem("", "postgres", f'expected a version such as ">=14", got {requirement!r}', code="wrong-value")]
         ) from error
     looked: list[str] = []
     groups = [[("local.bin_dir", bin_dir)]] if bin_dir else [list(system_places()), list(wheel_places())]
@@ -96,7 +96,14 @@ def find(bin_dir: str = "", requirement: str = "") -> Binaries:
         found, reasons = examine(group)
         if bin_dir and not found:
             raise ConfigurationError(
-                [Problem("", "local.bin_dir", f"expected a directory with postgres and initdb, {reasons[0]}")]
+                [
+                    Problem(
+                        "",
+                        "local.bin_dir",
+                        f"expected a directory with postgres and initdb, {reasons[0]}",
+                        code="bin-dir-empty",
+                    )
+                ]
             )
         fitting = [one for one in found if wanted.contains(one.order, prereleases=True)]
         if fitting:
@@ -113,7 +120,8 @@ def find(bin_dir: str = "", requirement: str = "") -> Binaries:
                 *(f"  {line}" for line in looked),
                 INSTALL,
             ]
-        )
+        ),
+        code="postgres-not-found",
     )
 
 

@@ -163,13 +163,23 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
     try:
         done = account.run(command, timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise state.KeeperError("ServerStartError", f"initdb did not end within {timeout:g} s in {target}") from None
+        raise state.KeeperError(
+            "ServerStartError",
+            f"initdb did not end within {timeout:g} s in {target}\n"
+            "see what keeps the machine or its disk busy, and run again",
+            code="local-start-failed",
+        ) from None
     finally:
         os.unlink(file_name)
     if done.returncode:
         tail = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-20:])
-        hint = "\n" + place.full_disk(target) if os.strerror(errno.ENOSPC) in done.stdout else ""
-        raise state.KeeperError("ServerStartError", f"initdb failed ({' '.join(command[:3])} ...):\n{tail}{hint}")
+        full = os.strerror(errno.ENOSPC) in done.stdout
+        hint = "\n" + place.full_disk(target) if full else ""
+        raise state.KeeperError(
+            "ServerStartError",
+            f"initdb failed ({' '.join(command[:3])} ...):\n{tail}{hint}",
+            code="local-disk-full" if full else "local-start-failed",
+        )
     state.write(target, {"format": FORMAT, "password": password, "major": major}, DESCRIPTION)
 
 

@@ -83,13 +83,15 @@ class Keeper:
             self.cluster = self.preparation.find_cluster(binaries, account)
             self.server = self._start(binaries, account)
         except state.KeeperError as error:
-            self._tell("failed", kind=error.kind, message=error.message)
+            self._tell("failed", kind=error.kind, message=error.message, code=error.code)
         except OSError as error:
-            self._tell("failed", kind="ServerStartError", message=self._explain(error))
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            code = "local-disk-full" if full else "local-start-failed"
+            self._tell("failed", kind="ServerStartError", message=self._explain(error), code=code)
         except Exception:
             import traceback
 
-            self._tell("failed", kind="ServerStartError", message=traceback.format_exc())
+            self._tell("failed", kind="ServerStartError", message=traceback.format_exc(), code="local-start-failed")
         else:
             self._tell(
                 "ready",

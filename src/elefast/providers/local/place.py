@@ -127,9 +127,11 @@ def adopt(path: str) -> None:
             os.makedirs(path)
             os.chmod(path, 0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
-            raise KeeperError("ServerStartError", f"local.data_dir: {path} cannot be made: {error.strerror}") from None
+            raise KeeperError(
+                "ServerStartError", f"local.data_dir: {path} cannot be made: {error.strerror}", code="data-dir-unfit"
+            ) from None
     if not os.path.isdir(path):
-        raise KeeperError("RefusedError", f"local.data_dir: {path} is not a directory")
+        raise KeeperError("RefusedError", f"local.data_dir: {path} is not a directory", code="foreign-directory")
     if os.path.exists(os.path.join(path, MARKER)):
         return
     foreign = sorted(name for name in os.listdir(path) if name != "lost+found")
@@ -139,6 +141,7 @@ def adopt(path: str) -> None:
             "RefusedError",
             f"local.data_dir: {path} has something in it that is not elefast's ({some})\n"
             "expected a new or an empty directory: elefast must be able to delete what is in it",
+            code="foreign-directory",
         )
     _mark(path, "made" if made else "")
 
@@ -182,12 +185,14 @@ def _private(path: str) -> None:
         raise KeeperError(
             "RefusedError",
             f"{path} is {kind}; elefast keeps its servers there\nlook who made it, and remove it",
+            code="foreign-directory",
         )
     if status.st_uid != os.geteuid():
         raise KeeperError(
             "RefusedError",
             f"{path} belongs to the user {status.st_uid}, not to {os.geteuid()} who runs this\n"
             "look who made it, and remove it",
+            code="foreign-directory",
         )
     if stat.S_IMODE(status.st_mode) != mode:
         os.chmod(path, mode)

@@ -74,6 +74,7 @@ class Preparation:
                     "set local.run_as (ELEFAST_LOCAL__RUN_AS) to a user who can, or run the tests as one",
                 ]
             ),
+            code="account-locked-out",
         )
 
     def find_cluster(self, binaries: str, account: Account) -> cluster.Cluster:
@@ -104,10 +105,15 @@ class Preparation:
                     "ServerStartError",
                     f"local.data_dir: {why} in {path}\n"
                     f"remove {path}, or set local.bin_dir, postgres or local.data_dir to what fits it",
+                    code="data-dir-unfit",
                 )
             self.notes.append(f"rebuilt the data directory: {why} in {path}")
             if not place.remove(path):
-                raise state.KeeperError("RefusedError", f"{path} is in the way and does not have elefast's mark")
+                raise state.KeeperError(
+                    "RefusedError",
+                    f"{path} is in the way and does not have elefast's mark\nlook what it is, and remove it",
+                    code="foreign-directory",
+                )
         parent = self._data_parent()
         clear_rubbish(parent)
         self._check_entrance(parent, account)
@@ -159,6 +165,7 @@ class Preparation:
                 "ServerStartError",
                 f"the server runs as the user {account.name}, who cannot enter {parent}\n"
                 "set local.data_dir (ELEFAST_LOCAL__DATA_DIR) to a directory that this user can enter",
+                code="account-locked-out",
             )
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -104,7 +105,8 @@ class LocalProvider:
         if sys.platform == "win32":
             raise ServerUnavailableError(
                 'provider = "local" is not supported on Windows yet\n'
-                "set ELEFAST_ENGINE__URL to a server that runs already, or run the tests in WSL"
+                "set ELEFAST_ENGINE__URL to a server that runs already, or run the tests in WSL",
+                code="windows-unsupported",
             )
         self._check_settings()
         from elefast.providers.local.binaries import find
@@ -115,7 +117,12 @@ class LocalProvider:
         except state.KeeperError as failure:
             raise _as_error(failure) from None
         except OSError as error:
-            raise ServerStartError(f"the local server cannot be set up: {error}") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ServerStartError(place.full_disk(str(error.filename or "/")), code="local-disk-full") from error
+            raise ServerStartError(
+                f"the local server cannot be set up: {error}\nsee that this user may write there, and run again",
+                code="local-start-failed",
+            ) from error
 
     def _acquire(self, binaries: Binaries, places: place.Places) -> LocalLease:
         job = self._job(binaries, places)
@@ -144,7 +151,8 @@ class LocalProvider:
                     os.close(users)
         raise ServerStartError(
             f"the local server in {directory} did not become ready\n"
-            f"look at {os.path.join(directory, state.LOG)}, or remove {directory}"
+            f"look at {os.path.join(directory, state.LOG)}, or remove {directory}",
+            code="local-start-failed",
         )
 
     def _await_ready(
@@ -165,7 +173,8 @@ class LocalProvider:
                 if starts == STARTS_TO_TRY:
                     raise ServerStartError(
                         f"the keeper of the local server in {directory} ended {starts} times without a word\n"
-                        f"look at {os.path.join(directory, state.LOG)}, or remove {directory}"
+                        f"look at {os.path.join(directory, state.LOG)}, or remove {directory}",
+                        code="local-start-failed",
                     )
                 started = start_keeper(directory, job)
                 starts += started
@@ -178,7 +187,9 @@ class LocalProvider:
             if status == "failed":
                 # One error for all who waited for this start; whoever came later has a try of his own.
                 if described["at"] >= began:
-                    raise state.KeeperError(described["kind"], described["message"])
+                    raise state.KeeperError(
+                        described["kind"], described["message"], code=described.get("code", "local-start-failed")
+                    )
                 dismiss(keeper)
             if status == "ready":
                 if started and not self._proven(directory, described):
@@ -247,7 +258,12 @@ class LocalProvider:
         if taken := sorted(OUR_OWN_SETTINGS & self._settings.keys()):
             raise ConfigurationError(
                 [
-                    Problem("", f"tuning.settings.{name}", 'with provider = "local" elefast sets this itself')
+                    Problem(
+                        "",
+                        f"tuning.settings.{name}",
+                        'with provider = "local" elefast sets this itself',
+                        code="reserved-setting",
+                    )
                     for name in taken
                 ]
             )
@@ -257,13 +273,15 @@ class LocalProvider:
         if described["config"] != job["config"]:
             raise ServerUnavailableError(
                 f"local.data_dir: a server with another configuration runs on {self._data_dir}\n"
-                "wait until its last user has gone, or use another local.data_dir"
+                "wait until its last user has gone, or use another local.data_dir",
+                code="local-server-in-use",
             )
         if described["major"] != binaries.major:
             raise ServerUnavailableError(
                 f"a server of PostgreSQL {described['version']} still runs from {binaries.directory}, "
                 f"which has PostgreSQL {binaries.version} by now\n"
-                "wait until its last user has gone, or stop it (elefast down)"
+                "wait until its last user has gone, or stop it (elefast down)",
+                code="local-server-in-use",
             )
 
 
@@ -276,9 +294,9 @@ def places_for(directory: Path | None = None) -> place.Places:
 def _as_error(failure: state.KeeperError) -> errors.ElefastError:
     if failure.kind == "ConfigurationError":
         key, _, message = failure.message.partition(": ")
-        return ConfigurationError([Problem("", key, message)])
+        return ConfigurationError([Problem("", key, message, code=failure.code)])
     kind: type[errors.ElefastError] = getattr(errors, failure.kind, ServerStartError)
-    return kind(failure.message)
+    return kind(failure.message, code=failure.code)
 
 
 def _absolute(path: str | os.PathLike[str], project: Path | None) -> str:

@@ -58,6 +58,7 @@ def copy_installation(binaries: str, parents: list[Callable[[], str]], key: str)
     raise KeeperError(
         "ServerStartError",
         "\n".join([f"the PostgreSQL in {prefix} cannot be copied to where the server's user can execute it", *tried]),
+        code="account-locked-out",
     )
 
 

@@ -91,12 +91,14 @@ class Server:
             break
         text = log_end(self.log)
         hint = ""
-        if os.strerror(errno.ENOSPC) in text:
+        full = os.strerror(errno.ENOSPC) in text
+        if full:
             hint = "\n" + place.full_disk("/dev/shm" if "shared memory segment" in text else self.data)
         raise KeeperError(
             "ServerStartError",
             f"the PostgreSQL server in {self.binaries} does not start on {self.data}; "
             f"the end of its log ({self.log}):\n{text or '  (nothing)'}{hint}",
+            code="local-disk-full" if full else "local-start-failed",
         )
 
     def stop(self, *, orderly: bool) -> bool:

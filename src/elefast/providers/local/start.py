@@ -41,7 +41,7 @@ def start_keeper(directory: str, job: Mapping[str, Any]) -> bool:
         return False
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ServerStartError(place.full_disk(directory)) from error
+            raise ServerStartError(place.full_disk(directory), code="local-disk-full") from error
         raise
     finally:
         os.close(turn)
@@ -74,7 +74,7 @@ def _spawn_keeper(job: Mapping[str, Any]) -> bool:
         said = process.stderr.read()
         status = process.wait()
     if status not in (0, BUSY):
-        raise ServerStartError(f"the local server cannot be started:\n{said.strip()}")
+        raise ServerStartError(f"the local server cannot be started:\n{said.strip()}", code="local-start-failed")
     return status == 0
 
 
@@ -109,5 +109,6 @@ def prove(described: Mapping[str, Any], timeout: float) -> None:
     except psycopg.Error as error:
         raise ServerStartError(
             f"the local server runs, but does not let us in: {error}\n"
-            f"if its password was changed, remove {cluster} when nobody uses it"
+            f"if its password was changed, remove {cluster} when nobody uses it",
+            code="server-locked-out",
         ) from error

@@ -4,7 +4,7 @@
 
     starting   the keeper works on it
     ready      connect to `port` with `user` and `password`
-    failed     it did not start; `kind` and `message` say why, `at` when; the keeper waits until its users
+    failed     it did not start; `kind`, `message` and `code` say why, `at` when; the keeper waits until its users
                have read it
     died       it ran and ended by itself
     stopping   it is being stopped
@@ -37,11 +37,13 @@ class KeeperError(Exception):
     Args:
         kind: Name of a class of `elefast.errors`.
         message: Its whole message.
+        code: Its name in `elefast.explanations`.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, *, code: str) -> None:
         self.kind = kind
         self.message = message
+        self.code = code
         super().__init__(message)
 
 
