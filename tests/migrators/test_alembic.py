@@ -147,7 +147,7 @@ def test_unknown_section(project: Project) -> None:
     """A section that is not there is an error that names those that could be meant."""
     project.alembic_init()
 
-    with pytest.raises(ConfigurationError, match=r'no section "specal"; it has a script_location in: alembic$'):
+    with pytest.raises(ConfigurationError, match=r'no section "specal"; it has a script_location in: alembic\n'):
         plan(project, section="specal").inputs()
 
 

@@ -50,7 +50,7 @@ def test_an_error_of_many_tests_is_shown_in_full_once(project: Project) -> None:
     result = project.run()
     result.assert_outcomes(errors=2)
     assert result.stdout.str().count('run "elefast config') == 1
-    result.stdout.fnmatch_lines(["(in full at test_it.py::test_a)"])
+    result.stdout.fnmatch_lines(["1 problem in elefast's configuration (in full at test_it.py::test_a)"])
 
 
 def test_a_server_that_refuses_is_an_error_without_traceback(project: Project) -> None:

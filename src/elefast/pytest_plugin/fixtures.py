@@ -52,7 +52,7 @@ _NOT_KEPT = (
 def elefast_stack(request: pytest.FixtureRequest) -> Stack:
     """The stack of the run, as `elefast.from_config()` gives it; nothing starts until it is used."""
     run = harness.of(request.config)
-    with run.explaining(request.node.nodeid or "the session"):
+    with run.explaining():
         return run.stack
 
 
@@ -77,7 +77,7 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
     item: pytest.Item = request.node
     leaks: list[Leak] = []
     with ExitStack() as undo:
-        with run.explaining(item.nodeid):
+        with run.explaining():
             wishes = Wishes.of(item, run)
             shared = wishes.isolation == "transaction"
             database = run.stack.join(item.nodeid) if shared else run.stack.open(item.nodeid)
@@ -116,7 +116,7 @@ def _elefast_first(request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def elefast_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Database:
     """The test's own database, migrated; gone afterwards."""
-    with harness.of(request.config).explaining(request.node.nodeid):
+    with harness.of(request.config).explaining():
         return _elefast_database.sync
 
 
@@ -147,7 +147,7 @@ def async_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Iterato
     """The test's own database for asyncio; the same database as `db`."""
     from elefast.pytest_plugin.tenure import closed_by_test
 
-    with harness.of(request.config).explaining(request.node.nodeid):
+    with harness.of(request.config).explaining():
         database = _elefast_database.async_
     # Connections that a pool keeps, if the project wants one, can only be closed in the loop that made them.
     with closed_by_test(request.node, database.engine.dispose):

@@ -34,6 +34,8 @@ __all__ = ["Harness", "has_failed", "of"]
 
 _KEY = pytest.StashKey["Harness"]()
 _FAILED = pytest.StashKey[bool]()
+# The whole message of an error of elefast's, on a failure and on a report; pytest-xdist takes it to the controller.
+_ERROR = "elefast_error"
 
 
 def of(config: pytest.Config) -> Harness:
@@ -166,19 +168,15 @@ class Harness:
             return self._stack
 
     @contextmanager
-    def explaining(self, test: str) -> Generator[None]:
-        """Report an error of elefast as the test's own, by its message alone.
-
-        An error that several tests have is shown in full once; the others name the test that has it.
-        """
+    def explaining(self) -> Generator[None]:
+        """Report an error of elefast as the test's own, by its message alone."""
         try:
             yield
         except ElefastError as error:
-            message = str(error)
-            first = self._told.setdefault(message, test)
-            if first != test and "\n" in message:
-                message = f"{message.splitlines()[0]}\n(in full at {first})"
-            raise pytest.fail.Exception(message, pytrace=False) from None
+            message = report.told(error)
+            failure = pytest.fail.Exception(message, pytrace=False)
+            setattr(failure, _ERROR, message)
+            raise failure from None
 
     def close(self) -> None:
         """End everything; pytest calls it when the configuration goes out of use, whatever happened."""
@@ -222,10 +220,27 @@ class Harness:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Remember whether the test failed, for ``keep = "failed"``."""
+        """Remember whether the test failed, for ``keep = "failed"``, and which error of elefast's it had."""
         outcome = yield
+        error = call.excinfo.value if call.excinfo is not None else None
+        # Fixtures of the project's own raise elefast's errors as they are, and get a traceback.
+        told = report.told(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
+        if call.when == "setup" and told:
+            setattr(outcome, _ERROR, told)
         item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
         return outcome
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Show an error that several tests have in full once; the others name the test that has it.
+
+        Workers of pytest-xdist send all that they have, and it is for the controller to tell.
+        """
+        message: str = getattr(report, _ERROR, "")
+        if message and not hasattr(self.config, "workeroutput"):
+            first = self._told.setdefault(message, report.nodeid)
+            if first != report.nodeid:
+                report.longrepr = f"{message.splitlines()[0]} (in full at {first})"
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast.errors import ConfigurationError, ElefastError
+from elefast.errors import ConfigurationError, ElefastError, more
 
 if TYPE_CHECKING:
     from elefast.config import Loaded
     from elefast.report import Leak, Report
 
-__all__ = ["broken_header", "header", "leak_line", "packed", "summary", "unpacked"]
+__all__ = ["broken_header", "header", "leak_line", "packed", "summary", "told", "unpacked"]
 
 # Shown in the header where the project set them; migrator and provider are always shown.
 _NOTABLE = ("engine.url", "isolation", "keep", "leaks", "postgres")
@@ -43,12 +43,19 @@ def header(loaded: Loaded) -> str:
     return f"elefast: {', '.join(values)}"
 
 
+def told(error: ElefastError) -> str:
+    """An error whole, with its notes: where more is to be read, and what it left behind."""
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
 def broken_header(error: ElefastError) -> str:
     """An error of the configuration, whole, in one line."""
     if isinstance(error, ConfigurationError):
         first = str(error).splitlines()[0]
-        return f"elefast: {first}: {'; '.join(str(problem) for problem in error.problems)}"
-    return f"elefast: {'; '.join(line.strip() for line in str(error).splitlines() if line.strip())}"
+        text = f"{first}: {'; '.join(str(problem) for problem in error.problems)}"
+    else:
+        text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return f"elefast: {'; '.join(filter(None, [text, more(error)]))}"
 
 
 def _value(loaded: Loaded, key: str) -> str:
