@@ -77,6 +77,10 @@ def has_table(pyproject: Path) -> bool:
     try:
         document: dict[str, Any] = tomllib.loads(content.decode())
     except ValueError:  # TOMLDecodeError and UnicodeDecodeError
-        return b"[tool.elefast" in content
+        import re
+
+        # What is broken may be anywhere, also in the header itself; a dependency on elefast is no configuration.
+        header = rb"""["']?tool["']?[ \t]*\.[ \t]*["']?elefast\b|\[[ \t]*tool[ \t]*\][^\[]*\n[ \t]*["']?elefast\b"""
+        return re.search(header, content) is not None
     tool = document.get("tool")
     return isinstance(tool, dict) and "elefast" in tool

@@ -101,6 +101,9 @@ def resolve(
         files.append(read_file(found.overlay, ()))
     if found.pyproject:
         files.append(read_file(found.pyproject, ("tool", "elefast")))
+    elif (beside := read_file(directory / PYPROJECT, ("tool", "elefast"))).broken and beside.path.exists():
+        # Nobody can tell whether it has the table, or that of Alembic.
+        files.append(beside)
     arguments = argument_layer(overrides, directory)
     environment = environment_layer(env, directory)
     findings = [*arguments.findings, *environment.findings]
@@ -175,11 +178,9 @@ def _nothing_found(start: Path) -> list[Problem]:
     for directory in directories(start):
         pyproject = directory / PYPROJECT
         if pyproject.is_file():
-            if os.access(pyproject, os.R_OK):
-                problem = Problem(str(pyproject), "", "has no table [tool.elefast]", code="config-not-found")
-            else:
-                problem = Problem(str(pyproject), "", "cannot be read", code="file-unreadable")
-            problems.append(problem)
+            nothing = Finding(Origin("file", PYPROJECT), "", "has no table [tool.elefast]", code="config-not-found")
+            found = next(iter(read_file(pyproject, ("tool", "elefast")).findings), nothing)
+            problems.append(Problem(f"{directory / str(found.origin)}", "", found.message, code=found.code))
     return problems
 
 
