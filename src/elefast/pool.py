@@ -91,7 +91,8 @@ class Pool:
                 if not (self._doomed or self._busy):
                     raise ElefastError(
                         f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
-                        "more. Drop some, or raise pool.max."
+                        "more. Drop some, or raise pool.max.",
+                        code="pool-exhausted",
                     )
                 self._changed.wait()
             if self._ready:

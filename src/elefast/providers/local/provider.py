@@ -187,9 +187,8 @@ class LocalProvider:
             if status == "failed":
                 # One error for all who waited for this start; whoever came later has a try of his own.
                 if described["at"] >= began:
-                    raise state.KeeperError(
-                        described["kind"], described["message"], code=described.get("code", "local-start-failed")
-                    )
+                    code: str = described["code"]
+                    raise state.KeeperError(described["kind"], described["message"], code=code)
                 dismiss(keeper)
             if status == "ready":
                 if started and not self._proven(directory, described):
