@@ -187,7 +187,7 @@ class LocalProvider:
             if status == "failed":
                 # One error for all who waited for this start; whoever came later has a try of his own.
                 if described["at"] >= began:
-                    code: str = described["code"]
+                    code = str(described.get("code", "local-start-failed"))
                     raise state.KeeperError(described["kind"], described["message"], code=code)
                 dismiss(keeper)
             if status == "ready":
