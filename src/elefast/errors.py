@@ -22,7 +22,7 @@ This module knows nothing of the rest, so that everything may import it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,6 +127,20 @@ class ConfigurationError(ElefastError):
     @property
     def codes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(problem.code for problem in self.problems if problem.code))
+
+    def placed(self, places: Mapping[str, object]) -> ConfigurationError:
+        """The same error, with the place of each key that had none because it was found wrong only when it was used.
+
+        Args:
+            places: Where the keys were written, by key; `default` where nobody did.
+        """
+        problems = [
+            replace(one, origin=str(places[one.key]))
+            if not one.origin and str(places.get(one.key, "default")) != "default"
+            else one
+            for one in self.problems
+        ]
+        return self if tuple(problems) == self.problems else type(self)(problems, self.hint)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What `args` has is the text, from which it cannot be made again.

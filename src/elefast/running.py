@@ -10,6 +10,8 @@ import os
 import shlex
 import shutil
 import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -23,7 +25,7 @@ from elefast.backing import link_to, links_to
 from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import require_driver
-from elefast.errors import ElefastError
+from elefast.errors import ConfigurationError, ElefastError
 from elefast.kernel.databases import Backend
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
@@ -85,7 +87,9 @@ class Running:
     def start(cls, plan: Blueprint, inherited: Running | None) -> Self:
         """Get a server and connect to it; a forked child shares its parent's server, and nothing else of it."""
         start = time.perf_counter()
-        running = cls(plan, plan.provider.acquire() if inherited is None else inherited.lease)
+        with _placing(plan.provenance):
+            lease = plan.provider.acquire() if inherited is None else inherited.lease
+        running = cls(plan, lease)
         try:
             running.control.ensure_ready(30)
         except BaseException:
@@ -123,13 +127,14 @@ class Running:
 
     def take(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
         """A database: one of the pool's, if nothing special is asked for."""
-        if not self.report.databases:
-            self._see_to_template()
-        start = time.perf_counter()
-        if (prefix, encoding.lower()) == ("elefast", "utf8"):
-            name, ready = self._pool.take()
-        else:
-            name, ready = self.control.create(prefix, encoding), False
+        with _placing(self._plan.provenance):
+            if not self.report.databases:
+                self._see_to_template()
+            start = time.perf_counter()
+            if (prefix, encoding.lower()) == ("elefast", "utf8"):
+                name, ready = self._pool.take()
+            else:
+                name, ready = self.control.create(prefix, encoding), False
         self.report.acquire.add(time.perf_counter() - start)
         self.report.databases += 1
         self.report.from_pool += ready
@@ -223,6 +228,18 @@ class Running:
 
     def _on_stuck(self, test: str, text: str) -> None:
         self.leaks.append(Leak(test, text, "left a database that cannot be dropped"))
+
+
+@contextmanager
+def _placing(provenance: Mapping[str, object]) -> Generator[None]:
+    """Say where the key was written of which it turns out only now that its value is wrong."""
+    try:
+        yield
+    except ConfigurationError as error:
+        placed = error.placed(provenance)
+        if placed is error:
+            raise
+        raise placed from error.__cause__
 
 
 def _leaks(test: str, leaked: list[Backend]) -> list[Leak]:
