@@ -5,7 +5,9 @@ What it reads cannot be seen, so its result is only kept where `template.watch` 
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -38,7 +40,7 @@ class Command:
 
     @property
     def label(self) -> str:
-        return " ".join(self.arguments)
+        return shlex.join(self.arguments)
 
     def inputs(self, root: Path) -> Sequence[Input]:
         if not self.arguments:
@@ -82,9 +84,12 @@ class Command:
                 stderr=subprocess.STDOUT,
             )
         except FileNotFoundError:
+            program, *more = self.arguments[0].split()
+            remedy = "Install it, or write its path."
+            if more:
+                remedy = f"Each argument is an item of its own: {json.dumps([program, *more, *self.arguments[1:]])}."
             raise MigrationError(
-                f'command.run: there is no program "{self.arguments[0]}" on PATH, nor in {root}. Install it, or write '
-                "its path.",
+                f'command.run: there is no program "{self.arguments[0]}" on PATH, nor in {root}. {remedy}',
                 code="command-not-found",
             ) from None
         except OSError as error:

@@ -5,6 +5,7 @@ It knows tracebacks, and not what ran.
 
 from __future__ import annotations
 
+import os
 import re
 import traceback
 from collections.abc import Sequence
@@ -56,9 +57,12 @@ def code_of(error: BaseException, refused: Sequence[str] = ()) -> str:
     """Which explanation fits what code of the project raised; arguments as of `explain`."""
     if refused:
         return "migration-elsewhere"
-    kinds = {kind.__name__ for kind in type(error.__cause__ if isinstance(error, PlaceError) else error).__mro__}
-    # By name: Alembic is not imported for it. Both are about the tree of revisions, before any of them runs.
-    return "migration-revisions" if kinds & {"CommandError", "RevisionError"} else "migration-failed"
+    # Of Alembic, which is not imported for it; a mistake in the tree of revisions may well be a KeyError there.
+    raised_in = [frame.filename for frame in traceback.extract_tb(error.__traceback__)[-1:]]
+    about_revisions = type(error).__name__ == "CommandError" or any(
+        filename.endswith(os.path.join("alembic", "script", "revision.py")) for filename in raised_in
+    )
+    return "migration-revisions" if about_revisions and not isinstance(error, PlaceError) else "migration-failed"
 
 
 def _text(error: BaseException) -> str:

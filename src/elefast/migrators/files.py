@@ -74,6 +74,7 @@ def _matches(root: Path, pattern: str) -> list[Path]:
 
 
 def _nothing(root: Path, pattern: str) -> str:
+    where = "" if os.path.isabs(pattern) else f" in {root}"
     if glob.has_magic(pattern):
-        return f'no file matches "{pattern}" in {root}'
-    return f'there is no file "{pattern}" in {root}'
+        return f'no file matches "{pattern}"{where}'
+    return f'there is no file "{pattern}"{where}'

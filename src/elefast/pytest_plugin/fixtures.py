@@ -63,9 +63,10 @@ def db_server(elefast_stack: Stack) -> DatabaseServer:
 
 
 @pytest.fixture(scope="session")
-def async_db_server(elefast_stack: Stack) -> AsyncDatabaseServer:
+def async_db_server(request: pytest.FixtureRequest, elefast_stack: Stack) -> AsyncDatabaseServer:
     """The server for asyncio: `async with await async_db_server.create_database() as database`."""
-    return elefast_stack.async_server
+    with harness.of(request.config).explaining():
+        return elefast_stack.async_server
 
 
 @pytest.fixture
@@ -145,10 +146,10 @@ def db_session(elefast_db: Database) -> Iterator[Session]:
 @pytest.fixture
 def async_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Iterator[AsyncDatabase]:
     """The test's own database for asyncio; the same database as `db`."""
+    with harness.of(request.config).explaining():
+        database = _elefast_database.async_  # says what to install where asyncio cannot be used
     from elefast.pytest_plugin.tenure import closed_by_test
 
-    with harness.of(request.config).explaining():
-        database = _elefast_database.async_
     # Connections that a pool keeps, if the project wants one, can only be closed in the loop that made them.
     with closed_by_test(request.node, database.engine.dispose):
         yield database
