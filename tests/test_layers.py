@@ -47,7 +47,7 @@ ALLOWED = {
     "stack": {"kernel", "running", "lent", "shared", "stack_backing", "sync", "asyncio"},
     "factory": {"blueprint", "config", "kernel", "migrators", "providers", "stack"},
     "pytest_plugin": {"config", "factory", "joined"},
-    "cli": {"config", "factory", "providers"},
+    "cli": {"config", "factory", "migrators", "providers"},
 }
 
 

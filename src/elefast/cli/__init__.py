@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from elefast.cli import config, down, explain, prune
+from elefast.cli import config, down, explain, init, prune
 from elefast.errors import ElefastError
 
 __all__ = ["COMMANDS", "INTERNAL", "INTERRUPTED", "main", "parser"]
 
-COMMANDS = (config, down, prune, explain)
+COMMANDS = (init, config, down, prune, explain)
 
 INTERNAL = 70
 """The exit status where elefast itself is at fault; `EX_SOFTWARE` of sysexits.h."""

@@ -36,6 +36,21 @@ EXPLANATIONS = (
         ("Look at the file with `ls -l` and `file`, and mend its owner, mode or encoding.",),
     ),
     _wrong(
+        "file-unwritable",
+        "A file of the project cannot be written",
+        "`elefast init` writes a file whole or not at all: it makes the new text beside the old one and renames it. "
+        "One of these steps was refused, so everything is as it was.",
+        (
+            "The directory or the file belongs to another user, or is read-only.",
+            "An editor or another program has changed the file in between.",
+            "The disk is full.",
+        ),
+        (
+            "`elefast init --dry-run` shows what would be written; it can be pasted by hand.",
+            "Mend the owner or the mode, and run `elefast init` again: it goes on where it stopped.",
+        ),
+    ),
+    _wrong(
         "invalid-toml",
         "A file is not valid TOML",
         "The message has the line and the column at which the parser gave up; what is missing may be on the line "
