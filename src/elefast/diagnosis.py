@@ -70,7 +70,7 @@ def hopeless(error: BaseException, url: URL) -> ElefastError | None:
     elif state == "28000" or re.search(r'role "[^"]*" does not exist', text):
         code = "role-missing"
         advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
-    elif "invalid connection option" in text or "invalid sslmode" in text:
+    elif re.search(r"invalid (?:connection option|sslmode|URI query parameter)|does not support SSL", text):
         code, advice = "url-options", "Correct the options of the URL."
     else:
         return None
@@ -84,7 +84,8 @@ def silent(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError
         code = "too-many-connections"
         advice = "Raise max_connections, or use fewer connections at once (fewer workers, engines that are disposed)."
     else:
-        code, advice = "server-silent", "Is the server running, and is this its address?"
+        code, advice = "server-silent", "See that it runs, and that this is its address."
+        text = re.sub(r"\s*Is the server running [^?]*\?", "", text)  # libpq asks the same
     return DatabaseNotReadyError(f"{shown(url)} did not answer within {waited}: {text}. {advice}", code=code)
 
 

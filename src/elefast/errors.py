@@ -194,7 +194,7 @@ class ClosedError(ElefastError):
 class LeakWarning(UserWarning):
     """A test left a connection open on a database that is being dropped; elefast ended it."""
 
-    code = "connection-left-open"
+    code = "left-behind"
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)

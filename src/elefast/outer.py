@@ -98,7 +98,9 @@ class Outer:
             RefusedError: The test is over, or this is another event loop than the one it was opened in.
         """
         if self.over:
-            raise RefusedError(self.over, code="transaction-over")
+            raise RefusedError(
+                self.over, code="transaction-other-loop" if self.over == _OTHER_LOOP else "transaction-over"
+            )
         self.claim(kind)
         loop = asyncio.get_running_loop() if kind == "async" else None
         if self._driver is None:

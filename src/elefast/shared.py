@@ -135,7 +135,7 @@ class SharedDatabase:
             if getattr(driver, "autocommit", False):
                 raise RefusedError(
                     'isolation_level = "AUTOCOMMIT" in engine.options leaves nothing to roll back; it cannot go '
-                    'with isolation = "transaction".',
+                    'with isolation = "transaction".\nTake it out, or set isolation = "database"',
                     code="transaction-autocommit",
                 )
             self._level = connection.get_isolation_level()

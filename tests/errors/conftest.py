@@ -61,8 +61,9 @@ class Shown:
         }
         for word, name in words.items():
             text = text.replace(word, name)
-        text = re.sub(r"elefast_[a-z]_[0-9a-z_]+|elefast_[a-z][0-9a-z]{6,}\w*", "<database>", text)
+        text = re.sub(r"\belefast_(?:shared_)?[a-z][0-9a-z]{6,}_\w+", "<database>", text)
         text = re.sub(r"https://sqlalche\.me/\S+?(?=\))", "<link>", text)
+        text = re.sub(r"cannot be used here \(.*\)\.", "cannot be used here (<why>).", text)
         text = re.sub(r"/\S*/site-packages/(\S+?):\d+:", r"<site-packages>/\1:", text)
         text = re.sub(r"\b\d+\.\d+ s \(\d+ attempts?\)", "<a while>", text)
         return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

@@ -57,9 +57,9 @@ def test_an_unknown_code(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Always a list, with the same keys for each."""
-    assert main(["explain", "connection-left-open", "--json"]) == 0
+    assert main(["explain", "left-behind", "--json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)
-    assert (one["code"], one["class"], one["exit_status"]) == ("connection-left-open", "LeakWarning", None)
+    assert (one["code"], one["class"], one["exit_status"]) == ("left-behind", "LeakWarning", None)
     assert {"title", "meaning", "causes", "remedy"} <= one.keys()
     assert main(["explain", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == len(EXPLANATIONS)

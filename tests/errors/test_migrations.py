@@ -63,7 +63,9 @@ CASES = {
     # Names of the project's own code
     "module that is not there": Case('metadata.target = "modles:Base"', {"models.py": MODELS}),
     "attribute that is not there": Case('metadata.target = "models:Bsae"', {"models.py": MODELS}),
-    "module that cannot be imported": Case('metadata.target = "models:Base"', {"models.py": "import no_such_package\n"}),
+    "module that cannot be imported": Case(
+        'metadata.target = "models:Base"', {"models.py": "import no_such_package\n"}
+    ),
     "module with an error": Case('metadata.target = "models:Base"', {"models.py": "\n\nlimit = 1 / 0\n"}),
     "target without a colon": Case('metadata.target = "models.Base"', {"models.py": MODELS}),
     "no metadata": Case('metadata.target = "models:User.__tablename__"', {"models.py": MODELS}),
@@ -77,7 +79,9 @@ CASES = {
         'callable.target = "build:build"',
         {"build.py": "def build(connection):\n    connection.exec_driver_sql('create tabel users ()')\n"},
     ),
-    "seed that is not there": Case('migrator = "none"\nseed = "seeds:users"', {"seeds.py": "def user(connection): pass"}),
+    "seed that is not there": Case(
+        'migrator = "none"\nseed = "seeds:users"', {"seeds.py": "def user(connection): pass"}
+    ),
     "patch that is not there": Case('migrator = "none"\npatch = ["app.db:engin"]', {"app/db.py": "engine = None\n"}),
     "patch of something else": Case('migrator = "none"\npatch = ["app:limit"]', {"app.py": "limit = 3\n"}),
     # Alembic
@@ -85,7 +89,8 @@ CASES = {
     "no script_location": Case('migrator = "alembic"', {"alembic.ini": "[alembic]\n"}),
     "no env.py": Case('migrator = "alembic"', {"alembic.ini": INI}),
     "migration that fails": Case(
-        'migrator = "alembic"', alembic(one=revision("one", None, "op.execute('select 1')\nraise ValueError('no luck')"))
+        'migrator = "alembic"',
+        alembic(one=revision("one", None, "op.execute('select 1')\nraise ValueError('no luck')")),
     ),
     "migration with wrong SQL": Case(
         'migrator = "alembic"', alembic(one=revision("one", None, "op.execute('create tabel users ()')"))
@@ -152,7 +157,9 @@ def test_a_package_that_is_not_installed(
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    project.configure('migrator = "none"\nengine.driver = "psycopg2"' if package == "psycopg2" else 'migrator = "alembic"')
+    project.configure(
+        'migrator = "none"\nengine.driver = "psycopg2"' if package == "psycopg2" else 'migrator = "alembic"'
+    )
     project.file("alembic.ini", INI)
     project.tests("def test_it(db_session): pass")
     same(f"no {package}", error_of(project.run()))
@@ -162,7 +169,7 @@ def test_no_greenlet(project: Project, same: Same) -> None:
     """SQLAlchemy 2.1 does not bring it."""
     project.tests("def test_it(async_db): pass")
     project.file("conftest.py", "import sys\nsys.modules['greenlet'] = None\n")
-    same("no greenlet", error_of(project.run_apart("-p", "no:asyncio", "-p", "no:anyio")))
+    same("no greenlet", error_of(project.run_apart()))
 
 
 def test_every_message_is_of_a_case() -> None:

@@ -129,18 +129,21 @@ EXPLANATIONS = (
         ("End what the test started before it ends.", _OWN),
     ),
     Explanation(
-        "connection-left-open",
+        "left-behind",
         LeakWarning,
-        "A test left a connection open",
-        "A database can only be dropped when nobody is connected to it, so elefast ended the connection. The key "
-        "`leaks` makes errors of such warnings, or ignores them.",
+        "A test left something behind",
+        "A test left a connection open, which elefast ended so that the database could be dropped; or it ended the "
+        "transaction that it was isolated by, so that the database was thrown away. The key `leaks` makes errors of "
+        "such warnings, or ignores them.",
         (
             "An engine that is never disposed.",
             "A connection that is not closed where a test fails.",
-            "A thread or task.",
+            "A thread, a task or a program that goes on after the test.",
+            '`COMMIT` as a statement, or a migration, in a test with `isolation = "transaction"`.',
         ),
         (
             "`with engine.connect() as connection`, and `engine.dispose()` at the end of what made the engine.",
+            _OWN,
             '`leaks = "ignore"` where nothing can be done about it.',
         ),
     ),

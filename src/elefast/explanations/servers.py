@@ -85,6 +85,7 @@ EXPLANATIONS = (
         "The server answered, and does not take the user and the password of the URL. It is not tried again.",
         (
             "A typo, or a special character that is not percent-encoded in the URL.",
+            "The role does not exist; most servers say the same of that.",
             "The password was changed, or is of another server.",
             "The URL has none, and libpq found none in `PGPASSWORD` or `~/.pgpass`.",
         ),
@@ -121,9 +122,9 @@ EXPLANATIONS = (
         "url-options",
         DatabaseNotReadyError,
         "The URL has an option that libpq does not take",
-        "What follows the question mark of `engine.url` goes to libpq, which does not know one of the options, or its "
-        "value.",
-        ("An option of another driver, such as asyncpg's `ssl`.",),
+        "What follows the question mark of `engine.url` goes to libpq, which does not know one of the options or its "
+        "value, or the server cannot do what it asks for.",
+        ("An option of another driver.", "`sslmode=require` for a server without TLS."),
         ("Move it to `engine.connect_args` or `engine.async_connect_args`, or correct it.",),
     ),
     Explanation(
