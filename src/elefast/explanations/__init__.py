@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 
-from elefast.explanations import configuration, databases, docker, local, migrations, servers
+from elefast.explanations import commands, configuration, databases, docker, local, migrations, servers
 from elefast.explanations.explanation import Explanation
 
 __all__ = ["EXPLANATIONS", "Explanation", "closest", "find"]
@@ -20,6 +20,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
     *docker.EXPLANATIONS,
     *migrations.EXPLANATIONS,
     *databases.EXPLANATIONS,
+    *commands.EXPLANATIONS,
 )
 """All of them, by area; the order within one is that of the reference."""
 

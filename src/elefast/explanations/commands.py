@@ -1,0 +1,52 @@
+"""What can be wrong with what a command of `elefast` was asked for."""
+
+from __future__ import annotations
+
+from elefast.errors import ConfigurationError, ServerUnavailableError
+from elefast.explanations.explanation import Explanation
+
+__all__ = ["EXPLANATIONS"]
+
+EXPLANATIONS = (
+    Explanation(
+        "database-not-found",
+        ConfigurationError,
+        "There is no such database of elefast's",
+        "A command takes the name of a database, or of the test that it was kept for, or a part of either that is "
+        "enough. No database of elefast's on the configured server has it.",
+        (
+            "The test passed, or the run did not keep databases.",
+            "A newer kept database pushed it out, or `elefast prune` dropped it.",
+            "It is on the server of another profile.",
+        ),
+        ("`elefast ls` lists all databases with their tests.", "`pytest --elefast-keep` keeps those of failed tests."),
+    ),
+    Explanation(
+        "database-ambiguous",
+        ConfigurationError,
+        "Several databases could be meant",
+        "What was given is a part of several names; the message lists them.",
+        ("A parametrized test, of which several were kept.",),
+        ("Give the whole name of one of them.",),
+    ),
+    Explanation(
+        "server-not-running",
+        ServerUnavailableError,
+        "The server does not run",
+        "The command is about a server that runs; one that is started for it would end with it.",
+        ("No test runs at this moment, and nothing was kept.", "The server of another profile is the one that runs."),
+        ("`elefast up` starts it, and `elefast down` ends it.", "`elefast status` shows what runs."),
+    ),
+    Explanation(
+        "psql-not-found",
+        ServerUnavailableError,
+        "There is no psql here",
+        "`elefast psql` starts the client of PostgreSQL: that of the `PATH`, of the server's installation, or in its "
+        "container. There is none.",
+        ("Only a server was installed, or only a Python package with one.",),
+        (
+            "Install one, such as `apt-get install postgresql-client`.",
+            "`elefast url` prints the address for any other client.",
+        ),
+    ),
+)
