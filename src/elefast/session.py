@@ -127,7 +127,10 @@ class Session:
         if self.is_open:
             return
         if not self.reconnects:
-            raise DatabaseNotReadyError(f"there is no connection to {shown(self.url)} any more", code="connection-lost")
+            raise DatabaseNotReadyError(
+                f"there is no connection to {shown(self.url)} any more. See the server's log, then run again.",
+                code="connection-lost",
+            )
         with self._lock:
             try:
                 if self._in_vain:
@@ -151,7 +154,8 @@ class Session:
                     self.patiently()
                 if self._link is None:
                     raise DatabaseNotReadyError(
-                        f"there is no connection to {shown(self.url)} any more", code="connection-lost"
+                        f"there is no connection to {shown(self.url)} any more. See the server's log, then run again.",
+                        code="connection-lost",
                     )
                 try:
                     return self._link.call(lambda connection: work(connection, *arguments, **keywords))
@@ -159,7 +163,8 @@ class Session:
                     place = shown(self.url)
                     if not again:
                         raise DatabaseNotReadyError(
-                            f"lost the connection to {place}: {error}", code="connection-lost"
+                            f"lost the connection to {place}: {error}. See the server's log, then run again.",
+                            code="connection-lost",
                         ) from error
                     _log.warning("lost the connection to %s, connecting again", place)
         raise AssertionError("unreachable")

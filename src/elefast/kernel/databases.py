@@ -178,7 +178,8 @@ def check(connection: Connection, name: str) -> bool:
     )
     if found and not found[0][1]:
         raise RefusedError(
-            f'database "{name}" is not dropped: it belongs to role "{found[0][0]}", not to this one.',
+            f'database "{name}" is not dropped: it belongs to role "{found[0][0]}", not to this one. '
+            "Connect as that one to drop it.",
             code="foreign-database",
         )
     return bool(found)

@@ -128,10 +128,16 @@ def adopt(path: str) -> None:
             os.chmod(path, 0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
             raise KeeperError(
-                "ServerStartError", f"local.data_dir: {path} cannot be made: {error.strerror}", code="data-dir-unfit"
+                "ServerStartError",
+                f"local.data_dir: {path} cannot be made: {error.strerror}\nname a directory that this user may make",
+                code="data-dir-unfit",
             ) from None
     if not os.path.isdir(path):
-        raise KeeperError("RefusedError", f"local.data_dir: {path} is not a directory", code="foreign-directory")
+        raise KeeperError(
+            "RefusedError",
+            f"local.data_dir: {path} is not a directory\nname one, or one that is not there yet",
+            code="foreign-directory",
+        )
     if os.path.exists(os.path.join(path, MARKER)):
         return
     foreign = sorted(name for name in os.listdir(path) if name != "lost+found")
