@@ -41,6 +41,7 @@ __all__ = [
     "ServerStartError",
     "ServerUnavailableError",
     "more",
+    "told",
 ]
 
 _MORE = "more: elefast explain "
@@ -71,6 +72,11 @@ class ElefastError(Exception):
 def more(error: BaseException) -> str:
     """The note that says where more is to be read, or an empty string."""
     return next((note for note in getattr(error, "__notes__", ()) if note.startswith(_MORE)), "")
+
+
+def told(error: BaseException) -> str:
+    """An error whole, as people should see it: its message and its notes."""
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def _add_note(error: BaseException, codes: Sequence[str]) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 import elefast
 from elefast import DatabaseServer
-from elefast.errors import ElefastError
-from elefast.pytest_plugin.report import told
+from elefast.errors import ElefastError, told
 from tests.errors.conftest import Same, messages
 from tests.plugin.conftest import Project
 

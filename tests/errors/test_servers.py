@@ -15,8 +15,7 @@ import pytest
 
 from elefast import DatabaseServer
 from elefast.cli import main
-from elefast.errors import DatabaseNotReadyError
-from elefast.pytest_plugin.report import told
+from elefast.errors import DatabaseNotReadyError, told
 from tests.errors.conftest import Same, Shown, error_of, messages
 from tests.plugin.conftest import Project
 

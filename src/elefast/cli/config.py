@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigurationError: There is no configuration.
     """
     from elefast.config.load import resolve
-    from elefast.errors import ConfigurationError
+    from elefast.errors import ConfigurationError, told
 
     resolved = resolve(profile=arguments.profile)
     rows = list(_rows(resolved))
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(_as_toml(rows, arguments.origin))
     if resolved.problems:
         error = ConfigurationError(resolved.problems)
-        print(error, file=sys.stderr)
+        print(told(error), file=sys.stderr)
         return error.exit_status
     return 0
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from elefast.errors import LeakWarning, more
+from elefast.errors import LeakWarning, told
 from elefast.pytest_plugin import harness, report
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
         undo.callback(database.let_go)
         yield database
     if wishes.leaks == "error" and leaks:
-        told = "\n".join(report.leak_line(leak) for leak in leaks)
-        pytest.fail(f"{told}\n{more(LeakWarning(told))}", pytrace=False)
+        pytest.fail(told(LeakWarning("\n".join(report.leak_line(leak) for leak in leaks))), pytrace=False)
     for leak in leaks if wishes.leaks == "warn" else ():
         warnings.warn(LeakWarning(report.leak_line(leak)), stacklevel=1)
 

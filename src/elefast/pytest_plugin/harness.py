@@ -20,7 +20,7 @@ import pytest
 
 from elefast import caches, run
 from elefast.config.drivers import sync_driver
-from elefast.errors import ElefastError, LeakWarning
+from elefast.errors import ElefastError, LeakWarning, told
 from elefast.pytest_plugin import report
 from elefast.pytest_plugin.environment import Environment, mentioned, mentions
 
@@ -173,7 +173,7 @@ class Harness:
         try:
             yield
         except ElefastError as error:
-            message = report.told(error)
+            message = told(error)
             failure = pytest.fail.Exception(message, pytrace=False)
             setattr(failure, _ERROR, message)
             raise failure from None
@@ -224,9 +224,9 @@ class Harness:
         outcome = yield
         error = call.excinfo.value if call.excinfo is not None else None
         # Fixtures of the project's own raise elefast's errors as they are, and get a traceback.
-        told = report.told(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
-        if call.when == "setup" and told:
-            setattr(outcome, _ERROR, told)
+        message = told(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
+        if call.when == "setup" and message:
+            setattr(outcome, _ERROR, message)
         item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
         return outcome
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from elefast.config import Loaded
     from elefast.report import Leak, Report
 
-__all__ = ["broken_header", "header", "leak_line", "packed", "summary", "told", "unpacked"]
+__all__ = ["broken_header", "header", "leak_line", "packed", "summary", "unpacked"]
 
 # Shown in the header where the project set them; migrator and provider are always shown.
 _NOTABLE = ("engine.url", "isolation", "keep", "leaks", "postgres")
@@ -41,11 +41,6 @@ def header(loaded: Loaded) -> str:
     if loaded.profile:
         values.insert(0, f"profile {loaded.profile}")
     return f"elefast: {', '.join(values)}"
-
-
-def told(error: ElefastError) -> str:
-    """An error whole, with its notes: where more is to be read, and what it left behind."""
-    return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def broken_header(error: ElefastError) -> str:
