@@ -3,6 +3,7 @@
     ElefastError                      1
     ├── ConfigurationError            2   what the project wrote is wrong
     ├── MissingDependencyError        2   a driver or an extra is not installed
+    ├── UsageError                    2   a command was called in a way that means nothing
     ├── RefusedError                  4   elefast could, but will not: not ours, not this machine
     ├── ServerError                   3
     │   ├── ServerUnavailableError        no provider could give a server
@@ -40,6 +41,7 @@ __all__ = [
     "ServerError",
     "ServerStartError",
     "ServerUnavailableError",
+    "UsageError",
     "more",
     "told",
 ]
@@ -155,6 +157,12 @@ class ConfigurationError(ElefastError):
 
 class MissingDependencyError(ElefastError):
     """A driver or an optional dependency is not installed; the message has the install line."""
+
+    exit_status = 2
+
+
+class UsageError(ElefastError):
+    """A command was called in a way that means nothing here."""
 
     exit_status = 2
 

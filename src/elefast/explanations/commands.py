@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elefast.errors import ConfigurationError, ServerUnavailableError
+from elefast.errors import ServerUnavailableError, UsageError
 from elefast.explanations.explanation import Explanation
 
 __all__ = ["EXPLANATIONS"]
@@ -10,7 +10,7 @@ __all__ = ["EXPLANATIONS"]
 EXPLANATIONS = (
     Explanation(
         "database-not-found",
-        ConfigurationError,
+        UsageError,
         "There is no such database of elefast's",
         "A command takes the name of a database, or of the test that it was kept for, or a part of either that is "
         "enough. No database of elefast's on the configured server has it.",
@@ -23,11 +23,19 @@ EXPLANATIONS = (
     ),
     Explanation(
         "database-ambiguous",
-        ConfigurationError,
+        UsageError,
         "Several databases could be meant",
         "What was given is a part of several names; the message lists them.",
         ("A parametrized test, of which several were kept.",),
         ("Give the whole name of one of them.",),
+    ),
+    Explanation(
+        "no-command",
+        UsageError,
+        "No command was given",
+        "`elefast run` makes a database for a command, and was given none.",
+        ("Everything after the options of `elefast run` is the command; there was nothing.",),
+        ("Name it after two hyphens: `elefast run -- npx playwright test`.",),
     ),
     Explanation(
         "server-not-running",

@@ -103,6 +103,7 @@ def test_a_wrong_configuration_is_shown_and_explained(capsys: pytest.CaptureFixt
     assert out == '"abc"  # elefast.toml:1\n'
     assert err == (
         '1 problem in elefast\'s configuration\n  elefast.toml:1  docker.port: expected an integer, got "abc"\n'
+        "more: elefast explain wrong-value\n"
     )
 
 
