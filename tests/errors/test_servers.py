@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from elefast.cli import main
 from elefast.errors import DatabaseNotReadyError, told
 from tests.errors.conftest import Same, Shown, error_of, messages
 from tests.plugin.conftest import Project
+from tests.providers.provider_support import until
 
 ROLE = "messages_of_errors"
 
@@ -106,7 +107,7 @@ def test_too_many_connections(project: Project, same: Same, sql: psycopg.Connect
 
 
 @pytest.fixture
-def pgbouncer(project: Project, tmp_path: Path) -> Iterator[int]:
+def pgbouncer(project: Project, elefast_root: Path) -> Iterator[int]:
     """The port of a PgBouncer that pools transactions of the server of the tests."""
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     if not Path(program).exists():
@@ -114,35 +115,36 @@ def pgbouncer(project: Project, tmp_path: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    home = tmp_path / "pgbouncer"
-    home.mkdir()
     url = project.url
-    (home / "users").write_text(f'"{url.username}" "{url.password}"\n')
-    (home / "ini").write_text(
+    home = elefast_root / "pgbouncer"  # other users may enter it
+    home.mkdir()
+    log, users, configuration = home / "log", home / "users", home / "ini"
+    log.touch()
+    users.write_text(f'"{url.username}" "{url.password}"\n')
+    configuration.write_text(
         f"[databases]\n* = host={url.host} port={url.port}\n[pgbouncer]\npool_mode = transaction\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\n"
-        f"auth_file = {home / 'users'}\nlogfile = {home / 'log'}\n"
-        "ignore_startup_parameters = extra_float_digits,options\n"
+        f"auth_file = {users}\nlogfile = {log}\nignore_startup_parameters = extra_float_digits,options\n"
     )
-    for path in (home, *home.iterdir()):
+    for path in (home, log, users, configuration):
         path.chmod(0o777)
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_mode & 0o011 != 0o011 and parent.is_relative_to("/dev/shm"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    # As root it wants to be somebody else.
-    command = [program, "-q", "-u", "nobody", str(home / "ini")]
+    # It refuses to be root.
+    command = [program, "-q", *(["-u", "nobody"] if os.geteuid() == 0 else []), str(configuration)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        assert process.poll() is None, (home / "log").read_text() if (home / "log").exists() else "no log"
+        assert until(lambda: process.poll() is not None or _listens(port)), "pgbouncer does not answer"
+        assert process.poll() is None, log.read_text()
         yield port
     finally:
         process.terminate()
         process.wait(20)
+        shutil.rmtree(home)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def test_a_pooler(ask: Ask, same: Same, shown: Shown, pgbouncer: int) -> None:
