@@ -6,6 +6,7 @@ import ast
 import copy
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import pytest
 
 import elefast
 from elefast import errors
+from elefast.cli import COMMANDS
+from elefast.config.keys import all_keys, all_tables
 from elefast.errors import ConfigurationError, ElefastError, LeakWarning, Problem, ServerStartError, more
 from elefast.explanations import EXPLANATIONS, find
 from elefast.explanations.reference import reference
@@ -102,6 +105,27 @@ def test_an_explanation_is_complete(code: str) -> None:
     assert one.remedy
     assert all(text.count("`") % 2 == 0 for text in (one.meaning, *one.causes, *one.remedy))
     assert code == code.lower().replace("_", "-").replace(" ", "-")
+
+
+def code_in(code: str) -> list[str]:
+    """What stands between backticks in an explanation."""
+    one = find(code)
+    assert one is not None
+    return [part for text in (one.meaning, *one.causes, *one.remedy) for part in text.split("`")[1::2]]
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_keys_and_commands_that_it_names_exist(code: str) -> None:
+    """What people are told to write is known to the model and to the command line."""
+    tables = {table.name for table in all_tables() if table.name}
+    keys = {key.name for key in all_keys()}
+    commands = {command.NAME for command in COMMANDS}
+    for part in code_in(code):
+        key = re.match(r"(\w+)\.\w+(?=$| = )", part)
+        if key and key[1] in tables and part != "alembic.ini":
+            assert key[0] in keys
+        command = re.match(r"elefast ([a-z]+)", part)
+        assert command is None or command[1] in commands
 
 
 def test_the_reference_has_an_anchor_for_each() -> None:

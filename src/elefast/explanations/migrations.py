@@ -117,12 +117,15 @@ EXPLANATIONS = (
         MigrationError,
         "A command failed",
         "The program of `command.run` ended with an error, and the message has the end of what it printed. It gets the "
-        "template's address in `DATABASE_URL`, or in the variables of `command.env`, and in `PGHOST` and its kin.",
+        "template's address in `PGHOST` and its kin, and as a URL in the variables that `command.env` names.",
         (
             "The program reads its URL from somewhere else.",
             "It wants another form of URL, or an option for servers without TLS.",
         ),
-        ("Run it by hand against an empty database: `elefast run -- COMMAND` gives it one.",),
+        (
+            'Name the variable that it reads: `command.env = ["DATABASE_URL"]`.',
+            "Run it by hand, with the variable set to the URL of an empty database.",
+        ),
     ),
     Explanation(
         "command-not-found",
