@@ -84,10 +84,10 @@ class Command:
                 stderr=subprocess.STDOUT,
             )
         except FileNotFoundError:
-            program, *more = self.arguments[0].split()
+            words = self.arguments[0].split()
             remedy = "Install it, or write its path."
-            if more:
-                remedy = f"Each argument is an item of its own: {json.dumps([program, *more, *self.arguments[1:]])}."
+            if len(words) > 1:
+                remedy = f"Each argument is an item of its own: {json.dumps([*words, *self.arguments[1:]])}."
             raise MigrationError(
                 f'command.run: there is no program "{self.arguments[0]}" on PATH, nor in {root}. {remedy}',
                 code="command-not-found",
