@@ -44,10 +44,11 @@ ALLOWED = {
     "blueprint": set[str](),
     "running": {"kernel", "ahead", "backing", "control", "dialects", "engines", "pool"},
     "stack_backing": {"kernel"},
-    "stack": {"kernel", "running", "lent", "shared", "stack_backing", "sync", "asyncio"},
+    "upkeep": {"kernel", "leftovers"},
+    "stack": {"upkeep", "kernel", "running", "lent", "shared", "stack_backing", "sync", "asyncio"},
     "factory": {"blueprint", "config", "kernel", "migrators", "providers", "stack"},
     "pytest_plugin": {"config", "factory", "joined"},
-    "cli": {"config", "factory", "migrators", "providers"},
+    "cli": {"config", "factory", "kernel", "migrators", "providers"},
 }
 
 

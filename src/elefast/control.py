@@ -82,6 +82,8 @@ class Control:
         self._process = os.getpid()
         self._building = threading.RLock()
         self._swept = False
+        self.sweeps = True
+        """Whether it begins with a sweep; who only looks must not change what there is."""
         self._closed = False
         self._templates: Templates | None = None
         self._leftovers = Leftovers()
@@ -104,6 +106,11 @@ class Control:
         )
         _open_controls.add(self)
 
+    @property
+    def templates(self) -> Templates | None:
+        """What databases are copied from; None where they are empty."""
+        return self._templates
+
     def ensure_ready(self, timeout: float | None = None, interval: float = 0.5) -> None:
         """Wait until the server answers; see `Session.ensure_ready`, and `Session.patiently` for no `timeout`."""
         if self._closed:
@@ -114,7 +121,7 @@ class Control:
             self.session.patiently()
         else:
             self.session.ensure_ready(timeout, interval)
-        if not self._swept:
+        if not self._swept and self.sweeps:
             with self._building:
                 if not self._swept:
                     self._swept = True

@@ -158,12 +158,11 @@ def _provider(loaded: Loaded, url: URL | None, env: Mapping[str, str], driver: s
         case "auto":
             from elefast.providers.docker import probe
 
+            docker, local = _docker(loaded, env, driver, "auto"), _local(loaded, env, driver, "auto")
             return providers.AutoProvider(
                 [
-                    providers.Candidate(
-                        "docker", _docker(loaded, env, driver, "auto").acquire, functools.partial(probe, env)
-                    ),
-                    providers.Candidate("local", _local(loaded, env, driver, "auto").acquire),
+                    providers.Candidate("docker", docker.acquire, functools.partial(probe, env), docker.running),
+                    providers.Candidate("local", local.acquire, running=local.running),
                 ]
             )
 

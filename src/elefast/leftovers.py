@@ -11,12 +11,14 @@ from collections.abc import Set as AbstractSet
 from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
-from elefast.kernel import databases, ready, template
+from elefast.kernel import databases, locks, ready
+from elefast.kernel.databases import Entry
+from elefast.kernel.inventory import lock_of
 from elefast.kernel.names import Kind, Name
 from elefast.session import Session
-from elefast.templates import drop_orphans, drop_unused, use_lock
+from elefast.templates import drop_orphans, drop_unused
 
-__all__ = ["Leftovers", "sweep"]
+__all__ = ["Leftovers", "sweep", "would_sweep"]
 
 _SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
 
@@ -65,22 +67,24 @@ def sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int, temp
         kept: How many databases that were kept for a look stay.
         templates: Drop templates that nobody uses now as well.
     """
-    found = session.call(databases.entries)
+    found = _doomed(session.call(databases.entries), run, ours, kept, templates)
+    gone = [entry.text for entry in found if session.call(drop_unused, entry.text, lock_of(entry))]
+    return gone + drop_orphans(session)
+
+
+def would_sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int, templates: bool) -> list[str]:
+    """What `sweep` would drop now; it drops nothing."""
+    entries = session.call(databases.entries)
+    found = _doomed(entries, run, ours, kept, templates)
+    gone = [entry for entry in found if not session.call(locks.holder, lock_of(entry))]
+    left = [entry for entry in entries if entry not in gone]
+    return [entry.text for entry in gone + ready.orphans(left)]
+
+
+def _doomed(found: list[Entry], run: str, ours: AbstractSet[str], kept: int, templates: bool) -> list[Entry]:
+    """What may go unless somebody holds its lock."""
     swept = {*_SWEPT, Kind.TEMPLATE} if templates else _SWEPT
     doomed = [e for e in found if e.name.kind in swept and e.name.owner != run and e.text not in ours]
     looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
     doomed += looked_at[: max(0, len(looked_at) - kept)]
-    free = [entry for entry in doomed if not entry.busy]
-    gone = [entry.text for entry in free if session.call(drop_unused, entry.text, _lock(entry.text, entry.name))]
-    return gone + drop_orphans(session)
-
-
-def _lock(text: str, name: Name) -> str:
-    """The lock that whoever works with a database of this name holds."""
-    match name.kind:
-        case Kind.DRAFT:
-            return template.build_lock(name.owner)
-        case Kind.VOLATILE | Kind.TEMPLATE:
-            return use_lock(text)
-        case _:
-            return name.owner
+    return [entry for entry in doomed if not entry.busy]

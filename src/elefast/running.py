@@ -84,12 +84,19 @@ class Running:
         self._size = -1
 
     @classmethod
-    def start(cls, plan: Blueprint, inherited: Running | None) -> Self:
-        """Get a server and connect to it; a forked child shares its parent's server, and nothing else of it."""
+    def start(cls, plan: Blueprint, inherited: Running | None, *, sweeps: bool = True) -> Self:
+        """Get a server and connect to it; a forked child shares its parent's server, and nothing else of it.
+
+        Args:
+            plan: What it is made from.
+            inherited: What the parent of a forked child had.
+            sweeps: Whether what dead runs left goes first.
+        """
         start = time.perf_counter()
         with _placing(plan.provenance):
             lease = plan.provider.acquire() if inherited is None else inherited.lease
         running = cls(plan, lease)
+        running.control.sweeps = sweeps
         try:
             running.control.ensure_ready(30)
         except BaseException:
@@ -157,7 +164,12 @@ class Running:
     def keep(self, name: str, test: str) -> list[Leak]:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
         start = time.perf_counter()
-        note = {"elefast": 1, "test": test, "kept": datetime.now(UTC).isoformat(timespec="seconds")}
+        note = {
+            "elefast": 1,
+            "project": self._plan.project,
+            "test": test,
+            "kept": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         self._pool.forget(name)
         self._ahead.close(name)
         final, stayed = self.control.keep(name, json.dumps(note))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from elefast.config.origin import Origin
     from elefast.migrators import Plan
     from elefast.shared import LentTransaction, SharedDatabase
+    from elefast.upkeep import Upkeep
 
 __all__ = ["Stack"]
 
@@ -63,6 +64,11 @@ class Stack:
     def settings(self) -> Settings:
         """The validated settings."""
         return self._blueprint.settings()
+
+    @property
+    def project(self) -> str:
+        """The name of the project, which its templates bear as well."""
+        return self._blueprint.project
 
     @property
     def provenance(self) -> Mapping[str, Origin]:
@@ -184,13 +190,12 @@ class Stack:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
         return self._use().keep(name, test)
 
-    def prune(self, *, templates: bool = False) -> list[str]:
-        """Drop kept databases and what killed runs left on the server; the names of what went.
+    def upkeep(self) -> Upkeep:
+        """The server for whoever looks after it; starts it, and changes nothing on it by itself."""
+        from elefast.upkeep import Upkeep
 
-        Args:
-            templates: Drop templates that nobody uses now as well.
-        """
-        return self._use().control.sweep(kept=0, templates=templates)
+        running = self._use(sweeps=False)
+        return Upkeep(running.control, running.lease)
 
     def create(self, prefix: str, encoding: str) -> str:
         """Make a database for somebody who made no `open`."""
@@ -201,6 +206,14 @@ class Stack:
         self._use().control.ensure_ready(timeout, interval)
 
     # -- lifetime -------------------------------------------------------------------------------------------
+
+    def server_runs(self) -> bool:
+        """Whether the server runs already, so that using it would start none; starts nothing.
+
+        Raises:
+            ElefastError: It cannot be told, such as where no provider could give one.
+        """
+        return self._running is not None or self._blueprint.provider.running()
 
     @property
     def started(self) -> bool:
@@ -266,8 +279,8 @@ class Stack:
         if shared is not None:
             shared.close()
 
-    def _use(self) -> Running:
-        """What runs, started if need be.
+    def _use(self, *, sweeps: bool = True) -> Running:
+        """What runs, started if need be; with a sweep of what dead runs left unless somebody only looks.
 
         What failed once is not tried again: a server that does not answer would cost every test half a minute.
         """
@@ -281,7 +294,7 @@ class Stack:
                 raise self._failed.with_traceback(None)
             if self._running is None or not self._running.is_ours:
                 try:
-                    self._running = Running.start(self._blueprint, self._running)
+                    self._running = Running.start(self._blueprint, self._running, sweeps=sweeps)
                 except ElefastError as error:
                     self._failed = error
                     raise

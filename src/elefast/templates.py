@@ -17,17 +17,12 @@ from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
 from elefast.kernel import databases, locks, ready, template
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name
-from elefast.kernel.template import Recipe, Template
+from elefast.kernel.template import Recipe, State, Template, use_lock
 from elefast.session import LinkFactory, Session
 
-__all__ = ["Templates", "drop_orphans", "drop_unused", "use_lock"]
+__all__ = ["Templates", "drop_orphans", "drop_unused"]
 
 _log = logging.getLogger("elefast")
-
-
-def use_lock(name: str) -> str:
-    """The lock that everybody who clones template `name` shares, so that nobody drops it under them."""
-    return f"use {name}"
 
 
 class Templates:
@@ -93,6 +88,26 @@ class Templates:
             self._session.call(locks.acquire_shared, use_lock(found.name))
             self._ready[encoding] = found
         return self._ready[encoding]
+
+    def state(self, encoding: str) -> State:
+        """What `get` would do; builds nothing."""
+        why_not_kept = "template.cache is false" if not self._cache else self._recipe.why_not_kept()
+        key = self._key(encoding, kept=not why_not_kept)
+        found, stale = self._session.call(template.find, key, self._recipe)
+        if found:
+            return State(found.name, found.reason, (), key.inputs, why_not_kept)
+        return State("", self._why(key, stale), tuple(self._changes(key, stale)), key.inputs, why_not_kept)
+
+    def drop_all(self) -> list[str]:
+        """Drop the project's templates that nobody uses, with what waits for them; their names."""
+        found = self._session.call(template.of_project, self._project)
+        ours = set(self.names)
+        gone = [
+            entry.text
+            for entry in found
+            if entry.text not in ours and self._session.call(drop_unused, entry.text, use_lock(entry.text))
+        ]
+        return gone + drop_orphans(self._session)
 
     @property
     def names(self) -> list[str]:
@@ -221,12 +236,16 @@ class Templates:
             return "built for this run: template.cache is false"
         if why := self._recipe.why_not_kept():
             return f"built for this run: {why}"
-        earlier = self._session.call(template.newest, self._project)
-        changes = stale or (key.changes(earlier) if earlier else [])
+        changes = self._changes(key, stale)
         if not changes:
             return "built: there was none yet"
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         return f"built: {', '.join(changes[:3])}{more}"
+
+    def _changes(self, key: Key, stale: list[str]) -> list[str]:
+        """What has changed since the newest template of the project."""
+        earlier = self._session.call(template.newest, self._project)
+        return stale or (key.changes(earlier) if earlier else [])
 
     @contextmanager
     def _turn(self, key: Key) -> Generator[None]:

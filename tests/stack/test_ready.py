@@ -151,7 +151,7 @@ def test_they_go_with_their_template(project: Path, env: dict[str, str], waiting
     with elefast.from_config(project, env=env) as stack:
         stack.open()
         assert not left & waiting().keys()
-        assert stack.prune(templates=True) is not None
+        assert stack.upkeep().prune(templates=True) is not None
 
 
 def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(

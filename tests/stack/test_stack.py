@@ -278,7 +278,7 @@ def test_a_leak_is_named_though_the_database_is_kept(project: Path, env: dict[st
         leaked = psycopg.connect(lent.dsn, application_name="culprit")
         (leak,) = lent.release(keep="always")
         assert "culprit" in leak.text
-        assert len(stack.prune()) == 1
+        assert len(stack.upkeep().prune()) == 1
         leaked.close()
 
 

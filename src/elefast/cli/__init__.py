@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from elefast.cli import config, down, explain, init, prune
-from elefast.errors import ElefastError
+from elefast.cli import config, down, explain, init, ls, prune, psql, run, status, template, up, url
+from elefast.errors import ElefastError, told
 
 __all__ = ["COMMANDS", "INTERNAL", "INTERRUPTED", "main", "parser"]
 
-COMMANDS = (init, config, down, prune, explain)
+COMMANDS = (init, config, up, status, ls, url, psql, run, template, prune, down, explain)
 
 INTERNAL = 70
 """The exit status where elefast itself is at fault; `EX_SOFTWARE` of sysexits.h."""
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 def _told(error: Exception) -> int:
     """Say what went wrong, without a traceback; the exit status."""
     if isinstance(error, ElefastError):
-        print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        print(told(error), file=sys.stderr)
         return error.exit_status
     print(
         f"elefast failed: {type(error).__name__}: {error}\n"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+from typing import Any
+
+from elefast.cli.output import add_json, print_json
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -11,7 +15,8 @@ HELP = "stop the servers that were left running, in containers and on this machi
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are no options: only servers of elefast's own, of this user, that were left running."""
+    """Only servers of elefast's own, of this user, that were left running; so there is little to choose."""
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -19,18 +24,26 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.errors import ServerError
     from elefast.providers import stop_containers, stop_held
 
+    told: dict[str, Any] = {"servers": [], "containers": [], "not_looked": None}
     stopped = stop_held()
-    for server in stopped:
-        print(f"stopped PostgreSQL {server.version} in {server.data_dir}")
+    told["servers"] = [{"version": server.version, "data_dir": server.data_dir} for server in stopped]
     try:
         containers = stop_containers()
     except ServerError as error:
         # Most who have no engine running have no containers either, so this is no failure.
-        print(f"containers were not looked for: {error}")
+        containers = []
+        told["not_looked"] = str(error)
+    told["containers"] = [asdict(container) for container in containers]
+    if arguments.json:
+        print_json(told)
         return 0
+    for server in stopped:
+        print(f"stopped PostgreSQL {server.version} in {server.data_dir}")
     for container in containers:
         done = "removed" if container.removed else "in use, left running:"
         print(f"{done} container {container.name} of {container.project}")
-    if not stopped and not containers:
+    if told["not_looked"]:
+        print(f"containers were not looked for: {told['not_looked']}")
+    elif not stopped and not containers:
         print("no server was left running")
     return 0

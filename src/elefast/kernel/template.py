@@ -30,6 +30,7 @@ from elefast.kernel.sql import execute, rows
 
 __all__ = [
     "Recipe",
+    "State",
     "Template",
     "build_lock",
     "draft",
@@ -37,10 +38,12 @@ __all__ = [
     "failure",
     "find",
     "newest",
+    "of_project",
     "owner_of",
     "polish",
     "publish",
     "retire",
+    "use_lock",
 ]
 
 FORMAT = 1
@@ -84,6 +87,25 @@ class Template:
     built: bool
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What would become of a template that is asked for now.
+
+    Args:
+        name: The one that would be used; empty where one would be built.
+        reason: Since when it is there, or why one would be built.
+        changes: What differs from the newest one of the project, in words; empty where nothing does.
+        inputs: What the key is made from.
+        why_not_kept: Why it would not outlive the run; empty where it would.
+    """
+
+    name: str
+    reason: str
+    changes: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    why_not_kept: str
+
+
 def owner_of(key: Key) -> str:
     """The part of a template's name that says which key it is for."""
     return short(key.digest, OWNER_LENGTH)
@@ -110,7 +132,7 @@ def find(connection: Connection, key: Key, recipe: Recipe) -> tuple[Template | N
 
 def newest(connection: Connection, project: str) -> list[Input]:
     """The inputs of the project's newest template, to tell what has changed since; empty where there is none."""
-    for entry in reversed(_of_project(connection, project)):
+    for entry in reversed(of_project(connection, project)):
         return [Input(label, value) for label, value in _read(entry).get("inputs", [])]
     return []
 
@@ -201,11 +223,12 @@ def failure(connection: Connection, key: Key, test_run: str) -> tuple[str, str] 
 
 def retire(connection: Connection, project: str, keep: int) -> list[str]:
     """Names of the project's templates beyond the newest one and `keep` older ones, which may be dropped."""
-    found = _of_project(connection, project)
+    found = of_project(connection, project)
     return [entry.text for entry in found[: max(0, len(found) - 1 - keep)]]
 
 
-def _of_project(connection: Connection, project: str) -> list[Entry]:
+def of_project(connection: Connection, project: str) -> list[Entry]:
+    """The project's templates, oldest first."""
     found = databases.entries(connection, Kind.TEMPLATE)
     return [entry for entry in found if _read(entry).get("project") == project]
 
@@ -224,6 +247,11 @@ def _read(entry: Entry) -> dict[str, Any]:
         return {}
     ours = cast("dict[str, Any]", record)
     return ours if ours.get("elefast") == FORMAT else {}
+
+
+def use_lock(name: str) -> str:
+    """The lock that everybody who clones template `name` shares, so that nobody drops it under them."""
+    return f"use {name}"
 
 
 def build_lock(owner: str) -> str:

@@ -22,11 +22,13 @@ class Candidate:
         name: What the reason calls it: ``url``, ``docker``, ``local``.
         acquire: Gives a lease or raises; called only when every earlier candidate was passed over.
         probe: Answers quickly why this candidate is out of the question; empty where it may be tried.
+        running: Whether its server runs already.
     """
 
     name: str
     acquire: Callable[[], Lease]
     probe: Callable[[], str] = str
+    running: Callable[[], bool] = bool
 
 
 class AutoProvider:
@@ -68,6 +70,11 @@ class AutoProvider:
             ),
             code="no-server",
         )
+
+    def running(self) -> bool:
+        """Whether the server of the first candidate that may be tried runs already."""
+        first = next((candidate for candidate in self._candidates if not candidate.probe()), None)
+        return first is not None and first.running()
 
 
 def _reason(name: str, passed: Sequence[tuple[str, str]]) -> str:

@@ -66,3 +66,7 @@ class Provider(Protocol):
             MissingDependencyError: An optional dependency is not installed.
         """
         ...
+
+    def running(self) -> bool:
+        """Whether `acquire` would find a server that runs; starts and pulls nothing."""
+        ...

@@ -63,6 +63,10 @@ class UrlProvider:
         """
         return UrlLease(maintenance_url(self._url), self._reason)
 
+    def running(self) -> bool:
+        """It is somebody else's to run, so nothing would be started."""
+        return True
+
 
 def maintenance_url(url: str | URL) -> URL:
     """The same server as psycopg reaches it.

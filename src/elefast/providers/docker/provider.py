@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elefast.errors import ConfigurationError, ElefastError, Problem, ServerUnavailableError
-from elefast.providers.docker.container import Wanted, owner
+from elefast.providers.docker.container import CONFIG, OWNER, Wanted, owner
 from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
 from elefast.providers.docker.lease import DockerLease, Found
+from elefast.providers.docker.pull import find_image
 from elefast.providers.docker.ready import Access, await_server
 from elefast.providers.docker.sharing import Share, Turn
 from elefast.providers.docker.state import DiedError, Keeper
@@ -135,6 +136,20 @@ class DockerProvider:
             engine.close()
             raise
 
+    def running(self) -> bool:
+        """Whether this container runs already; starts and pulls nothing."""
+        engine = self._engine()
+        try:
+            with engine.doing("looking for the image"):
+                image: Any = find_image(engine.client, self._image, self._platform)
+            if image is None:
+                return False
+            wanted = self._wanted(engine, locks_root(), image)
+            found = engine.containers({OWNER: wanted.owner, CONFIG: wanted.config})
+            return any(one.get("State") == "running" for one in found)
+        finally:
+            engine.close()
+
     def _engine(self) -> Engine:
         if self._client is not None:
             return over(self._client, self._env, host=self._host)
@@ -148,7 +163,22 @@ class DockerProvider:
     def _acquire(self, engine: Engine) -> DockerLease:
         root = locks_root()
         image = get_image(engine, root, self._image, policy=self._pull, platform=self._platform)
-        wanted = Wanted(
+        wanted = self._wanted(engine, root, image)
+        share = Share(root, wanted.config)
+        began = time.time()
+        users = share.join()
+        try:
+            timeout = self._start_timeout + TURN_TIMEOUT
+            with taking_turns(share, began, what="starts the container", timeout=timeout) as turn:
+                found = self._ready(engine, wanted, share, turn, root)
+            return DockerLease(engine, wanted, found, share, users, reason=self._reason)
+        except BaseException as error:
+            with contextlib.suppress(ElefastError):  # the first one is the one to see
+                leave(engine, wanted, share, users, may_drop=not isinstance(error, ServerUnavailableError))
+            raise
+
+    def _wanted(self, engine: Engine, root: str, image: Any) -> Wanted:
+        return Wanted(
             owner=owner(root),
             project=self._project,
             engine=engine.address.url,
@@ -165,18 +195,6 @@ class DockerProvider:
             platform=self._platform,
             settings=self._settings,
         )
-        share = Share(root, wanted.config)
-        began = time.time()
-        users = share.join()
-        try:
-            timeout = self._start_timeout + TURN_TIMEOUT
-            with taking_turns(share, began, what="starts the container", timeout=timeout) as turn:
-                found = self._ready(engine, wanted, share, turn, root)
-            return DockerLease(engine, wanted, found, share, users, reason=self._reason)
-        except BaseException as error:
-            with contextlib.suppress(ElefastError):  # the first one is the one to see
-                leave(engine, wanted, share, users, may_drop=not isinstance(error, ServerUnavailableError))
-            raise
 
     def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> Found:
         """A container that answers and has the settings."""

@@ -124,6 +124,16 @@ class LocalProvider:
                 code="local-start-failed",
             ) from error
 
+    def running(self) -> bool:
+        """Whether this server runs already; starts nothing."""
+        if sys.platform == "win32":
+            return False
+        from elefast.providers.local.binaries import find
+
+        directory = self._job(find(self._bin_dir, self._requirement), places_for(self._root))["server"]
+        keeper = os.path.join(directory, state.KEEPER)
+        return locks.is_held(keeper) and state.read(directory).get("status") == "ready"
+
     def _acquire(self, binaries: Binaries, places: place.Places) -> LocalLease:
         job = self._job(binaries, places)
         directory: str = job["server"]

@@ -16,14 +16,6 @@ from elefast.providers.docker import address
 Names = Callable[[], set[str]]
 
 
-@pytest.fixture
-def inside(project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project as the working directory, its server in the environment."""
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("ELEFAST_ENGINE__URL", env["ELEFAST_ENGINE__URL"])
-    return project
-
-
 def test_prune_drops_kept_databases_and_leaves_templates_and_others(
     inside: Path, names: Names, capsys: pytest.CaptureFixture[str], server_url: str
 ) -> None:

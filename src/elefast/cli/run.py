@@ -1,0 +1,132 @@
+"""`elefast run`: a fresh migrated database for any program, gone when that has ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from elefast.cli.output import add_profile
+
+if TYPE_CHECKING:
+    from elefast.lent import LentDatabase
+    from elefast.stack import Stack
+
+__all__ = ["HELP", "NAME", "add_arguments", "run"]
+
+NAME = "run"
+HELP = "run a command with a fresh migrated database in DATABASE_URL, and drop the database afterwards"
+
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+"""What shells give for a command that is not there, and for one that cannot be run."""
+
+_PASSED_ON = [getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM") if hasattr(signal, name)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--env",
+        metavar="NAME[=DRIVER]",
+        action="append",
+        default=[],
+        help="a further variable for the URL, such as APP_DB=postgresql+asyncpg; those of export_env are always set",
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the database for a look, and say how to open it")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+    add_profile(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; its exit status, or 128 and the number of the signal that ended it.
+
+    Raises:
+        ElefastError: There is no command, no configuration or no server, or the database cannot be made; nothing
+            was run.
+    """
+    from elefast.cli.server import configured
+    from elefast.errors import UsageError
+
+    command: list[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise UsageError(
+            "no command was given; expected one such as: elefast run -- npx playwright test", code="no-command"
+        )
+    with configured(arguments) as stack:
+        database = stack.open(f"elefast run {command[0]}")
+        try:
+            environment = _environment(stack, database, arguments.env)
+            status = _run(command, environment)
+        finally:
+            # A command that is gone cannot leave a connection that anybody would want to hear of.
+            database.release(keep="always" if arguments.keep else "never")
+        for kept in stack.kept:
+            print(f"kept {kept.name}\n{kept.psql}", file=sys.stderr)
+    return status
+
+
+def _environment(stack: Stack, database: LentDatabase, further: Sequence[str]) -> Mapping[str, str]:
+    from elefast.migrators.environment import libpq_environment
+    from elefast.urls import dsn
+
+    url = database.url_for("postgresql+psycopg")
+    environment = libpq_environment(url, os.environ, "elefast run")
+    environment["DATABASE_URL"] = dsn(url)
+    for entry in (*stack.settings.export_env, *further):
+        name, _, driver = entry.partition("=")
+        environment[name.strip()] = database.url_for(driver.strip()).render_as_string(hide_password=False)
+    return environment
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    try:
+        # Signals that come before the process is there wait for it.
+        with _signals() as pending:
+            process = subprocess.Popen(command, env=dict(environment))
+            pending.lead_to(process)
+            status = process.wait()
+    except FileNotFoundError:
+        print(f'there is no command "{command[0]}"; expected a program on the PATH or a path to one', file=sys.stderr)
+        return NOT_FOUND
+    except OSError as error:
+        print(f'"{command[0]}" cannot be run: {error.strerror}', file=sys.stderr)
+        return NOT_EXECUTABLE
+    return status if status >= 0 else 128 - status
+
+
+class _Signals:
+    """Signals on their way to a process."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def lead_to(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        for number in self._early:
+            process.send_signal(number)
+
+    def come(self, number: int, _frame: FrameType | None) -> None:
+        if self._process is None:
+            self._early.append(number)
+        # A terminal sends Ctrl-C and the end of its line to the whole group, so the command has had those.
+        elif not (number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP) and os.isatty(0)):
+            self._process.send_signal(number)
+
+
+@contextmanager
+def _signals() -> Generator[_Signals]:
+    signals = _Signals()
+    before = {number: signal.signal(number, signals.come) for number in _PASSED_ON}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,125 @@
+"""`elefast template`: the migrated database that the tests' databases are copied from."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from elefast.cli.output import add_json, add_profile, console, print_json
+
+if TYPE_CHECKING:
+    from elefast.kernel.template import State
+    from elefast.upkeep import Upkeep
+
+__all__ = ["HELP", "NAME", "add_arguments", "run"]
+
+NAME = "template"
+HELP = "show the template, build it, drop the project's templates, or explain why one would be built"
+
+_EMPTY = "databases are empty: there is no migrator, no extension and no seed, so there is no template"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["show", "build", "drop", "explain"],
+        default="show",
+        help="default: %(default)s; drop leaves those in use",
+    )
+    parser.add_argument("--force", action="store_true", help="with build: also where there is one that fits")
+    add_profile(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it.
+
+    Raises:
+        ElefastError: There is no configuration or no server, or the template cannot be built.
+    """
+    from pathlib import Path
+
+    from elefast import run as runs
+    from elefast.cli.server import configured
+
+    # As `pytest --elefast-rebuild` says it to the stack that it makes.
+    outer = runs.enter(runs.Run(Path.cwd(), rebuild=arguments.force)) if arguments.action == "build" else None
+    try:
+        with configured(arguments) as stack:
+            upkeep = stack.upkeep()
+            match arguments.action:
+                case "build":
+                    return _build(upkeep, arguments.json)
+                case "drop":
+                    return _drop(upkeep, arguments.json)
+                case _:
+                    return _show(upkeep.template(), arguments.json, whole=arguments.action == "explain")
+    finally:
+        if arguments.action == "build":
+            runs.enter(outer)
+
+
+def _build(upkeep: Upkeep, as_json: bool) -> int:
+    made = upkeep.build_template()
+    if as_json:
+        print_json(None if made is None else {"name": made.name, "built": made.built, "reason": made.reason})
+    else:
+        console().print(_EMPTY if made is None else f"{made.name}\n{made.reason}")
+    return 0
+
+
+def _drop(upkeep: Upkeep, as_json: bool) -> int:
+    names = upkeep.drop_templates()
+    if as_json:
+        print_json({"dropped": names})
+        return 0
+    for name in names:
+        print(f"dropped {name}")
+    print(f"{len(names)} database{'' if len(names) == 1 else 's'} dropped")
+    return 0
+
+
+def _show(state: State | None, as_json: bool, *, whole: bool) -> int:
+    if as_json:
+        print_json(None if state is None else _as_json(state))
+        return 0
+    out = console()
+    if state is None:
+        out.print(_EMPTY)
+        return 0
+    if state.name:
+        out.print(f"{state.name}\n{state.reason}")
+    else:
+        out.print(f"would be {state.reason}")
+    if whole:
+        _explain(state)
+    return 0
+
+
+def _explain(state: State) -> None:
+    out = console()
+    if state.changes:
+        out.print("\nchanged since the newest one of this project:")
+        for change in state.changes:
+            out.print(f"  {change}")
+    out.print("\nits key is made from:")
+    for item in state.inputs:
+        out.print(f"  {item.digest[:12]}  {item.label}")
+    out.print(
+        f"\nit is not kept for later runs: {state.why_not_kept}"
+        if state.why_not_kept
+        else "\nbesides, what the build was seen to read and import is compared with the files as they are"
+    )
+
+
+def _as_json(state: State) -> dict[str, object]:
+    return {
+        "name": state.name or None,
+        "fits": bool(state.name),
+        "reason": state.reason,
+        "changes": list(state.changes),
+        "inputs": {item.label: item.digest for item in state.inputs},
+        "why_not_kept": state.why_not_kept,
+    }

@@ -1,0 +1,136 @@
+"""What there is of elefast's on a server, for people: every database with its kind, its owner and its sessions.
+
+It only looks. Functions over a connection to the maintenance database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from elefast.kernel import databases, locks, template
+from elefast.kernel.databases import Backend, Entry
+from elefast.kernel.names import Kind
+from elefast.kernel.sql import rows
+
+__all__ = ["KINDS", "Item", "inventory", "lock_of"]
+
+KINDS: Mapping[Kind, str] = {
+    Kind.CLONE: "test",
+    Kind.DRAFT: "draft",
+    Kind.TEMPLATE: "template",
+    Kind.VOLATILE: "run's template",
+    Kind.FAILED: "failed build",
+    Kind.READY: "ready",
+    Kind.KEPT: "kept",
+}
+"""What each kind is called where people read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A database of elefast's own.
+
+    Args:
+        name: Its name.
+        kind: What it is for.
+        run: The run that made it, or the key of its template.
+        project: Whose it is, where its comment says so.
+        test: The test that it was kept of.
+        since: When it was made or kept, in ISO form; empty where that cannot be told.
+        size: Bytes; -1 where the role may not know.
+        sessions: Who is connected to it.
+        holder: Who keeps it from being swept: a run, or whoever builds or clones it; empty where nobody does.
+    """
+
+    name: str
+    kind: Kind
+    run: str
+    project: str
+    test: str
+    since: str
+    size: int
+    sessions: tuple[Backend, ...]
+    holder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "name": self.name,
+            "kind": KINDS[self.kind],
+            "run": self.run,
+            "project": self.project,
+            "test": self.test,
+            "since": self.since,
+            "size": self.size,
+            "sessions": [str(session) for session in self.sessions],
+            "holder": self.holder,
+        }
+
+
+def inventory(connection: Connection) -> list[Item]:
+    """Everything of this role's that bears elefast's mark, oldest first."""
+    return [_item(connection, entry) for entry in databases.entries(connection)]
+
+
+def lock_of(entry: Entry) -> str:
+    """The lock that whoever works with a database of this name holds."""
+    match entry.name.kind:
+        case Kind.DRAFT:
+            return template.build_lock(entry.name.owner)
+        case Kind.VOLATILE | Kind.TEMPLATE:
+            return template.use_lock(entry.text)
+        case _:
+            return entry.name.owner
+
+
+def _item(connection: Connection, entry: Entry) -> Item:
+    record = _record(entry.comment)
+    return Item(
+        name=entry.text,
+        kind=entry.name.kind,
+        run=entry.name.owner,
+        project=str(record.get("project", "")),
+        test=str(record.get("test", "")),
+        since=str(record.get("built") or record.get("kept") or _made(connection, entry.text)),
+        size=_size(connection, entry.text),
+        sessions=tuple(databases.backends(connection, entry.text)) if entry.busy else (),
+        holder="" if entry.name.kind in (Kind.READY, Kind.KEPT) else locks.holder(connection, lock_of(entry)),
+    )
+
+
+def _record(comment: str) -> dict[str, Any]:
+    try:
+        record = json.loads(comment)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", record) if isinstance(record, dict) else {}
+
+
+def _size(connection: Connection, name: str) -> int:
+    try:
+        return databases.size(connection, name)
+    except DBAPIError:
+        return -1  # it went, or the role may not connect to it
+
+
+def _made(connection: Connection, name: str) -> str:
+    """When the directory of database `name` was made; only a superuser may look."""
+    try:
+        found = rows(
+            connection,
+            """
+            select to_char(f.modification at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')
+            from pg_database d, pg_stat_file('base/' || d.oid || '/PG_VERSION', true) f
+            where d.datname = :name
+            """,
+            name=name,
+        )
+    except DBAPIError:
+        return ""
+    return str(found[0][0] or "") if found else ""

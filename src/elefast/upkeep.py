@@ -1,0 +1,76 @@
+"""What people do with a stack's server by hand: look at what is there, build and drop templates, clean up, hold it.
+
+Tests do none of this; it is for the command line and for tools.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from elefast.kernel.inventory import Item, inventory
+from elefast.kernel.template import State, Template
+from elefast.leftovers import would_sweep
+
+if TYPE_CHECKING:
+    from elefast.control import Control
+    from elefast.providers import Lease
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep:
+    """The server of one stack, for whoever looks after it.
+
+    Args:
+        control: On the server.
+        lease: The server.
+    """
+
+    def __init__(self, control: Control, lease: Lease) -> None:
+        self._control = control
+        self.lease = lease
+
+    @property
+    def version(self) -> str:
+        """Of PostgreSQL, such as ``18.1``."""
+        return self._control.session.facts.version_text
+
+    def inventory(self) -> list[Item]:
+        """Every database of elefast's own on the server, of this role, oldest first."""
+        return self._control.session.call(inventory)
+
+    def leftovers(self, *, kept: int = 0, templates: bool = False) -> list[str]:
+        """The names of what `prune` would drop; it drops nothing.
+
+        Args:
+            kept: How many databases that were kept for a look would stay.
+            templates: Templates that nobody uses now as well.
+        """
+        ours = set(self._control.templates.names) if self._control.templates else set[str]()
+        return would_sweep(self._control.session, self._control.run, ours, kept=kept, templates=templates)
+
+    def prune(self, *, kept: int = 0, templates: bool = False) -> list[str]:
+        """Drop kept databases and what dead runs left; the names of what went. Arguments as for `leftovers`."""
+        return self._control.sweep(kept=kept, templates=templates)
+
+    def template(self) -> State | None:
+        """What would become of a template that is asked for now; None where databases are empty."""
+        templates = self._control.templates
+        return None if templates is None else templates.state("utf8")
+
+    def build_template(self) -> Template | None:
+        """The template, built if there is none that fits; None where databases are empty.
+
+        Raises:
+            MigrationError: It could not be built.
+        """
+        return self._control.template()
+
+    def drop_templates(self) -> list[str]:
+        """Drop the project's templates that nobody uses, with the databases that wait for them; their names."""
+        templates = self._control.templates
+        return [] if templates is None else templates.drop_all()
+
+    def hold(self) -> None:
+        """Leave the server running when this process has gone, until ``elefast down``."""
+        self.lease.hold()
