@@ -25,7 +25,8 @@ from elefast.explanations.reference import reference
 SOURCE = Path(elefast.__file__).parent
 CLASSES = {name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, ElefastError)}
 # What becomes an error later on, and brings the code along.
-CARRIERS = {"Problem", "Finding", "Violation", "KeeperError", "DiedError"}
+CARRIERS = {"Problem", "KeeperError", "DiedError"}
+CARRIERS_OF_CONFIG = {"Finding", "Violation"}
 CODES = {one.code for one in EXPLANATIONS}
 
 
@@ -34,11 +35,12 @@ def calls() -> Iterator[tuple[str, str, ast.Call]]:
     for path in sorted(SOURCE.rglob("*.py")):
         if path.name == "errors.py":
             continue
+        wanted = CLASSES | CARRIERS | (CARRIERS_OF_CONFIG if path.parent.name == "config" else set())
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 function = node.func
                 name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-                if name in CLASSES | CARRIERS:
+                if name in wanted:
                     yield f"{path.relative_to(SOURCE)}:{node.lineno}", name, node
 
 
