@@ -84,13 +84,14 @@ class Running:
         self._size = -1
 
     @classmethod
-    def start(cls, plan: Blueprint, inherited: Running | None, *, sweeps: bool = True) -> Self:
+    def start(cls, plan: Blueprint, inherited: Running | None, sweeps: bool, timeout: float) -> Self:
         """Get a server and connect to it; a forked child shares its parent's server, and nothing else of it.
 
         Args:
             plan: What it is made from.
             inherited: What the parent of a forked child had.
             sweeps: Whether what dead runs left goes first.
+            timeout: Seconds that the server may take to answer.
         """
         start = time.perf_counter()
         with _placing(plan.provenance):
@@ -98,7 +99,7 @@ class Running:
         running = cls(plan, lease)
         running.control.sweeps = sweeps
         try:
-            running.control.ensure_ready(30)
+            running.control.ensure_ready(timeout)
         except BaseException:
             running.stop()
             raise

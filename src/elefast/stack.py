@@ -190,11 +190,15 @@ class Stack:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
         return self._use().keep(name, test)
 
-    def upkeep(self) -> Upkeep:
-        """The server for whoever looks after it; starts it, and changes nothing on it by itself."""
+    def upkeep(self, timeout: float = 30) -> Upkeep:
+        """The server for whoever looks after it; starts it, and changes nothing on it by itself.
+
+        Args:
+            timeout: Seconds that it may take to answer.
+        """
         from elefast.upkeep import Upkeep
 
-        running = self._use(sweeps=False)
+        running = self._use(sweeps=False, timeout=timeout)
         return Upkeep(running.control, running.lease)
 
     def create(self, prefix: str, encoding: str) -> str:
@@ -279,7 +283,7 @@ class Stack:
         if shared is not None:
             shared.close()
 
-    def _use(self, *, sweeps: bool = True) -> Running:
+    def _use(self, *, sweeps: bool = True, timeout: float = 30) -> Running:
         """What runs, started if need be; with a sweep of what dead runs left unless somebody only looks.
 
         What failed once is not tried again: a server that does not answer would cost every test half a minute.
@@ -294,7 +298,7 @@ class Stack:
                 raise self._failed.with_traceback(None)
             if self._running is None or not self._running.is_ours:
                 try:
-                    self._running = Running.start(self._blueprint, self._running, sweeps=sweeps)
+                    self._running = Running.start(self._blueprint, self._running, sweeps, timeout)
                 except ElefastError as error:
                     self._failed = error
                     raise

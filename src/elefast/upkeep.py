@@ -5,8 +5,9 @@ Tests do none of this; it is for the command line and for tools.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from elefast.kernel import sql
 from elefast.kernel.inventory import Item, inventory
 from elefast.kernel.template import State, Template
 from elefast.leftovers import would_sweep
@@ -34,6 +35,10 @@ class Upkeep:
     def version(self) -> str:
         """Of PostgreSQL, such as ``18.1``."""
         return self._control.session.facts.version_text
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a query to the maintenance database."""
+        return self._control.session.call(lambda connection: sql.rows(connection, query))
 
     def inventory(self) -> list[Item]:
         """Every database of elefast's own on the server, of this role, oldest first."""

@@ -38,6 +38,14 @@ EXPLANATIONS = (
         ("Name it after two hyphens: `elefast run -- npx playwright test`.",),
     ),
     Explanation(
+        "unknown-ci-system",
+        UsageError,
+        "There is no block for this CI system",
+        "`elefast check --ci` prints what a CI system needs to run the tests, and knows only some of them.",
+        ("A typo.", "Another system, which has services of another form."),
+        ("The message lists the names.", "`elefast check --ci shell` has the commands, which work anywhere."),
+    ),
+    Explanation(
         "server-not-running",
         ServerUnavailableError,
         "The server does not run",

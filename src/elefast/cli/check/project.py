@@ -1,0 +1,236 @@
+"""Probes of the project itself: versions, plugin, configuration, names of its code, drivers, Alembic, conftests."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
+from elefast.cli.init.look import Look
+
+if TYPE_CHECKING:
+    from elefast.config.load import Resolved
+
+__all__ = ["Project"]
+
+_LOAD = """
+import json, sys
+plan = json.loads(sys.stdin.read())
+sys.path[:] = plan["path"]
+from pathlib import Path
+from elefast.errors import ElefastError
+from elefast.migrators.targets import load
+wrong = []
+for key, target in plan["targets"]:
+    try:
+        load(target, key, Path(plan["root"]))
+    except ElefastError as error:
+        wrong.append(str(error).partition("\\n")[2] or str(error))
+print("\\n" + json.dumps(wrong))
+"""
+
+
+class Project:
+    """The probes.
+
+    Args:
+        resolved: The configuration, right or wrong.
+        seen: A look at the project's files.
+    """
+
+    def __init__(self, resolved: Resolved, seen: Look) -> None:
+        self._resolved = resolved
+        self._settings = resolved.loaded.settings
+        self._root = resolved.loaded.project
+        self._seen = seen
+
+    def probes(self) -> list[Probe]:
+        """In the order in which they make sense to a reader."""
+        return [
+            Probe("versions", self.versions),
+            Probe("plugin", self.plugin),
+            Probe("configuration", self.configuration),
+            Probe("drivers", self.drivers),
+            Probe("targets", self.targets, ["configuration"]),
+            Probe("alembic", self.alembic, ["configuration"]),
+            Probe("env.py", self.env),
+            Probe("fixtures", self.fixtures),
+        ]
+
+    def versions(self) -> Found:
+        """What is installed."""
+        names = ("elefast", "sqlalchemy", "pytest", "pytest-xdist")
+        found = [f"{name} {there}" for name in names if (there := _version(name))]
+        python = ".".join(map(str, sys.version_info[:3]))
+        text = ", ".join([f"Python {python}", *found])
+        if not _version("pytest"):
+            return warning(f"{text}; no pytest", 'pip install "pytest>=9"')
+        if int(_version("pytest").partition(".")[0]) < 9:
+            return bad(f"{text}; the plugin needs pytest 9 or newer", 'pip install --upgrade "pytest>=9"')
+        return good(text)
+
+    def plugin(self) -> Found:
+        """Whether pytest would load the plugin."""
+        if "elefast" not in {point.name for point in entry_points(group="pytest11")}:
+            return bad(
+                "pytest does not see elefast's plugin", "install elefast into the environment that pytest runs in"
+            )
+        options = self._seen.pytest_options.get("addopts", "")
+        words = options.split() if isinstance(options, str) else list(options)
+        words += os.environ.get("PYTEST_ADDOPTS", "").split()
+        if any(word == "no:elefast" or word == "-pno:elefast" for word in words):
+            return bad("pytest is told not to load the plugin: -p no:elefast", "take it out of addopts")
+        if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+            return warning(
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD is set, so pytest loads no plugins by itself",
+                "pytest -p elefast, or unset the variable",
+            )
+        return good("pytest loads it")
+
+    def configuration(self) -> Found:
+        """Whether what is written is right."""
+        loaded = self._resolved.loaded
+        files = ", ".join(file.name for file in loaded.files)
+        if self._resolved.problems:
+            lines = [f"{len(self._resolved.problems)} wrong in {files or 'the environment'}"]
+            lines += [str(problem) for problem in self._resolved.problems]
+            return bad("\n".join(lines), "elefast config --origin shows every value and where it came from")
+        profile = f", profile {loaded.profile}" if loaded.profile else ""
+        text = f"{files} in {loaded.directory}{profile}; migrator {loaded.migrator.migrator} ({loaded.migrator.reason})"
+        return good(text)
+
+    def drivers(self) -> Found:
+        """Whether the drivers of both kinds of engines can be imported."""
+        from elefast.config.drivers import async_driver, sync_driver
+
+        wanted = [sync_driver(self._settings).partition("+")[2]]
+        if self._seen.is_async or self._settings.engine.async_driver:
+            wanted.append(async_driver(self._settings).partition("+")[2])
+        missing: list[str] = []
+        there: list[str] = []
+        for name in dict.fromkeys(wanted):
+            try:
+                importlib.import_module(name)
+                there.append(f"{name} {_version(name) or _version(f'{name}-binary')}".strip())
+            except ImportError as error:
+                missing.append(f"{name} ({error})")
+        if missing:
+            names = " ".join(one.partition(" ")[0].replace("psycopg2", "psycopg2-binary") for one in missing)
+            return bad(f"cannot be imported: {', '.join(missing)}", f"pip install {names}")
+        if self._seen.is_async:
+            try:
+                importlib.import_module("greenlet")
+            except ImportError:
+                return bad(
+                    "greenlet is missing, which SQLAlchemy's asyncio half needs", 'pip install "elefast[asyncio]"'
+                )
+        return good(", ".join(there))
+
+    def targets(self) -> Found:
+        """Whether the names of the project's code lead somewhere; nothing of it runs in this process."""
+        settings = self._settings
+        targets = [("seed", seed) for seed in settings.seed if not seed.endswith(".sql")]
+        targets += [("patch", target) for target in settings.patch]
+        match self._resolved.loaded.migrator.migrator:
+            case "metadata":
+                named = settings.metadata.target
+                targets += [("metadata.target", one) for one in ([named] if isinstance(named, str) else named)]
+            case "callable":
+                targets.append(("callable.target", settings.callable.target))
+            case _:
+                pass
+        if not targets:
+            return not_checked("no module of the project is named")
+        wrong = self._load(targets)
+        if wrong:
+            return bad("\n".join(wrong), "mend the name, or the module that it leads to")
+        return good(", ".join(target for _, target in targets))
+
+    def _load(self, targets: Sequence[tuple[str, str]]) -> list[str]:
+        pythonpath = self._seen.pytest_options.get("pythonpath", [])
+        words = pythonpath.split() if isinstance(pythonpath, str) else pythonpath
+        path = [*(str(self._root / word) for word in words), *(os.path.abspath(entry) for entry in sys.path)]
+        plan = json.dumps({"path": path, "root": str(self._root), "targets": targets})
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _LOAD],
+            input=plan,
+            capture_output=True,
+            text=True,
+            cwd=self._root,
+            timeout=15,
+            check=False,
+        )
+        lines = done.stdout.strip().splitlines()
+        if done.returncode or not lines:
+            return [done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"]
+        wrong: list[str] = json.loads(lines[-1])
+        return [line.strip() for line in wrong]
+
+    def alembic(self) -> Found:
+        """Configuration, env.py and heads, by Alembic itself in a process of its own."""
+        if self._resolved.loaded.migrator.migrator != "alembic":
+            return not_checked("the project has another migrator")
+        from elefast.migrators.alembic_layout import read_layout
+
+        alembic = self._settings.alembic
+        if not _version("alembic"):
+            return bad("alembic is not installed", 'pip install "elefast[alembic]"')
+        layout = read_layout(Path(alembic.config), alembic.section)
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", "-c", alembic.config, "-n", alembic.section, "heads"],
+            capture_output=True,
+            text=True,
+            cwd=layout.directory,
+            timeout=15,
+            check=False,
+        )
+        if done.returncode:
+            return bad(done.stderr.strip() or done.stdout.strip(), f"alembic -c {alembic.config} heads shows the same")
+        heads = [line.split()[0] for line in done.stdout.splitlines() if "(head)" in line]
+        text = f"{len(layout.revisions())} revisions, heads: {', '.join(heads) or 'none'}"
+        if len(heads) > 1 and alembic.revision == "head":
+            return bad(
+                f'{text}, but alembic.revision = "head" means one', 'alembic merge heads, or write revision = "heads"'
+            )
+        if len(heads) > 1:
+            return warning(text, "alembic merge heads, unless the project means to have branches")
+        return good(text)
+
+    def env(self) -> Found:
+        """Whether env.py reads its URL from a variable that is not set to the template's."""
+        read = self._seen.alembic_variables
+        if not read:
+            return not_checked("no env.py reads a URL from the environment")
+        exported = [*self._settings.export_env, *self._settings.alembic.env]
+        told = {entry.partition("=")[0].strip() for entry in exported}
+        missing = [name for name in read if name not in told]
+        if missing:
+            names = json.dumps([*self._settings.export_env, *missing])
+            return warning(
+                f"env.py reads {', '.join(missing)}, which elefast does not set",
+                f"if that is the database to migrate: export_env = {names}",
+            )
+        return good(f"env.py reads {', '.join(read)}, which elefast sets")
+
+    def fixtures(self) -> Found:
+        """What hides the plugin's fixtures."""
+        hidden = [f"{place} `{name}`" for name, place in self._seen.hidden().items()]
+        if hidden:
+            return warning(f"fixtures of a conftest win over elefast's: {', '.join(hidden)}", "rename or remove them")
+        if _version("pytest-django"):
+            return warning("pytest-django has a fixture `db` of its own", "use elefast_db, or the session fixtures")
+        return good("none of elefast's is hidden")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

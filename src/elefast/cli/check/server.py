@@ -1,0 +1,136 @@
+"""Probes of the server: that it answers and fits, what the role may, the template, what earlier runs have left."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
+
+if TYPE_CHECKING:
+    from elefast.stack import Stack
+    from elefast.upkeep import Upkeep
+
+__all__ = ["Server"]
+
+
+class Server:
+    """The probes.
+
+    Args:
+        stack: Of the project.
+        start: Start the server where it does not run, and try everything once.
+    """
+
+    def __init__(self, stack: Stack, *, start: bool) -> None:
+        self._stack = stack
+        self._start = start
+        self._upkeep: Upkeep | None = None
+
+    def probes(self) -> list[Probe]:
+        """In the order in which they make sense to a reader."""
+        return [
+            Probe("server", self.server),
+            Probe("role", self.role, ["server"]),
+            Probe("settings", self.settings, ["server"]),
+            Probe("connections", self.connections, ["server"]),
+            Probe("extensions", self.extensions, ["server"]),
+            Probe("template", self.template, ["server"]),
+            Probe("leftovers", self.leftovers, ["server"]),
+            Probe("one database", self.one_database, ["server"]),
+        ]
+
+    def server(self) -> Found:
+        """Whether it answers; version, standby and pooler are looked at by whoever connects."""
+        if not self._start and not self._stack.server_runs():
+            return not_checked("it does not run, and nothing is started; elefast check --start starts it")
+        self._upkeep = self._stack.upkeep(timeout=30 if self._start else 3)
+        return good(f"{self._upkeep.lease.description}, PostgreSQL {self._upkeep.version}")
+
+    def _ask(self, query: str) -> list[tuple[Any, ...]]:
+        assert self._upkeep is not None, "`server` has found none"
+        return self._upkeep.ask(query)
+
+    def role(self) -> Found:
+        """What the role may."""
+        ((name, superuser),) = self._ask("select rolname, rolsuper from pg_roles where rolname = current_user")
+        if superuser:
+            return good(f"{name}, superuser")
+        return warning(
+            f"{name} may create databases, but is no superuser: sessions of superusers cannot be ended, and extensions "
+            "that are not trusted cannot be created",
+            f'on a server for tests: ALTER ROLE "{name}" SUPERUSER',
+        )
+
+    def settings(self) -> Found:
+        """Whether a server of somebody else's is tuned for tests; elefast's own is."""
+        assert self._upkeep is not None
+        if self._upkeep.lease.owned:
+            return not_checked("elefast has tuned it")
+        rows = self._ask(
+            "select name, setting from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes')"
+        )
+        dear = [name for name, value in sorted(rows) if value != "off"]
+        if not dear:
+            return good("fsync, synchronous_commit and full_page_writes are off")
+        return warning(
+            f"{', '.join(dear)} on: databases are made and dropped several times slower than they need be",
+            "where its data may be lost, start it with " + " ".join(f"-c {name}=off" for name in dear),
+        )
+
+    def connections(self) -> Found:
+        """Whether a worker for each processor has enough of them."""
+        ((most, used),) = self._ask(
+            "select current_setting('max_connections')::int, (select count(*) from pg_stat_activity where datid > 0)"
+        )
+        workers = os.cpu_count() or 1
+        # What a worker has at once: its run, two for the pool, one ahead, and an engine of the test's.
+        wanted = workers * (4 + self._stack.settings.engine.pool_size)
+        text = f"{most} at most, {used} in use; {workers} workers may want {wanted}"
+        if most - used < wanted:
+            return warning(text, f"raise max_connections, or use fewer workers: pytest -n {max(1, (most - used) // 9)}")
+        return good(text)
+
+    def extensions(self) -> Found:
+        """Whether those that the project needs can be created."""
+        wanted = self._stack.settings.extensions
+        if not wanted:
+            return not_checked("the project names none")
+        there = {name for (name,) in self._ask("select name from pg_available_extensions")}
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            return bad(
+                f"the server does not have {', '.join(missing)}",
+                "install its package on the server, or use an image that has it",
+            )
+        return good(", ".join(wanted))
+
+    def template(self) -> Found:
+        """Whether there is one that fits, or why one would be built; nothing is built unless asked for."""
+        assert self._upkeep is not None
+        if self._start:
+            made = self._upkeep.build_template()
+            return not_checked("databases are empty") if made is None else good(made.reason)
+        state = self._upkeep.template()
+        if state is None:
+            return not_checked("databases are empty")
+        return good(state.reason if state.name else f"would be {state.reason}")
+
+    def leftovers(self) -> Found:
+        """What `elefast prune` would drop."""
+        assert self._upkeep is not None
+        found = self._upkeep.leftovers()
+        kept = sum(1 for item in self._upkeep.inventory() if item.test)
+        if found:
+            return warning(
+                f"{len(found)} databases of earlier runs, {kept} of them kept for a look", "elefast prune drops them"
+            )
+        return good("nothing of earlier runs but what later ones use")
+
+    def one_database(self) -> Found:
+        """A clone, a connection with the project's driver, and a drop."""
+        if not self._start:
+            return not_checked("elefast check --start makes one, connects to it and drops it")
+        with self._stack.server.create_database() as database, database.engine.connect() as connection:
+            connection.exec_driver_sql("select 1")
+        return good(f"made, connected to with {database.engine.url.drivername}, dropped")
