@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,12 @@ import psycopg
 import pytest
 
 Elefast = Callable[..., subprocess.CompletedProcess[str]]
+
+QUERY = """
+import os, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    print(connection.execute("select count(*) from note").fetchone()[0])
+"""
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ def test_up_stays_until_down(own: Elefast, reuse: str) -> None:
     first = json.loads(own("up", "--json", **kept).stdout)
     assert (first["started"], first["provider"]) == (True, "local")
     assert first["template_reason"].startswith("built")
-    assert ":***@" in first["url"]
+    assert first["url"].startswith("postgresql://postgres:***@")
     again = json.loads(own("up", "--json", **kept).stdout)
     assert (again["started"], again["template"]) == (False, first["template"])
     assert json.loads(own("status", "--json", **kept).stdout)["databases"]["template"] == 1
@@ -63,6 +70,32 @@ def test_up_stays_until_down(own: Elefast, reuse: str) -> None:
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url, connect_timeout=2)
     assert not json.loads(own("status", "--json", **kept).stdout)["running"]
+
+
+def test_down_says_what_is_in_use(own: Elefast, project: Path) -> None:
+    """A command that runs keeps its server; it is not left running beyond that."""
+    own("up", "--no-template")
+    down = f"{sys.executable} -m elefast.cli down --json"
+    inside = own("run", "--", "sh", "-c", f"{down} && {sys.executable} -c {shlex.quote(QUERY)}")
+    told, end = json.JSONDecoder().raw_decode(inside.stdout)
+    assert (told["servers"], len(told["in_use"])) == ([], 1), inside.stderr
+    assert inside.stdout[end:].strip() == "0"
+    assert not json.loads(own("status", "--json").stdout)["running"]
+
+
+def test_without_psql_the_error_has_the_url_and_not_its_password(own: Elefast, tmp_path: Path) -> None:
+    """No psql on the PATH and none beside a server's binaries."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    own("up", "--no-template")
+    url = own("url").stdout.strip()
+    asked = own(
+        "psql", PATH=str(empty), ELEFAST_PROVIDER="url", ELEFAST_ENGINE__URL=url, ELEFAST_LOCAL__BIN_DIR=str(empty)
+    )
+    assert asked.returncode == 3
+    assert "there is no psql here" in asked.stderr
+    assert ":***@" in asked.stderr
+    assert url.partition("@")[0].rpartition(":")[2] not in asked.stderr
 
 
 def test_up_without_a_template(own: Elefast) -> None:

@@ -22,11 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Stop them; a local one that tests use ends with these, a container that they use is left alone."""
     from elefast.errors import ServerError
-    from elefast.providers import stop_containers, stop_held
+    from elefast.providers import running_servers, stop_containers, stop_held
 
-    told: dict[str, Any] = {"servers": [], "containers": [], "not_looked": None}
+    told: dict[str, Any] = {"servers": [], "in_use": [], "containers": [], "not_looked": None}
+    held = [server for server in running_servers() if server.held]
     stopped = stop_held()
-    told["servers"] = [{"version": server.version, "data_dir": server.data_dir} for server in stopped]
+    ended = {server.identity for server in stopped}
+    in_use = [server for server in held if server.identity not in ended]
+    for key, servers in (("servers", stopped), ("in_use", in_use)):
+        told[key] = [{"version": server.version, "data_dir": server.data_dir} for server in servers]
     try:
         containers = stop_containers()
     except ServerError as error:
@@ -39,11 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for server in stopped:
         print(f"stopped PostgreSQL {server.version} in {server.data_dir}")
+    for server in in_use:
+        print(f"in use, stops with its last user: PostgreSQL {server.version} in {server.data_dir}")
     for container in containers:
         done = "removed" if container.removed else "in use, left running:"
         print(f"{done} container {container.name} of {container.project}")
     if told["not_looked"]:
         print(f"containers were not looked for: {told['not_looked']}")
-    elif not stopped and not containers:
+    elif not held and not containers:
         print("no server was left running")
     return 0

@@ -61,7 +61,7 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     """How psql is called; the password is in its environment, since everybody may read a command line."""
     from elefast.errors import ServerUnavailableError
     from elefast.migrators.environment import libpq_environment
-    from elefast.urls import dsn
+    from elefast.urls import shown, with_driver
 
     environment = libpq_environment(url, os.environ, "elefast psql")
     program = shutil.which("psql") or _beside_server(stack)
@@ -78,7 +78,7 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
         }
     raise ServerUnavailableError(
         f"there is no psql here, neither on the PATH nor beside the server's binaries. Install one "
-        f"(apt-get install postgresql-client), or use another client on {dsn(url.set(password=None))}; "
+        f"(apt-get install postgresql-client), or use another client on {shown(with_driver(url, 'postgresql'))}; "
         "`elefast url` prints that with its password",
         code="psql-not-found",
     )

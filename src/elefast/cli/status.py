@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _facts(stack: Stack) -> dict[str, Any]:
     from elefast.cli.server import count
-    from elefast.urls import shown
+    from elefast.urls import shown, with_driver
 
     upkeep = stack.upkeep()
     items = upkeep.inventory()
@@ -67,7 +67,7 @@ def _facts(stack: Stack) -> dict[str, Any]:
         "reason": upkeep.lease.reason,
         "server": upkeep.lease.description,
         "version": upkeep.version,
-        "url": shown(stack.url),
+        "url": shown(with_driver(stack.url, "postgresql")),
         "template": template,
         "databases": count(items),
         "size": sum(max(0, item.size) for item in items),

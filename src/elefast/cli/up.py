@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         ElefastError: It does not start, or the template cannot be built; it is not left running then.
     """
     from elefast.cli.server import configured
-    from elefast.urls import shown
+    from elefast.urls import shown, with_driver
 
     with configured(arguments) as stack:
         ran = stack.server_runs()
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             "reason": lease.reason,
             "server": lease.description,
             "version": upkeep.version,
-            "url": shown(stack.url),
+            "url": shown(with_driver(stack.url, "postgresql")),
             "started": not ran,
             "template": template.name if template else None,
             "template_reason": template.reason if template else None,
