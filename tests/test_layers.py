@@ -48,6 +48,7 @@ ALLOWED = {
     "stack": {"upkeep", "kernel", "running", "lent", "shared", "stack_backing", "sync", "asyncio"},
     "factory": {"blueprint", "config", "kernel", "migrators", "providers", "stack"},
     "pytest_plugin": {"config", "factory", "joined"},
+    "generate": {"cli", "config", "explanations"},
     "cli": {"config", "factory", "kernel", "migrators", "providers"},
 }
 

@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from elefast.cli import check, config, down, explain, init, ls, prune, psql, run, status, template, up, url
+from elefast.cli import check, config, down, explain, init, ls, prune, psql, run, schema, status, template, up, url
 from elefast.errors import ElefastError, told
 
 __all__ = ["COMMANDS", "INTERNAL", "INTERRUPTED", "main", "parser"]
 
-COMMANDS = (init, check, config, up, status, ls, url, psql, run, template, prune, down, explain)
+COMMANDS = (init, check, config, up, status, ls, url, psql, run, template, prune, down, explain, schema)
 
 INTERNAL = 70
 """The exit status where elefast itself is at fault; `EX_SOFTWARE` of sysexits.h."""

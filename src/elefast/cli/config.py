@@ -26,9 +26,20 @@ HELP = "show the configuration that is in force here, and where it came from; pa
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("key", metavar="KEY", nargs="?", help='a key or a table, such as "docker.port" or "docker"')
+    parser.add_argument(
+        "words",
+        metavar="[show] [KEY]",
+        nargs="*",
+        help='a key or a table, such as "docker.port" or "docker"; default: all. "show" may stand before it',
+    )
     parser.add_argument("--origin", action="store_true", help="show where each value came from")
-    parser.add_argument("--format", choices=["toml", "json"], default="toml", help="default: %(default)s")
+    parser.add_argument(
+        "--format",
+        choices=["toml", "json", "env"],
+        default="toml",
+        help="default: %(default)s; env: what differs from the defaults as variables, ready for a shell",
+    )
+    parser.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
     add_profile(parser)
 
 
@@ -56,18 +67,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     resolved = resolve(profile=arguments.profile)
     rows = list(_rows(resolved))
-    if arguments.key:
-        selected = [row for row in rows if f"{row.name}.".startswith(f"{arguments.key}.")]
+    key = _key(arguments.words)
+    if key:
+        selected = [row for row in rows if f"{row.name}.".startswith(f"{key}.")]
         if not selected:
-            print(_no_such_key(rows, arguments.key), file=sys.stderr)
+            print(_no_such_key(rows, key), file=sys.stderr)
             return ConfigurationError.exit_status
         rows = selected
-    if arguments.format == "json":
+    if arguments.format == "env":
+        print("\n".join(_as_variables(rows, arguments.origin)))
+    elif arguments.format == "json":
         print(json.dumps(_as_json(rows, arguments.origin), indent=2, ensure_ascii=False, default=str))
-    elif len(rows) == 1 and rows[0].name == arguments.key:
+    elif len(rows) == 1 and rows[0].name == key:
         print(_line("", rows[0], arguments.origin))
     else:
-        if arguments.origin and not arguments.key:
+        if arguments.origin and not key:
             print(_head(resolved))
         print(_as_toml(rows, arguments.origin))
     if resolved.problems:
@@ -87,6 +101,44 @@ def _rows(resolved: Resolved) -> Iterator[Row]:
             value = hide(path[-1], resolved.values.get(path, key.default))
             origin = resolved.loaded.provenance.get(".".join(path), "default")
             yield Row(path, value, str(origin))
+
+
+def _key(words: list[str]) -> str:
+    """The key that was asked for; empty for all.
+
+    Raises:
+        UsageError: More than one was.
+    """
+    from elefast.errors import UsageError
+
+    rest = words[1:] if words[:1] == ["show"] else words
+    if len(rest) > 1:
+        raise UsageError(
+            f"expected one key, got {' '.join(rest)}; a table shows all its keys: elefast config docker",
+            code="several-keys",
+        )
+    return rest[0] if rest else ""
+
+
+def _as_variables(rows: list[Row], origin: bool) -> Iterator[str]:
+    """What somebody wrote, as variables that say the same; what none can say is a comment."""
+    import shlex
+
+    from elefast.config.keys import variable
+    from elefast.config.secrets import HIDDEN
+
+    for row in rows:
+        if row.origin == "default":
+            continue
+        name = variable(row.path)
+        comment = f"  # {row.origin}" if origin else ""
+        if HIDDEN in str(row.value):
+            yield f"# {name} has a password, which is not shown{comment}"
+        elif row.value in ("", [], {}):
+            yield f"# {name} is empty, which no variable can say{comment}"
+        else:
+            value = row.value if isinstance(row.value, str) else json.dumps(row.value, ensure_ascii=False, default=str)
+            yield f"{name}={shlex.quote(value)}{comment}"
 
 
 def _no_such_key(rows: list[Row], name: str) -> str:

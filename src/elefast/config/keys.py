@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from elefast.config.model import Settings
-from elefast.config.values import Choices, FilePath, Pattern
+from elefast.config.values import Choices, FilePath, Pattern, Since
 
 __all__ = [
     "Key",
@@ -32,6 +32,9 @@ __all__ = [
 
 KeyPath = tuple[str, ...]
 """The parts of a key's name: `("docker", "port")`."""
+
+_FIRST = "0.2.0"
+"""The first version that had a configuration, and so most keys."""
 
 _WORDS: dict[Any, str] = {
     bool: "true or false",
@@ -59,6 +62,7 @@ class Key:
         value_types: The plain types of an open table's values; none where they can be anything.
         pattern: A regular expression for the string, or for the strings of the list.
         file: Set where the value is a path.
+        since: The version of elefast that it came with.
     """
 
     path: KeyPath
@@ -72,6 +76,7 @@ class Key:
     value_types: tuple[type, ...]
     pattern: str
     file: FilePath | None
+    since: str
 
     @property
     def name(self) -> str:
@@ -198,6 +203,7 @@ def _key(path: KeyPath, field: FieldInfo, model: type[BaseModel]) -> Key:
         value_types=_value_types(field.annotation),
         pattern=next((mark.regex for mark in marks if isinstance(mark, Pattern)), ""),
         file=next((mark for mark in marks if isinstance(mark, FilePath)), None),
+        since=next((mark.version for mark in marks if isinstance(mark, Since)), _FIRST),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,11 @@ def resolve(
     facts = Facts(written, env, complete=not any(file.broken for file in files))
     settings, wrong = _validated(layers, facts)
     findings += wrong
+    # A profile that is not in force is wrong all the same, and better known before it is.
+    for file in files:
+        for other, layer in file.profiles.items():
+            if other != name:
+                findings += _validated([layer], replace(facts, complete=False))[1]
     loaded = Loaded(
         settings=settings,
         provenance=_provenance(layers),

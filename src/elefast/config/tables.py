@@ -52,9 +52,14 @@ class Engine(Table):
 
     url: values.ServerUrl = Field(default="", examples=["postgresql://postgres@127.0.0.1:5432/postgres"])
     """An existing server. Elefast makes and drops databases of its own on it, and leaves all others alone."""
-    driver: Literal["", "psycopg", "psycopg2", "pg8000"] = Field(default="", examples=["psycopg2"])
+    driver: Annotated[
+        Literal["", "psycopg", "psycopg2", "pg8000"],
+        Choices(psycopg="psycopg 3", psycopg2="psycopg 2", pg8000="pg8000, in Python alone"),
+    ] = Field(default="", examples=["psycopg2"])
     """The driver of sync engines; empty: that of `url` if it is a sync one, else psycopg."""
-    async_driver: Literal["", "asyncpg", "psycopg"] = Field(default="", examples=["psycopg"])
+    async_driver: Annotated[
+        Literal["", "asyncpg", "psycopg"], Choices(asyncpg="asyncpg", psycopg="psycopg 3, whose engines can be both")
+    ] = Field(default="", examples=["psycopg"])
     """The driver of async engines; empty: that of `url` if it is an async one, else asyncpg if that is
     installed, else psycopg."""
     pool_size: WholeNumber = 5
@@ -178,7 +183,14 @@ class Tuning(Table):
     """Wait for the log at each commit. Off for the same reason."""
     full_page_writes: bool = False
     """Write whole pages after a checkpoint. Only needed after a crash."""
-    wal_level: Literal["minimal", "replica", "logical"] = "replica"
+    wal_level: Annotated[
+        Literal["minimal", "replica", "logical"],
+        Choices(
+            minimal="what a crash needs; clones by WAL_LOG are slower with it",
+            replica="PostgreSQL's default",
+            logical="for tests of logical replication",
+        ),
+    ] = "replica"
     """How much is logged.
     `minimal` makes clones slower and gains nothing; `logical` is for tests of replication."""
     max_wal_senders: WholeNumber = 0

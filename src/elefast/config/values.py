@@ -27,6 +27,7 @@ __all__ = [
     "Pattern",
     "ServerUrl",
     "ServerVersion",
+    "Since",
     "Target",
     "Targets",
     "TmpfsSize",
@@ -66,6 +67,17 @@ class Pattern:
     """A regular expression for the JSON Schema, so that editors can say what the check would say."""
 
     regex: str
+
+
+class Since:
+    """Says which version of elefast a key came with, where that is not the first one that had a configuration.
+
+    Args:
+        version: Such as ``0.3.0``.
+    """
+
+    def __init__(self, version: str) -> None:
+        self.version = version
 
 
 class Choices:

@@ -38,6 +38,22 @@ EXPLANATIONS = (
         ("Name it after two hyphens: `elefast run -- npx playwright test`.",),
     ),
     Explanation(
+        "several-keys",
+        UsageError,
+        "Several keys were asked for",
+        "`elefast config` shows all keys, those of one table, or one key.",
+        ("Two keys were named.",),
+        ("Ask for the table that has them, such as `elefast config docker`, or for one after the other.",),
+    ),
+    Explanation(
+        "output-unwritable",
+        UsageError,
+        "The output cannot be written",
+        "The file that was named cannot be made.",
+        ("Its directory does not exist, or is somebody else's.",),
+        ("Make the directory, or name another file.",),
+    ),
+    Explanation(
         "unknown-ci-system",
         UsageError,
         "There is no block for this CI system",

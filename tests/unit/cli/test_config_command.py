@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from elefast.cli import main
-from elefast.config import Settings
+from elefast.config import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +157,54 @@ def test_a_reader_that_stops_reading() -> None:
         check=True,
     )
     assert (result.stdout, result.stderr) == ('provider = "auto"\n', "")
+
+
+def test_show_and_json_are_other_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """`config show KEY` as `config KEY`, `--json` as `--format json`; more than one key is an error."""
+    _write("pool.size = 1\n")
+    for words in (["pool.size"], ["show", "pool.size"]):
+        assert main(["config", *words]) == 0
+        assert capsys.readouterr().out == "1\n"
+    assert main(["config", "show", "pool", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pool"]["size"] == 1
+    assert main(["config", "pool.size", "pool.max"]) == 2
+    assert "several-keys" in capsys.readouterr().err
+
+
+WRITTEN = """
+migrator = "sql"
+keep = "failed"
+export_env = ["DATABASE_URL", "APP=postgresql"]
+sql.files = ["/a b/*.sql"]
+engine.echo = "debug"
+engine.connect_args = { options = "-c a='b c'", connect_timeout = 5 }
+engine.options.pool_timeout = 5
+docker.port = 5433
+docker.reuse = false
+docker.tmpfs = "512m"
+template.cache = false
+tuning.settings = { random_page_cost = 1.1, search_path = "it's" }
+"""
+
+
+def test_variables_say_the_same_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a shell makes of them, given to elefast in a project without that file, gives the same settings."""
+    _write(WRITTEN)
+    assert main(["config", "--format", "env"]) == 0
+    lines = capsys.readouterr().out
+    shell = subprocess.run(["sh", "-ac", f"{lines}\nenv -0"], capture_output=True, text=True, check=True, env={})
+    env = dict(item.split("=", 1) for item in shell.stdout.split("\0") if item.startswith("ELEFAST_"))
+    before = load_settings(env={}).settings
+    _write("")
+    assert load_settings(env=env).settings == before
+
+
+def test_variables_have_no_passwords(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are named in a comment; so is what no variable can say, as an empty one counts as unset."""
+    _write("docker.password = 'geheim'\ndocker.shm_size = ''\nengine.url = 'postgresql://a:geheim@localhost/x'\n")
+    assert main(["config", "--format", "env"]) == 0
+    out = capsys.readouterr().out
+    assert "geheim" not in out
+    assert "# ELEFAST_DOCKER__PASSWORD has a password, which is not shown" in out
+    assert "# ELEFAST_ENGINE__URL has a password, which is not shown" in out
+    assert "# ELEFAST_DOCKER__SHM_SIZE is empty, which no variable can say" in out

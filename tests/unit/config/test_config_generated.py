@@ -11,10 +11,10 @@ import pytest
 
 from elefast.config import Settings
 from elefast.config.example import example
-from elefast.config.generate import COMMAND, generated
 from elefast.config.keys import all_keys, all_tables
 from elefast.config.schema import get_schema
 from elefast.config.writing import toml_key, toml_value
+from elefast.generate import COMMAND, generated
 
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Project

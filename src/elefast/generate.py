@@ -1,6 +1,6 @@
-"""Writes the files that are made from the model, and from the explanations of errors.
+"""Writes the files that are made from the code: from the model of the configuration, the commands and the errors.
 
-Run it at the top of the repository: `python -m elefast.config.generate`.
+Run it at the top of the repository: `python -m elefast.generate`. Nothing of elefast imports it.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from elefast.cli.reference import reference as cli_reference
 from elefast.config.example import example
+from elefast.config.reference import reference as configuration_reference
 from elefast.config.schema import get_schema
 from elefast.explanations.reference import reference as errors_reference
 
 __all__ = ["COMMAND", "generated"]
 
-COMMAND = "python -m elefast.config.generate"
+COMMAND = "python -m elefast.generate"
 
 
 def generated() -> dict[str, str]:
@@ -22,6 +24,8 @@ def generated() -> dict[str, str]:
     return {
         "elefast.toml.example": example(),
         "schemas/elefast.schema.json": json.dumps(get_schema(), indent=2, ensure_ascii=False) + "\n",
+        "docs/reference/configuration.md": configuration_reference(),
+        "docs/reference/cli.md": cli_reference(),
         "docs/reference/errors.md": errors_reference(),
     }
 
