@@ -1,0 +1,1 @@
+-- read by a migration
