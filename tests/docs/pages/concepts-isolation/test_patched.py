@@ -1,7 +1,8 @@
-from my_app import SessionLocal, app, engine
 from fastapi.testclient import TestClient
+from my_app import app
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
 
 def test_the_makers_lead_to_the_test(db_session):
     with TestClient(app) as client:
