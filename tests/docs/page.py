@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,16 @@ import yaml
 from markdown_it import MarkdownIt
 
 from elefast.config import load_settings
+from elefast.errors import ElefastError
+from elefast.providers.local.binaries import find
 
 __all__ = ["REPOSITORY", "Block", "Project", "blocks", "pages"]
 
 REPOSITORY = Path(__file__).parents[2]
 GIVEN = Path(__file__).parent / "pages"
-READ_ONLY = {"", "text", "console", "sql", "json", "ini"}
+READ_ONLY = {"", "text", "sql", "json", "ini"}
+# Keys of CI systems whose values are commands.
+COMMANDS = {"run", "script", "before_script", "after_script"}
 PYTEST_OPTIONS = "-p no:cacheprovider -q -o asyncio_default_fixture_loop_scope=function"
 
 
@@ -90,7 +95,8 @@ class Project:
         self._programs = directory / "programs"
         self._programs.mkdir(parents=True)
         _write_programs(self._programs)
-        path = os.pathsep.join([str(self._programs), str(Path(sys.executable).parent), env["PATH"]])
+        places = [str(self._programs), str(Path(sys.executable).parent), env["PATH"], *_server_programs()]
+        path = os.pathsep.join(places)
         self._env = {**env, "PATH": path, "PYTEST_ADDOPTS": PYTEST_OPTIONS, "PYTHONDONTWRITEBYTECODE": "1"}
         self.directory = self._begin()
 
@@ -115,6 +121,9 @@ class Project:
         if block.not_run:
             return
         place = f"{self._page.relative_to(REPOSITORY)}:{block.line}"
+        if block.language in ("yaml", "yml"):
+            for command in _commands(yaml.safe_load(block.text)):
+                self._recognise(command, place)
         if block.title:
             file = self.directory / block.title
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -129,10 +138,10 @@ class Project:
             self._python(block, place)
         elif block.language in ("sh", "bash"):
             self._run(["bash", "-e", "-c", block.text], place)
-        elif block.language in ("yaml", "yml"):
-            yaml.safe_load(block.text)
+        elif block.language == "console":
+            self._console(block, place)
         else:
-            assert block.language in READ_ONLY, f"{place}: nobody knows how to run {block.language}"
+            assert block.language in READ_ONLY | {"yaml", "yml"}, f"{place}: nobody knows how to run {block.language}"
 
     def finish(self) -> None:
         """Run all tests of the project."""
@@ -170,7 +179,21 @@ class Project:
             return name
         return ""
 
-    def _run(self, command: list[str], place: str) -> None:
+    def _console(self, block: Block, place: str) -> None:
+        """Run what follows ``$ ``, and compare what it prints with the lines below; ``...`` stands for anything."""
+        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
+            printed = self._run(["bash", "-c", command], place, success=False)
+            pattern = ".*".join(re.escape(part) for part in expected.strip().split("..."))
+            assert re.fullmatch(pattern, printed.strip(), re.DOTALL), f"{place}: {command} printed\n{printed}"
+
+    def _recognise(self, commands: str, place: str) -> None:
+        """See that the shell can read the lines, and that each begins with a program that is there."""
+        self._run(["bash", "-n", "-c", commands], place)
+        for line in commands.splitlines():
+            for word in [words[0]] if (words := shlex.split(line, comments=True)) else []:
+                self._run(["bash", "-c", 'type "$1"', "type", word], place)
+
+    def _run(self, command: list[str], place: str, *, success: bool = True) -> str:
         done = subprocess.run(
             command,
             cwd=self.directory,
@@ -182,17 +205,45 @@ class Project:
             timeout=180,
             check=False,
         )
-        assert done.returncode == 0, f"{place}: exit status {done.returncode}\n{done.stdout}"
+        assert done.returncode == 0 or not success, f"{place}: exit status {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+
+def _commands(document: object) -> Iterator[str]:
+    """The commands of a job, as any CI system writes them."""
+    match document:
+        case dict():
+            for key, value in document.items():
+                if key in COMMANDS and isinstance(value, (str, list)):
+                    yield from ([value] if isinstance(value, str) else (str(line) for line in value))
+                else:
+                    yield from _commands(value)
+        case list():
+            for value in document:
+                yield from _commands(value)
+        case _:
+            pass
+
+
+def _server_programs() -> list[str]:
+    """Where psql is, on a machine that has only the PostgreSQL of a package."""
+    try:
+        return [str(find(os.environ.get("TEST_POSTGRES_BIN", ""), "").directory)]
+    except ElefastError:
+        return []
 
 
 # What it is asked for is looked up, not installed: the tests have no business on a network.
 _PIP = """#!{python}
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 
 words = [word for word in sys.argv[1:] if not word.startswith("-")]
-while words and words[0] in ("install", "add", "pip", "tool", "sync", "run"):
+if words[:1] == ["run"]:
+    os.execvp(words[1], sys.argv[sys.argv.index(words[1]) :])
+while words and words[0] in ("install", "add", "pip", "tool", "sync"):
     words.pop(0)
 for word in words:
     if word == "." or word.startswith((".[", "-e")) or word.endswith(".txt"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,17 @@ def test_a_page_works_as_it_is_written(page: Path, tmp_path: Path, server_url: s
     project.finish()
 
 
-# Of all pages, so that a reason is read by whoever adds one.
-NOT_RUN = 12
+# Of all pages, so that whoever adds one comes by here.
+NOT_RUN = {"README.md": 3, "docs/concepts/docker.md": 2}
 
 
 def test_what_is_not_run_has_a_reason() -> None:
-    """In words, and there are few of them."""
-    reasons = {
-        f"{page.relative_to(REPOSITORY)}:{block.line}": block.not_run
+    """In words, and every such block is counted here."""
+    reasons = [
+        (str(page.relative_to(REPOSITORY)), block.not_run)
         for page in pages()
         for block in blocks(page)
         if block.not_run
-    }
-    assert all(len(reason.split()) >= 4 for reason in reasons.values()), reasons
-    assert len(reasons) <= NOT_RUN, reasons
+    ]
+    assert all(len(reason.split()) >= 4 for _, reason in reasons), reasons
+    assert Counter(page for page, _ in reasons) == NOT_RUN
