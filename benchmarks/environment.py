@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["enter", "is_inside", "open_to_all"]
+__all__ = ["enter", "interpreter", "is_inside", "open_to_all"]
 
 HERE = Path(__file__).parent
 INSIDE = "ELEFAST_BENCHMARKS_INSIDE"
@@ -32,7 +32,7 @@ def enter(
     python = path / "bin" / "python"
     if not python.exists():
         print(f"making an environment in {path}", file=sys.stderr, flush=True)
-        subprocess.run([_interpreter(), "-m", "venv", "--without-pip", str(path)], check=True)
+        subprocess.run([interpreter(), "-m", "venv", "--without-pip", str(path)], check=True)
     # The pip of whoever calls us; not every Python of a system can make an environment with one in it.
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-r", str(HERE / requirements), "-e", f"{HERE.parent}[all]"], check=True)
@@ -41,7 +41,7 @@ def enter(
     return done.returncode
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
     """This Python, or the system's where an ordinary user could not run this one (see item 5)."""
     ours = os.path.realpath(sys.executable)
     system = Path("/usr/bin/python3")
