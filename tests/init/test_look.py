@@ -101,3 +101,38 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, mes
     (tmp_path / "pyproject.toml").write_bytes(content)
     with pytest.raises(ConfigurationError, match=message):
         look(tmp_path)
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    """Python's parser only says that the statement is invalid."""
+    (tmp_path / "pyproject.toml").write_bytes(b'\xef\xbb\xbf[project]\nname = "x"\n')
+    with pytest.raises(ConfigurationError, match="byte order mark"):
+        look(tmp_path)
+
+
+def test_a_driver_that_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
+    """In an environment without it, as a look may say."""
+    from dataclasses import replace
+
+    seen = replace(look(tmp_path), installed=frozenset({"pytest", "alembic"}))
+    notes = propose(seen, Wishes(driver="psycopg2")).notes
+    assert 'psycopg2 is not installed: pip install "psycopg2-binary"' in notes
+
+
+def test_every_proposal_is_a_configuration(tmp_path: Path) -> None:
+    """By the schema, in both files."""
+    import tomllib
+
+    import jsonschema
+
+    from elefast.config.schema import get_schema
+
+    write(
+        tmp_path,
+        app="import os\nengine = create_async_engine(os.environ['DATABASE_URL'])\nmetadata = MetaData()\n",
+        models="class Hero(SQLModel, table=True): ...\n",
+    )
+    made = propose(look(tmp_path), Wishes(driver="asyncpg"))
+    for prefix in ("", "tool.elefast"):
+        document = tomllib.loads(made.text(prefix))
+        jsonschema.validate(document["tool"]["elefast"] if prefix else document, get_schema())

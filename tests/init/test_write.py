@@ -59,6 +59,17 @@ def test_a_change_of_somebody_else_is_not_lost(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["pyproject.toml"]
 
 
+def test_a_read_only_file_stays_as_it_is(tmp_path: Path) -> None:
+    """Also for root, who could write it."""
+    file = tmp_path / "pyproject.toml"
+    file.write_text("a = 1\n")
+    file.chmod(0o444)
+    with pytest.raises(ConfigurationError, match="read-only"):
+        write.append(file, "a = 1\n", TABLE)
+    assert file.read_text() == "a = 1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["pyproject.toml"]
+
+
 def test_an_interrupt_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at the worst moment, between the new text and its name."""
     file = tmp_path / "pyproject.toml"

@@ -111,6 +111,12 @@ def look(root: Path) -> Look:
 
     file = root / PYPROJECT
     text = _text(file)
+    if text and text.startswith("\ufeff"):
+        raise ConfigurationError(
+            f"{file} begins with a byte order mark, which TOML does not know. Save it as UTF-8 without one, then run "
+            "`elefast init` again.",
+            code="invalid-toml",
+        )
     try:
         document = tomllib.loads(text or "")
     except tomllib.TOMLDecodeError as error:

@@ -158,7 +158,13 @@ def _notes(seen: Look, proposal: Proposal) -> list[str]:
 
 def _missing(seen: Look, proposal: Proposal) -> list[str]:
     """What is to be installed, one line each."""
+    drivers = {str(line.value) for line in proposal.lines if line.table == "engine"}
     wanted: list[tuple[bool, str, str]] = [
+        *(
+            (True, f"{name} is not installed", "psycopg2-binary" if name == "psycopg2" else name)
+            for name in sorted(drivers)
+            if not {name, f"{name}-binary"} & seen.installed
+        ),
         ("pytest" not in seen.installed, "pytest is not installed", "pytest>=9"),
         (
             bool(seen.alembic) and "alembic" not in seen.installed,
