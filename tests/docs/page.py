@@ -97,6 +97,8 @@ class Project:
         _write_programs(self._programs)
         places = [str(self._programs), str(Path(sys.executable).parent), env["PATH"], *_server_programs()]
         path = os.pathsep.join(places)
+        self.missing = ""
+        """What this machine has not, though blocks wanted it; they were passed over."""
         self._env = {**env, "PATH": path, "PYTEST_ADDOPTS": PYTEST_OPTIONS, "PYTHONDONTWRITEBYTECODE": "1"}
         self.directory = self._begin()
 
@@ -121,27 +123,25 @@ class Project:
         if block.not_run:
             return
         place = f"{self._page.relative_to(REPOSITORY)}:{block.line}"
-        if block.language in ("yaml", "yml"):
-            for command in _commands(yaml.safe_load(block.text)):
-                self._recognise(command, place)
-        if block.title:
-            file = self.directory / block.title
+        name = block.title
+        match block.language:
+            case "toml":
+                name = self._validate(block, place)
+            case "yaml":
+                for commands in _commands(yaml.safe_load(block.text)):
+                    self._recognise(commands, place)
+            case "python" if not name:
+                self._python(block, place)
+            case "sh" if not name:
+                self._shell(block, place)
+            case "console":
+                self._console(block, place)
+            case language:
+                assert name or language in READ_ONLY, f"{place}: nobody knows how to run {language}"
+        if name:
+            file = self.directory / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text, encoding="utf-8")
-            if block.language == "toml":
-                self._validate(block, file.name, place)
-        elif block.language == "toml":
-            name = self._validate(block, "", place)
-            if name:
-                (self.directory / name).write_text(block.text, encoding="utf-8")
-        elif block.language == "python":
-            self._python(block, place)
-        elif block.language in ("sh", "bash"):
-            self._run(["bash", "-e", "-c", block.text], place)
-        elif block.language == "console":
-            self._console(block, place)
-        else:
-            assert block.language in READ_ONLY | {"yaml", "yml"}, f"{place}: nobody knows how to run {block.language}"
 
     def finish(self) -> None:
         """Run all tests of the project."""
@@ -158,26 +158,33 @@ class Project:
         else:
             self._run([sys.executable, "-c", block.text], place)
 
-    def _validate(self, block: Block, name: str, place: str) -> str:
-        """See that elefast accepts it; the name of the file that it is, empty where it is none of elefast's."""
+    def _validate(self, block: Block, place: str) -> str:
+        """See that elefast accepts it; the name of the file that it is, empty where it is for reading only."""
         document = tomllib.loads(block.text)
-        if not name:
-            name = "elefast.toml" if block.text.startswith("# elefast.toml") else "pyproject.toml"
-        if name == "pyproject.toml" and "elefast" not in document.get("tool", {}):
-            return ""
-        if name in ("pyproject.toml", "elefast.toml"):
+        own = "elefast" in document.get("tool", {})
+        name = block.title or (
+            "elefast.toml" if block.text.startswith("# elefast.toml") else "pyproject.toml" if own else ""
+        )
+        kind = Path(name).name
+        if kind == "elefast.toml" or (kind == "pyproject.toml" and own):
             # By itself: what the page has built up so far must not mend it.
             alone = self._top / f"alone-{next(self._numbers)}"
             alone.mkdir()
-            (alone / name).write_text(block.text, encoding="utf-8")
+            (alone / kind).write_text(block.text, encoding="utf-8")
             profiles = document.get("tool", {}).get("elefast", document).get("profiles", {})
             for profile in (None, *profiles):
                 try:
                     load_settings(alone, env={}, profile=profile)
-                except Exception as error:
+                except ElefastError as error:
                     raise AssertionError(f"{place}: {error}") from error
-            return name
-        return ""
+        return name
+
+    def _shell(self, block: Block, place: str) -> None:
+        missing = [image for image in _images(block.text) if not _is_there(image)]
+        if missing:
+            self.missing = f"{place}: no Docker engine with {', '.join(missing)}"
+        else:
+            self._run(["bash", "-e", "-c", block.text], place)
 
     def _console(self, block: Block, place: str) -> None:
         """Run what follows ``$ ``, and compare what it prints with the lines below; ``...`` stands for anything."""
@@ -190,7 +197,7 @@ class Project:
         """See that the shell can read the lines, and that each begins with a program that is there."""
         self._run(["bash", "-n", "-c", commands], place)
         for line in commands.splitlines():
-            for word in [words[0]] if (words := shlex.split(line, comments=True)) else []:
+            for word in shlex.split(line, comments=True)[:1]:
                 self._run(["bash", "-c", 'type "$1"', "type", word], place)
 
     def _run(self, command: list[str], place: str, *, success: bool = True) -> str:
@@ -223,6 +230,18 @@ def _commands(document: object) -> Iterator[str]:
                 yield from _commands(value)
         case _:
             pass
+
+
+def _images(commands: str) -> list[str]:
+    """The images that `commands` run."""
+    return re.findall(r"\bdocker run\b.*\b(postgres:\d+)", commands.replace("\\\n", ""))
+
+
+def _is_there(image: str) -> bool:
+    """Whether there is an engine with that image; nothing is pulled here."""
+    # By a shell, which has a status for a program that is not there, too.
+    look = ["sh", "-c", f"docker image inspect {image}"]
+    return subprocess.run(look, capture_output=True, check=False).returncode == 0
 
 
 def _server_programs() -> list[str]:
