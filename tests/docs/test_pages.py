@@ -15,7 +15,8 @@ from tests.docs.page import REPOSITORY, Block, Project, blocks, pages
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_a_page_works_as_it_is_written(page: Path, tmp_path: Path, server_url: str) -> None:
     """Configurations are valid, code runs, commands succeed, and the tests on it pass."""
-    project = Project(page, tmp_path / "page", {**os.environ, "ELEFAST_ENGINE__URL": server_url})
+    server = {"ELEFAST_ENGINE__URL": server_url, "TESTING_DB_URL": server_url}
+    project = Project(page, tmp_path / "page", {**os.environ, **server})
     for block in blocks(page):
         project.do(block)
     project.finish()
