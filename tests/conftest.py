@@ -19,7 +19,7 @@ import pytest
 
 from elefast.providers import LocalProvider
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.faultlog"]
 
 # In memory where there is some, for the sake of machines whose disk is slow at creating files.
 _MEMORY = Path("/dev/shm")
