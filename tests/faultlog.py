@@ -46,7 +46,14 @@ class _Table:
         if _KEY not in told or (report.when != "call" and report.passed):
             return
         what, how, doc = told[_KEY]
-        row: dict[str, Any] = {"fault": what, "how": how, "test": report.nodeid, "times": 1, "happened": doc, "left": "nothing"}
+        row: dict[str, Any] = {
+            "fault": what,
+            "how": how,
+            "test": report.nodeid,
+            "times": 1,
+            "happened": doc,
+            "left": "nothing",
+        }
         row |= {key: told[key] for key in _TOLD if key in told}
         self._rows[report.nodeid] = {**row, "outcome": report.outcome}
 
