@@ -176,9 +176,7 @@ class Templates:
             self._polish(name)
             session.empty(name)
             if session.connects != turn:
-                raise DatabaseNotReadyError(
-                    "the connection was lost while the template was built; run again", code="connection-lost"
-                )
+                raise _lost()
             made = session.call(
                 template.publish, drafted, key, manifest, project=self._project, reason=reason, kept=kept
             )
@@ -187,6 +185,8 @@ class Templates:
         except ElefastError as error:
             text = str(error)
             session.empty(name, grace=0)
+            if session.connects != turn:
+                raise _lost() from error  # no fault of the migration, and not to be remembered as one
             session.call(
                 template.fail, drafted, key, run=self._run, test_run=self._test_run, error=text, code=error.code
             )
@@ -262,6 +262,13 @@ class Templates:
             yield
         finally:
             call(locks.release, lock)
+
+
+def _lost() -> DatabaseNotReadyError:
+    return DatabaseNotReadyError(
+        "the connection to the server was lost while the template was built. See the server's log, then run again.",
+        code="connection-lost",
+    )
 
 
 def drop_orphans(session: Session) -> list[str]:

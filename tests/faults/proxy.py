@@ -1,0 +1,153 @@
+"""A TCP proxy on loopback that can do to connections what networks do: cut, reset, delay and swallow.
+
+It reads what goes through only as far as to find a word in it, at which to strike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from types import TracebackType
+
+__all__ = ["Proxy"]
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s, so that closing sends RST
+
+
+class Proxy:
+    """Forwards each connection to `port`, as long as nothing else is asked of it.
+
+    Args:
+        port: Of loopback.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._threads: list[threading.Thread] = []
+        self.delay = 0.0
+        """Seconds that each piece of data takes more."""
+        self.silent = False
+        """Swallow all that comes, and accept connections without ever answering."""
+        self._refusals = 0
+        self.struck = 0
+        """How often `strike_at` has struck."""
+        self.accepted = 0
+        """How many connections there have been."""
+        self._word = b""
+        self._before = True
+        self._mute: list[tuple[socket.socket, socket.socket]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        self._start(self._accept)
+
+    def strike_at(self, word: str, *, answer: bool) -> None:
+        """Reset the next connection whose client sends `word`.
+
+        Args:
+            word: Part of a statement.
+            answer: Let it through, and swallow only the answer: the server did it, and the client does not know.
+        """
+        with self._lock:
+            self._word, self._before = word.encode(), not answer
+
+    def refuse(self, times: int) -> None:
+        """Reset so many new connections at once."""
+        self._refusals = times
+
+    def cut(self) -> None:
+        """Reset all connections that there are."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            _reset(*pair)
+
+    def close(self) -> None:
+        """Reset all, and accept no more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, work: object, *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, name="proxy", daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            if self._refusals:
+                self._refusals -= 1
+                _reset(client)
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target), 30)
+            except OSError:
+                _reset(client)
+                continue
+            server.settimeout(None)
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = client, server
+            with self._lock:
+                self._pairs.append(pair)
+            self._start(self._forward, pair, client, server)
+            self._start(self._forward, pair, server, client)
+
+    def _forward(self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket) -> None:
+        from_client = source is pair[0]
+        try:
+            while data := source.recv(65536):
+                time.sleep(self.delay)
+                if self.silent:
+                    continue
+                if from_client and self._strikes(data):
+                    if self._before:
+                        return
+                    self._mute.append(pair)
+                elif pair in self._mute:
+                    return
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            _reset(*pair)
+            with self._lock, contextlib.suppress(ValueError):
+                self._pairs.remove(pair)
+
+    def _strikes(self, data: bytes) -> bool:
+        with self._lock:
+            if not self._word or self._word not in data:
+                return False
+            self._word = b""
+            self.struck += 1
+            return True
+
+
+def _reset(*ends: socket.socket) -> None:
+    """End connections without a goodbye."""
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            end.shutdown(socket.SHUT_RD)  # wakes who reads, and sends nothing
+        end.close()

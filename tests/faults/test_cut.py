@@ -1,0 +1,102 @@
+"""Connections are cut, delayed and swallowed on their way."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import elefast
+from elefast import DatabaseServer
+from elefast.errors import DatabaseNotReadyError
+from tests.faults.conftest import Open, works
+from tests.faults.proxy import Proxy
+from tests.faults.server import Server
+from tests.projects.project_support import Project
+
+# What elefast says to a server between its start and its end, in this order.
+STATEMENTS = [
+    "set_config(",
+    "pg_is_in_recovery()",
+    "pg_advisory_lock(",
+    "shobj_description",
+    "pg_try_advisory_lock",
+    "TEMPLATE template0",
+    "create table note",
+    "ANALYZE",
+    "ALLOW_CONNECTIONS false IS_TEMPLATE true",
+    "COMMENT ON DATABASE",
+    "RENAME TO",
+    "pg_advisory_unlock(",
+    "pg_advisory_lock_shared",
+    "STRATEGY FILE_COPY",
+    "usesysid is not null",
+    "DROP DATABASE",
+]
+
+
+@pytest.fixture
+def behind(server: Server, proxy: Proxy) -> dict[str, str]:
+    """An environment that names the server behind the proxy."""
+    return {"ELEFAST_ENGINE__URL": server.url.set(port=proxy.port).render_as_string(hide_password=False)}
+
+
+@pytest.mark.fault("connections cut between tests", how="a proxy resets all connections at once, three times")
+def test_between_tests(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None:
+    """The next test has a database."""
+    with open_stack(**behind) as stack:
+        for _ in range(3):
+            works(stack)
+            proxy.cut()
+        works(stack)
+
+
+@pytest.mark.fault("connection cut in the middle of a statement", how="a proxy resets it before or after the server acts")
+@pytest.mark.parametrize("answer", [False, True], ids=["request lost", "answer lost"])
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_in_a_statement(
+    open_stack: Open, proxy: Proxy, behind: dict[str, str], project: Project, statement: str, answer: bool
+) -> None:
+    """It works all the same or is one error that says so; the next run works and nothing is left."""
+    project.write("schema.sql", "create table note (body text);\ncreate table full_of as select 1;\n")
+    proxy.strike_at(statement, answer=answer)
+    try:
+        with open_stack(ELEFAST_TEMPLATE__CACHE="false", **behind) as stack:
+            works(stack)
+            works(stack)
+    except elefast.ElefastError as error:
+        assert "connection" in str(error), error
+        assert error.code in ("connection-lost", "server-silent", "sql-failed")
+    assert proxy.struck == 1
+    with open_stack(ELEFAST_TEMPLATE__CACHE="false", **behind) as stack:
+        works(stack)
+
+
+@pytest.mark.fault("a slow network", how="a proxy holds each piece of data for 20 ms")
+def test_delays(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None:
+    """It takes longer."""
+    proxy.delay = 0.02
+    with open_stack(**behind) as stack:
+        works(stack)
+        works(stack)
+
+
+@pytest.mark.fault("a server that accepts and never answers", how="a proxy takes connections and swallows all data")
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
+def test_half_open(server: Server, proxy: Proxy, driver: str) -> None:
+    """An error in the time that was given, also with drivers that would wait for ever."""
+    proxy.silent = True
+    url = server.url.set(port=proxy.port, drivername=f"postgresql+{driver}")
+    with pytest.raises(DatabaseNotReadyError, match=rf"127\.0\.0\.1:{proxy.port}.* did not answer within") as caught:
+        DatabaseServer(url).ensure_is_ready(1, 0.2)
+    assert not re.search(server.url.password or "", str(caught.value))
+
+
+@pytest.mark.fault("connections refused for a while", how="a proxy resets each new connection, five times")
+def test_refused_for_a_while(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None:
+    """The next test waits until one gets through."""
+    with open_stack(**behind) as stack:
+        works(stack)
+        proxy.refuse(5)
+        proxy.cut()
+        works(stack)
