@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -128,8 +128,8 @@ class SyncLink:
             # An interrupt in the middle of a query ends the connection, too.
             if self._connection.invalidated:
                 self.close()
-                if isinstance(error, DBAPIError):
-                    raise LostConnectionError(str(error.orig)) from error
+                if isinstance(error, SQLAlchemyError):
+                    raise LostConnectionError(_cause(error)) from error
             raise
 
     def close(self) -> None:
@@ -189,8 +189,8 @@ class AsyncLink:
         except BaseException as error:
             if connection.invalidated:
                 self.close()
-                if isinstance(error, DBAPIError):
-                    raise LostConnectionError(str(error.orig)) from error
+                if isinstance(error, SQLAlchemyError):
+                    raise LostConnectionError(_cause(error)) from error
             raise
 
     def close(self) -> None:
@@ -240,6 +240,16 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _cause(error: BaseException) -> str:
+    """What the driver said when the connection broke, also where something else failed because of that."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DBAPIError):
+            return str(seen.orig)
+        seen = seen.__cause__ or seen.__context__
+    return str(error)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -284,6 +284,8 @@ def drop_unused(connection: Connection, name: str, lock: str) -> bool:
     try:
         return databases.drop(connection, name)
     except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
         _log.info("left %s to a later sweep: %s", name, diagnosis.cause(error))
         return False
     finally:

@@ -62,9 +62,7 @@ def project(tmp_path: Path, server: Server) -> Iterator[Project]:
     project.write("schema.sql", f"create table note (body text);\n-- {tmp_path}\n")
     yield project
     left = set(unkept(server)) - before
-    for name in server.names() - before:
-        server.ask(f"alter database \"{name}\" with is_template false")
-        server.ask(f'drop database "{name}" with (force)')
+    clear(server)
     assert not left
 
 
@@ -85,6 +83,13 @@ def unkept(server: Server) -> list[str]:
     """The databases that are no template and do not wait for the next run."""
     kept = (Kind.TEMPLATE, Kind.READY)
     return [text for text in server.names() if not ((name := Name.parse(text)) and name.kind in kept)]
+
+
+def clear(server: Server) -> None:
+    """Drop all databases."""
+    server.ask("update pg_database set datistemplate = false where oid >= 16384")
+    for name in server.names():
+        server.ask(f'drop database "{name}" with (force)')
 
 
 def works(stack: elefast.Stack) -> None:

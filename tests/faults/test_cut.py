@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 
 import elefast
 from elefast import DatabaseServer
-from elefast.errors import DatabaseNotReadyError
+from elefast.errors import DatabaseNotReadyError, MigrationError
 from tests.faults.conftest import Open, works
 from tests.faults.proxy import Proxy
 from tests.faults.server import Server
 from tests.projects.project_support import Project
 
-# What elefast says to a server between its start and its end, in this order.
-STATEMENTS = [
-    "set_config(",
-    "pg_is_in_recovery()",
+# What elefast says to a server between its start and its end: what changes something, and the rest.
+CHANGES = [
     "pg_advisory_lock(",
-    "shobj_description",
-    "pg_try_advisory_lock",
     "TEMPLATE template0",
     "create table note",
-    "ANALYZE",
     "ALLOW_CONNECTIONS false IS_TEMPLATE true",
     "COMMENT ON DATABASE",
     "RENAME TO",
-    "pg_advisory_unlock(",
-    "pg_advisory_lock_shared",
-    "STRATEGY FILE_COPY",
-    "usesysid is not null",
+    'TEMPLATE "elefast',
     "DROP DATABASE",
 ]
+QUESTIONS = [
+    "set_config(",
+    "pg_is_in_recovery()",
+    "shobj_description",
+    "pg_try_advisory_lock",
+    "ANALYZE",
+    "pg_advisory_unlock(",
+    "pg_advisory_lock_shared",
+    "usesysid is not null",
+]
+STATEMENTS = CHANGES + QUESTIONS if os.environ.get("TEST_FAULTS_LONG") else CHANGES
 
 
 @pytest.fixture
@@ -70,6 +74,30 @@ def test_in_a_statement(
     assert proxy.struck == 1
     with open_stack(ELEFAST_TEMPLATE__CACHE="false", **behind) as stack:
         works(stack)
+
+
+@pytest.mark.fault("connection cut in the middle of a failing migration", how="a proxy swallows the answer to RENAME")
+def test_in_a_failing_build(open_stack: Open, proxy: Proxy, behind: dict[str, str], project: Project) -> None:
+    """It is the migration's error that is told."""
+    project.write("schema.sql", "create table note (body tex);")
+    proxy.strike_at("RENAME TO", answer=True)
+    with open_stack(**behind) as stack, pytest.raises(MigrationError, match='type "tex" does not exist'):
+        stack.open()
+    assert proxy.struck == 1
+
+
+@pytest.mark.fault("connection cut while a database is kept", how="a proxy swallows the answer to RENAME")
+def test_while_keeping(open_stack: Open, proxy: Proxy, behind: dict[str, str], server: Server) -> None:
+    """It is kept, and the summary has its name."""
+    with open_stack(**behind) as stack:
+        works(stack)
+        lent = stack.open("kept")
+        proxy.strike_at("RENAME TO", answer=True)
+        lent.release(keep="always")
+        (kept,) = stack.kept
+    assert proxy.struck == 1
+    assert kept.name in server.names()
+    server.ask(f'drop database "{kept.name}"')
 
 
 @pytest.mark.fault("a slow network", how="a proxy holds each piece of data for 20 ms")

@@ -45,6 +45,8 @@ class Entry:
     comment: str
     busy: bool
     """Somebody is connected to it."""
+    invalid: bool
+    """Somebody began to drop it and was interrupted; PostgreSQL lets nobody use it any more, only drop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Backend:
 _ENTRIES = r"""
     select d.datname, d.datistemplate and not d.datallowconn,
            coalesce(shobj_description(d.oid, 'pg_database'), ''),
-           exists (select from pg_stat_activity a where a.datid = d.oid)
+           exists (select from pg_stat_activity a where a.datid = d.oid), d.datconnlimit = -2
     from pg_database d
     where d.datdba = (select oid from pg_roles where rolname = current_user)
       and d.datname ~ '_[a-z][0-9a-v]{12}_[0-9a-v]{1,8}_[0-9a-v]{8}$'
@@ -76,10 +78,10 @@ _ENTRIES = r"""
 def entries(connection: Connection, *kinds: Kind, owner: str = "") -> list[Entry]:
     """The current role's databases that bear elefast's mark, oldest first; of all kinds where none is given."""
     found: list[Entry] = []
-    for text, sealed, note, busy in rows(connection, _ENTRIES):
+    for text, sealed, note, busy, invalid in rows(connection, _ENTRIES):
         name = Name.parse(text)
         if name and (not kinds or name.kind in kinds) and (not owner or name.owner == owner):
-            found.append(Entry(name, text, bool(sealed), str(note), bool(busy)))
+            found.append(Entry(name, text, bool(sealed), str(note), bool(busy), bool(invalid)))
     return found
 
 
@@ -200,7 +202,9 @@ def drop(connection: Connection, name: str, *, force: bool = False) -> bool:
         return False
     parsed = Name.parse(name)
     if parsed is not None and parsed.kind in (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE):
-        execute(connection, f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
+        # Not where it was done before a drop that was interrupted: the server ends a session that alters such a one.
+        if rows(connection, "select from pg_database where datname = :name and datistemplate", name=name):
+            execute(connection, f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
     option = " WITH (FORCE)" if force else ""
     execute(connection, f"DROP DATABASE IF EXISTS {identifier(name)}{option}")
     return True

@@ -30,7 +30,8 @@ def lock(name: Name) -> str:
 
 def of(connection: Connection, template: str) -> list[str]:
     """The databases that wait for a run of `template`, oldest first."""
-    return [entry.text for entry in databases.entries(connection, Kind.READY, owner=_owner(template))]
+    found = databases.entries(connection, Kind.READY, owner=_owner(template))
+    return [entry.text for entry in found if not entry.invalid]
 
 
 def leave(connection: Connection, template: str, names: Sequence[str], at_most: int) -> None:

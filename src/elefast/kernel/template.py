@@ -120,7 +120,7 @@ def find(connection: Connection, key: Key, recipe: Recipe) -> tuple[Template | N
     for entry in reversed(databases.entries(connection, Kind.TEMPLATE, Kind.VOLATILE, owner=owner_of(key))):
         record = _read(entry)
         # The name holds 60 bits of the key; the comment has all of it, and proves that the entry is whole.
-        if not entry.sealed or record.get("key") != key.digest:
+        if not entry.sealed or entry.invalid or record.get("key") != key.digest:
             continue
         changes = recipe.still_fits(Manifest.from_json(record["manifest"]))
         if not changes:
@@ -186,27 +186,32 @@ def publish(
         reason: Why it was built.
         kept: Whether it outlives the run.
     """
-    name = str(drafted)
-    recorded = replay.record(connection, name)
-    databases.seal(connection, name)
-    record = {
-        "elefast": FORMAT,
-        "key": key.digest,
-        "project": project,
-        "built": datetime.now(UTC).isoformat(timespec="seconds"),
-        "reason": reason,
-        "replay": recorded,
-        "inputs": [[item.label, item.digest] for item in key.inputs],
-        "manifest": manifest.to_json(),
-    }
-    databases.comment(connection, name, _dump(record))
     final = Name("elefast", Kind.TEMPLATE if kept else Kind.VOLATILE, drafted.owner, drafted.serial)
-    databases.rename(connection, name, final)
+    # A connection that is lost in the middle leads here again, and the last step may have been done.
+    done = databases.exists(connection, str(final))
+    name = str(final if done else drafted)
+    recorded = replay.record(connection, name)
+    if not done:
+        databases.seal(connection, name)
+        record = {
+            "elefast": FORMAT,
+            "key": key.digest,
+            "project": project,
+            "built": datetime.now(UTC).isoformat(timespec="seconds"),
+            "reason": reason,
+            "replay": recorded,
+            "inputs": [[item.label, item.digest] for item in key.inputs],
+            "manifest": manifest.to_json(),
+        }
+        databases.comment(connection, name, _dump(record))
+        databases.rename(connection, name, final)
     return Template(str(final), tuple(recorded), reason, built=True)
 
 
 def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str, code: str) -> None:
     """Keep a failed draft until the run ends, with its error, so that other workers need not try again."""
+    if not databases.exists(connection, str(drafted)):
+        return  # done, and the connection lost before we heard of it
     record = {"elefast": FORMAT, "key": key.digest, "test_run": test_run, "error": error, "code": code}
     databases.comment(connection, str(drafted), _dump(record))
     databases.rename(connection, str(drafted), Name("elefast", Kind.FAILED, run, new_serial()))
