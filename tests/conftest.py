@@ -36,6 +36,9 @@ _SERVER_SETTINGS = {
     "autovacuum": "off",
     "shared_buffers": "64MB",
     "max_connections": "300",
+    # for what a test may leave that outlives its session
+    "max_prepared_transactions": "5",
+    "wal_level": "logical",
 }
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 
 from elefast.backing import Backing, EngineBacking
 from elefast.kernel import metadata as schema_of
-from elefast.kernel.databases import Backend
+from elefast.kernel.blockers import Left
 from elefast.kernel.fingerprint import Input
 from elefast.located import Located
 from elefast.sync import warn_of_leaks
@@ -182,8 +182,8 @@ class AsyncDatabaseServer:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""
         await self.drop_and_report(name)
 
-    async def drop_and_report(self, name: str) -> list[Backend]:
-        """Like `drop_database`; the sessions that had to be ended."""
+    async def drop_and_report(self, name: str) -> list[Left]:
+        """Like `drop_database`; what had to be ended or cleared for that."""
         return await _in_thread(partial(self._backing.drop, name))
 
     def __repr__(self) -> str:

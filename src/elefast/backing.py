@@ -28,7 +28,7 @@ from elefast.engines import (
     require_driver,
 )
 from elefast.errors import ElefastError, MigrationError
-from elefast.kernel.databases import Backend
+from elefast.kernel.blockers import Left
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
 from elefast.kernel.template import Recipe
@@ -60,8 +60,8 @@ class Backing(Protocol):
         """Make a database; its name."""
         ...
 
-    def drop(self, name: str) -> list[Backend]:
-        """Drop it; the sessions that had to be ended."""
+    def drop(self, name: str) -> list[Left]:
+        """Drop it; what had to be ended or cleared for that."""
         ...
 
     def engine(self, name: str) -> Engine:
@@ -118,7 +118,7 @@ class EngineBacking:
         _close_retired()
         return self._control.create(prefix, encoding)
 
-    def drop(self, name: str) -> list[Backend]:
+    def drop(self, name: str) -> list[Left]:
         return self._control.drop(name)
 
     def engine(self, name: str) -> Engine:

@@ -40,6 +40,7 @@ class Blueprint:
         pool_size: How many databases are kept ready.
         pool_max: How many may live at once.
         test_run: The same in all processes of one test run.
+        watches: Whether to look between tests at what all databases of the server share.
     """
 
     settings: Callable[[], Settings]
@@ -60,3 +61,4 @@ class Blueprint:
     pool_size: int
     pool_max: int
     test_run: str
+    watches: bool

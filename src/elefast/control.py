@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from elefast import diagnosis
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
 from elefast.kernel import databases, locks, ready, replay, sql
-from elefast.kernel.databases import Backend
+from elefast.kernel.blockers import Left
 from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
 from elefast.leftovers import Leftovers, sweep
@@ -35,6 +35,9 @@ _log = logging.getLogger("elefast")
 
 KEPT_AT_MOST = 20
 """So many databases that were kept for a look stay; older ones go with the next sweep."""
+
+_MADE = ("42P04", "23505")
+"""The name is taken, or being taken: by ourselves, over a connection that was lost before the answer came."""
 
 
 class Control:
@@ -76,6 +79,7 @@ class Control:
         self.drops = Samples()
         """What it took to drop each, with the wait for its sessions to be gone."""
         self._links = links
+        self._link_to = link_to
         self._strategy = strategy
         self._requirement = requirement
         self._numbers = count(1)
@@ -156,8 +160,13 @@ class Control:
                 if made is None or not self._leftovers.take(using, made.name, name):
                     using.copy(self._clone, name, made, encoding)
             except DBAPIError as error:
-                # 3D000: somebody dropped the template. Anything else is for the user to see.
-                if not again or self._templates is None or diagnosis.sqlstate(error) != "3D000":
+                state = diagnosis.sqlstate(error)
+                if again and state in _MADE:
+                    continue
+                if state == "55006" and made is not None and (found := self._in_use(made.name)) is not None:
+                    raise found from error
+                # Somebody dropped or opened the template. Anything else is for the user to see.
+                if not again or self._templates is None or state not in ("3D000", "55006"):
                     raise self._explained(error) from error
                 self._templates.forget(encoding)
             else:
@@ -165,8 +174,8 @@ class Control:
                 return str(name)
         raise AssertionError("unreachable")
 
-    def drop(self, name: str, session: Session | None = None) -> list[Backend]:
-        """Drop one of elefast's databases, once its sessions have gone; the sessions that had to be ended.
+    def drop(self, name: str, session: Session | None = None) -> list[Left]:
+        """Drop one of elefast's databases, once its sessions have gone; what had to be ended or cleared for that.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
@@ -181,21 +190,26 @@ class Control:
         finally:
             self.drops.add(time.perf_counter() - start)
 
-    def keep(self, name: str, note: str) -> tuple[str, list[Backend]]:
+    def keep(self, name: str, note: str) -> tuple[str, list[Left]]:
         """Keep a database for a look, with `note` as its comment.
 
         It survives sweeps until newer ones push it out.
 
         Returns:
-            Its new name, and the sessions that had to be ended.
+            Its new name, and what had to be ended or cleared for that.
         """
         parsed = Name.parse(name)
         if parsed is None or parsed.owner != self.run:
             raise RefusedError(f'database "{name}" is not kept: it is not one of this run.', code="foreign-database")
-        stayed = self.session.empty(name)
+        stayed: list[Left] = [*self.session.empty(name), *self.session.unblock(name)]
         kept = Name(parsed.prefix, Kind.KEPT, parsed.owner, parsed.serial)
         self.session.call(databases.comment, name, note)
-        self.session.call(databases.rename, name, kept)
+        try:
+            self.session.call(databases.rename, name, kept)
+        except DBAPIError:
+            # The connection was lost in the middle, and what was done is done again.
+            if not self.session.call(databases.exists, str(kept)):
+                raise
         return str(kept), stayed
 
     def size(self) -> int:
@@ -285,6 +299,7 @@ class Control:
         return Session(
             self.url,
             self._links,
+            link_to=self._link_to,
             application=f"elefast {purpose} {self.run}",
             requirement=self._requirement,
             on_connect=on_connect,
@@ -303,6 +318,17 @@ class Control:
         self.run = new_owner()
         self._building = threading.RLock()
         self._leftovers = Leftovers()
+
+    def _in_use(self, template: str) -> ElefastError | None:
+        """The error for a sealed template that somebody is connected to all the same; None for one that is not."""
+        if template not in {entry.text for entry in self.session.call(databases.entries) if entry.sealed}:
+            return None
+        sessions = "".join(f"\n  {session}" for session in self.session.call(databases.backends, template))
+        return DatabaseNotReadyError(
+            f"template {template} on {shown(self.url)} cannot be copied while somebody is connected to it:{sessions}\n"
+            "End that session, or drop the template: elefast template drop.",
+            code="template-in-use",
+        )
 
     def _explained(self, error: DBAPIError) -> ElefastError:
         state, text = diagnosis.sqlstate(error), diagnosis.cause(error)

@@ -123,6 +123,7 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         pool_size=settings.pool.size,
         pool_max=settings.pool.max,
         test_run=test_run,
+        watches=settings.leaks != "ignore",
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.kernel import databases, locks, ready
+from elefast.kernel.blockers import blockers
 from elefast.kernel.databases import Entry
 from elefast.kernel.inventory import lock_of
 from elefast.kernel.names import Kind, Name
@@ -68,7 +69,7 @@ def sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int, temp
         templates: Drop templates that nobody uses now as well.
     """
     found = _doomed(session.call(databases.entries), run, ours, kept, templates)
-    gone = [entry.text for entry in found if session.call(drop_unused, entry.text, lock_of(entry))]
+    gone = [entry.text for entry in found if _drop(session, entry)]
     return gone + drop_orphans(session)
 
 
@@ -81,10 +82,21 @@ def would_sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int
     return [entry.text for entry in gone + ready.orphans(left)]
 
 
+def _drop(session: Session, entry: Entry) -> bool:
+    if session.call(drop_unused, entry.text, lock_of(entry)):
+        return True
+    if session.call(locks.holder, lock_of(entry)) or not session.call(blockers, entry.text):
+        return False
+    # Its run is dead for good, so nobody will finish what it has prepared.
+    return bool(session.unblock(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry))
+
+
 def _doomed(found: list[Entry], run: str, ours: AbstractSet[str], kept: int, templates: bool) -> list[Entry]:
     """What may go unless somebody holds its lock."""
     swept = {*_SWEPT, Kind.TEMPLATE} if templates else _SWEPT
-    doomed = [e for e in found if e.name.kind in swept and e.name.owner != run and e.text not in ours]
-    looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT]
+    doomed = [
+        e for e in found if (e.name.kind in swept or e.invalid) and e.name.owner != run and e.text not in ours
+    ]
+    looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT and not entry.invalid]
     doomed += looked_at[: max(0, len(looked_at) - kept)]
     return [entry for entry in doomed if not entry.busy]

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
-from elefast.kernel.databases import Backend
+from elefast.kernel.blockers import Left
 from elefast.session import Session
 
 __all__ = ["Pool"]
@@ -36,6 +36,7 @@ class Pool:
         ahead: Connects to the database that comes next; None where nobody connects ahead.
         has_room: Whether there is space for a database that nobody has asked for yet.
         on_stuck: Told of the test whose database the server does not drop, and of that database and the cause.
+        on_return: Told of each database that was given back before it goes, with a session to look around.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Pool:
         *,
         size: int,
         limit: int,
-        on_leak: Callable[[str, list[Backend]], None],
+        on_leak: Callable[[str, Sequence[Left]], None],
         ahead: Ahead | None = None,
         has_room: Callable[[], bool] = lambda: True,
         on_stuck: Callable[[str, str], None] = lambda test, text: None,
+        on_return: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self._control = control
         self._size = size
@@ -56,6 +58,7 @@ class Pool:
         self._ahead = ahead
         self._has_room = has_room
         self._on_stuck = on_stuck
+        self._on_return = on_return
         self._ready: deque[str] = deque()
         self._doomed: deque[tuple[str, str]] = deque()
         self._in_use: set[str] = set()
@@ -242,6 +245,7 @@ class Pool:
             self._busy += 1
         try:
             self._let_go(name)
+            self._on_return(session)
             leaked = self._control.drop(name, session) if self._dropping else session.lingering(name)
             if leaked:
                 self._on_leak(test, leaked)

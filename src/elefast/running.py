@@ -6,11 +6,12 @@ It counts what it does for the report, and knows nothing of settings and fixture
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import shutil
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -26,16 +27,21 @@ from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import require_driver
 from elefast.errors import ConfigurationError, ElefastError
-from elefast.kernel.databases import Backend
+from elefast.kernel import cluster
+from elefast.kernel.blockers import Blocker, Left
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
+from elefast.session import Session
 from elefast.urls import dsn, with_driver
+from elefast.watch import Watch
 
 if TYPE_CHECKING:
     from elefast.blueprint import Blueprint
     from elefast.providers import Lease
 
 __all__ = ["Running"]
+
+_log = logging.getLogger("elefast")
 
 _SPARE = 8
 """So many databases must still fit for another one to be made before it is asked for."""
@@ -53,6 +59,7 @@ class Running:
         self.process = os.getpid()
         self.lease = lease
         self.leaks: list[Leak] = []
+        self.watch = Watch()
         self.control = Control(
             lease.url,
             links_to(lease.url),
@@ -80,6 +87,7 @@ class Running:
             ahead=self._ahead,
             has_room=self._has_room,
             on_stuck=self._on_stuck,
+            on_return=self._look,
         )
         self._size = -1
 
@@ -138,6 +146,7 @@ class Running:
         with _placing(self._plan.provenance):
             if not self.report.databases:
                 self._see_to_template()
+                self._look(self.control.session)
             start = time.perf_counter()
             if (prefix, encoding.lower()) == ("elefast", "utf8"):
                 name, ready = self._pool.take()
@@ -151,20 +160,23 @@ class Running:
     def give_back(self, name: str, test: str, *, wait: bool) -> list[Leak]:
         """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
         start = time.perf_counter()
+        self.watch.ended(test)
         found: list[Leak] = []
-        if wait:
+        if wait or not self._pool.give_back(name, test):
             self._pool.forget(name)
             self._ahead.close(name)
+            self._look(self.control.session)
             found = _leaks(test, self.control.drop(name))
-        elif not self._pool.give_back(name, test):
-            self._ahead.close(name)
-            self._on_leak(test, self.control.drop(name))
+            if not wait:
+                self.leaks += found
+                found = []
         self.report.release.add(time.perf_counter() - start)
         return found
 
     def keep(self, name: str, test: str) -> list[Leak]:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
         start = time.perf_counter()
+        self.watch.ended(test)
         note = {
             "elefast": 1,
             "project": self._plan.project,
@@ -194,6 +206,8 @@ class Running:
         try:
             unused = self._pool.close(drop=not passing)
             self._ahead.close_all()
+            if self.report.databases:
+                self._look(self.control.session)
         finally:
             try:
                 leave = 0 if self.lease.ephemeral else self._plan.pool_size
@@ -231,12 +245,22 @@ class Running:
         except (ElefastError, SQLAlchemyError, OSError):
             return False  # whoever asks for a database meets the same, and can say so
 
+    def _look(self, session: Session) -> None:
+        """See what the tests since the last look did to what all databases share."""
+        if not self._plan.watches:
+            return
+        try:
+            self.watch.look(lambda: session.call(cluster.look, system=session.facts.superuser))
+        except (ElefastError, SQLAlchemyError) as error:
+            # What is wrong with the server, whoever makes or drops a database meets as well, and can say so.
+            _log.info("did not see what databases share: %s", error)
+
     def _on_connect(self, seconds: float) -> None:
         # In a forked child this is the parent's report, and somebody may have held its lock.
         if self.is_ours:
             self.report.connect.add(seconds)
 
-    def _on_leak(self, test: str, leaked: list[Backend]) -> None:
+    def _on_leak(self, test: str, leaked: Sequence[Left]) -> None:
         self.leaks += _leaks(test, leaked)
 
     def _on_stuck(self, test: str, text: str) -> None:
@@ -255,5 +279,8 @@ def _placing(provenance: Mapping[str, object]) -> Generator[None]:
         raise placed from error.__cause__
 
 
-def _leaks(test: str, leaked: list[Backend]) -> list[Leak]:
-    return [Leak(test, str(backend)) for backend in leaked]
+def _leaks(test: str, leaked: Sequence[Left]) -> list[Leak]:
+    return [
+        Leak(test, f"{left}, which was cleared", "left behind") if isinstance(left, Blocker) else Leak(test, str(left))
+        for left in leaked
+    ]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection
@@ -19,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from elefast import diagnosis
 from elefast.errors import DatabaseNotReadyError, ElefastError, RefusedError, ServerUnavailableError
 from elefast.kernel import databases, server
+from elefast.kernel.blockers import Blocker, Left, blockers, clear
 from elefast.kernel.databases import Backend
 from elefast.link import Link, LostConnectionError
 from elefast.urls import shown
@@ -48,6 +50,7 @@ class Session:
     Args:
         url: The server, for messages.
         links: How to connect to each database that will do for maintenance, best first.
+        link_to: How to connect to another database of the server; None where there is no way.
         application: What the session is called in ``pg_stat_activity``.
         requirement: The versions of PostgreSQL that will do, such as ``>=14``; empty for all.
         on_connect: Run on each new connection once the server was found fit.
@@ -58,12 +61,14 @@ class Session:
         url: URL,
         links: Sequence[LinkFactory],
         *,
+        link_to: Callable[[str], LinkFactory | None] = lambda database: None,
         application: str = "elefast",
         requirement: str = "",
         on_connect: Callable[[Connection], None] = lambda connection: None,
     ) -> None:
         self.url = url
         self._links = links
+        self._link_to = link_to
         self._application = application
         self._requirement = requirement
         self._on_connect = on_connect
@@ -197,13 +202,13 @@ class Session:
         """The sessions that are still on database `name` after `grace` seconds; they go on."""
         return [] if self._wait_empty(name, grace) else list(self.call(databases.backends, name))
 
-    def drop(self, name: str, grace: float = GRACE) -> list[Backend]:
-        """Drop one of elefast's databases once it is empty; the sessions on it that had to be ended.
+    def drop(self, name: str, grace: float = GRACE) -> list[Left]:
+        """Drop one of elefast's databases once it is empty; what had to be ended or cleared for that.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
-        stayed = self.lingering(name, grace)
+        stayed: list[Left] = [*self.lingering(name, grace)]
         if stayed:
             # Before anybody's session is ended, and again by the drop itself.
             if not self.call(databases.check, name):
@@ -214,9 +219,34 @@ class Session:
         except DBAPIError as error:
             if diagnosis.sqlstate(error) != "55006":
                 raise
-            # Somebody connected at the last moment: the dear way, as the last resort.
+            stayed += self.unblock(name)
+            # Or somebody connected at the last moment: the dear way, as the last resort.
             self.call(databases.drop, name, force=True)
         return stayed
+
+    def unblock(self, name: str) -> list[Blocker]:
+        """Clear what PostgreSQL does not drop one of elefast's databases with; what that was.
+
+        Raises:
+            RefusedError: The database is not elefast's, or another role's.
+        """
+        found = self.call(blockers, name)
+        if not found or not self.call(databases.check, name) or (make := self._link_to(name)) is None:
+            return []
+        link = make(lambda connection: server.prepare(connection, self._application))
+        cleared: list[Blocker] = []
+        try:
+            link.open(PATIENCE)
+            for blocker in found:
+                link.call(partial(clear, blocker=blocker))
+                cleared.append(blocker)
+        except Exception as error:
+            # Another role's, or the database does not let us: what PostgreSQL says of the drop tells more.
+            _log.info("did not clear %s: %s", name, diagnosis.cause(error))
+        finally:
+            link.close()
+        self._wait_empty(name, GRACE)
+        return cleared
 
     def confirm(self) -> None:
         """See that the connection still stands, and open it again if not; costs nothing where it stands."""

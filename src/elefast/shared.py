@@ -256,6 +256,7 @@ class LentTransaction:
         if not checked and not self._outer.lost and not self._shared.was_alone():
             self._outer.lose("was not alone: another session was connected to the database that all tests share")
         if not self._outer.lost:
+            self._stack.leave(self.test)
             return []
         self._discard()
         leaks = self._stack.give_back(self.name, self.test, wait=wait)

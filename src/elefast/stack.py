@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from elefast.migrators import Plan
     from elefast.shared import LentTransaction, SharedDatabase
     from elefast.upkeep import Upkeep
+    from elefast.watch import Findings
 
 __all__ = ["Stack"]
 
@@ -124,7 +125,10 @@ class Stack:
         Args:
             test: The node id of the test, for messages.
         """
-        return LentDatabase(self, self._use().take(), test)
+        running = self._use()
+        name = running.take()
+        running.watch.began(test)
+        return LentDatabase(self, name, test)
 
     def join(self, test: str = "") -> LentTransaction:
         """Lend the database that all tests share which do with a transaction; made when the first one asks.
@@ -134,11 +138,17 @@ class Stack:
         """
         from elefast.shared import LentTransaction, SharedDatabase
 
-        self._use()
+        running = self._use()
         with self._lock:
             if self._shared is None or not self._shared.is_ours:
                 self._shared = SharedDatabase(self, self.create("elefast_shared", "utf8"))
+            running.watch.began(test)
             return LentTransaction(self, self._shared, test, self._discard)
+
+    def leave(self, test: str) -> None:
+        """What `join` lent to `test` was rolled back."""
+        if self._running is not None:
+            self._running.watch.ended(test, undone=True)
 
     def check_not_shared(self, name: str) -> None:
         """See that database `name` is one test's own.
@@ -164,6 +174,17 @@ class Stack:
             return []
         found, running.leaks = running.leaks, []
         return found
+
+    def holders(self) -> list[str]:
+        """Who has the server's connections, for a message; empty where this process has none to ask over."""
+        running = self._running
+        if running is None or not running.is_ours or not running.control.session.is_open:
+            return []
+        return running.control.session.call(server.holders)
+
+    def findings(self) -> Findings | None:
+        """What this process saw of changes to what all databases share; see `elefast.watch.leaks_of`."""
+        return None if self._running is None else self._running.watch.findings()
 
     @property
     def kept(self) -> list[Kept]:

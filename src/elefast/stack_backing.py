@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Engine
 
-from elefast.kernel.databases import Backend
+from elefast.kernel.blockers import Left
 
 if TYPE_CHECKING:
     from elefast.stack import Stack
@@ -30,7 +30,7 @@ class SyncBacking:
     def create(self, prefix: str, encoding: str) -> str:
         return self._stack.create(prefix, encoding)
 
-    def drop(self, name: str) -> list[Backend]:
+    def drop(self, name: str) -> list[Left]:
         self._stack.check_not_shared(name)
         self._stack.give_back(name)
         return []

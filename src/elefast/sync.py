@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from elefast.backing import Backing, EngineBacking
 from elefast.errors import LeakWarning
 from elefast.kernel import metadata as schema_of
-from elefast.kernel.databases import Backend
+from elefast.kernel.blockers import Blocker, Left
 from elefast.kernel.fingerprint import Input
 from elefast.located import Located
 from elefast.urls import shown
@@ -187,15 +187,20 @@ class DatabaseServer:
         """
         self._backing.drop(name)
 
-    def drop_and_report(self, name: str) -> list[Backend]:
-        """Like `drop_database`; the sessions that had to be ended."""
+    def drop_and_report(self, name: str) -> list[Left]:
+        """Like `drop_database`; what had to be ended or cleared for that."""
         return self._backing.drop(name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown(self.url)}>"
 
 
-def warn_of_leaks(name: str, leaked: Sequence[Backend]) -> None:
-    """Warn of sessions that were left open on database `name`."""
-    for backend in leaked:
-        warnings.warn(f"a connection to {name} was left open and was ended: {backend}", LeakWarning, stacklevel=3)
+def warn_of_leaks(name: str, leaked: Sequence[Left]) -> None:
+    """Warn of what was left on database `name`."""
+    for left in leaked:
+        text = (
+            f"{left} was left in {name} and was cleared"
+            if isinstance(left, Blocker)
+            else f"a connection to {name} was left open and was ended: {left}"
+        )
+        warnings.warn(text, LeakWarning, stacklevel=3)

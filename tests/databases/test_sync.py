@@ -451,6 +451,33 @@ def test_a_dead_runs_databases_are_swept(server_url: str, ours: Callable[[], lis
         assert alive.name in ours()
 
 
+def test_a_dead_runs_prepared_transaction_is_rolled_back(server_url: str, ours: Callable[[], list[str]]) -> None:
+    """PostgreSQL drops no database with one, and nobody is left to finish it; one of a living run stays."""
+    program = (
+        "import os, signal, sys; from elefast import DatabaseServer\n"
+        "d = DatabaseServer(sys.argv[1]).create_database('dead'); print(d.name, flush=True)\n"
+        "with d.engine.connect() as c:\n"
+        "    c.exec_driver_sql('create table t ()'); c.exec_driver_sql(\"prepare transaction 'dead'\")\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with DatabaseServer(server_url).create_database("alive") as alive:
+        with alive.engine.connect() as connection:
+            connection.exec_driver_sql("create table t ()")
+            connection.exec_driver_sql("prepare transaction 'alive'")
+        run = subprocess.run([sys.executable, "-c", program, server_url], capture_output=True, text=True, check=False)
+        dead = run.stdout.strip()
+        deadline = time.monotonic() + 60
+        while dead in ours() and time.monotonic() < deadline:  # its sessions take a moment to be gone
+            DatabaseServer(server_url).ensure_is_ready()
+        assert dead
+        assert dead not in ours()
+        with alive.engine.connect() as connection:
+            assert connection.exec_driver_sql("select gid from pg_prepared_xacts").scalars().all() == ["alive"]
+            connection.rollback()
+        with pytest.warns(LeakWarning, match='prepared transaction "alive" was left in alive_.* and was cleared'):
+            alive.drop()
+
+
 @pytest.mark.parametrize("role", ["postgres", "nobody_of_this_name"])
 def test_what_waiting_cannot_mend_fails_at_once(sync_url: URL, role: str) -> None:
     """A wrong role or password will not get better in a minute; the message does not repeat it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -184,3 +185,49 @@ def test_warnings_as_errors_fail_the_run(project: Project) -> None:
     result = project.run_apart()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["leak *test_it.py::test_it *SELECT 4711*"])
+
+
+@pytest.fixture
+def role(server_url: str) -> Iterator[str]:
+    """The name of a role that a test may make; it is dropped afterwards."""
+    yield "left_by_a_test"
+    with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS left_by_a_test")
+
+
+@pytest.mark.parametrize(
+    ("leaks", "outcomes"),
+    [("warn", {"passed": 2, "warnings": 1}), ("error", {"passed": 2}), ("ignore", {"passed": 2})],
+)
+def test_what_databases_share_is_watched(project: Project, role: str, leaks: str, outcomes: dict[str, int]) -> None:
+    """A role that stays is told with the test, at the end of the run: until then somebody may drop it again."""
+    project.configure(f'migrator = "none"\nleaks = "{leaks}"', pytest_table=LENIENT)
+    project.tests(
+        "from sqlalchemy import text\n"
+        "def do(connection, statement):\n    connection.execute(text(statement))\n    connection.commit()\n"
+        f"def test_it(db_connection):\n    do(db_connection, 'CREATE ROLE {role}')\n"
+        "def test_other(db_connection):\n"
+        "    do(db_connection, 'CREATE ROLE short_lived')\n    do(db_connection, 'DROP ROLE short_lived')\n"
+    )
+    result = project.run_apart()
+    result.assert_outcomes(**outcomes)
+    assert result.ret == (pytest.ExitCode.TESTS_FAILED if leaks == "error" else pytest.ExitCode.OK)
+    line = f'*test_it.py::test_it* changed what all databases of the server share: role "{role}" is new'
+    if leaks == "ignore":
+        result.stdout.no_fnmatch_line(line)
+    else:
+        result.stdout.fnmatch_lines([line])
+
+
+def test_a_prepared_transaction_does_not_keep_a_database_from_being_kept(kept: Project) -> None:
+    """It is rolled back, since PostgreSQL renames no database with one, and told."""
+    kept.configure(pytest_table=LENIENT)
+    kept.tests(
+        "from sqlalchemy import text\n"
+        "def test_it(db_connection):\n"
+        "    db_connection.execute(text('CREATE TABLE t ()'))\n"
+        "    db_connection.execute(text(\"PREPARE TRANSACTION 'kept'\"))\n"
+    )
+    result = kept.run_apart("--elefast-keep=always")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(['*test_it left behind: prepared transaction "kept", which was cleared', "kept *"])

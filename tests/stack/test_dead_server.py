@@ -50,6 +50,9 @@ def test_one_database_that_cannot_be_dropped_holds_up_no_other(
     dsn = lent.dsn
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("create subscription stuck connection 'dbname=none' publication p with (connect = false)")
+        # It would be cleared, if the database let anybody.
+        connection.execute("create function no() returns event_trigger language plpgsql as 'begin raise; end'")
+        connection.execute("create event trigger no on ddl_command_start execute function no()")
     other = stack.open("another test")
     lent.release()
     try:
@@ -70,6 +73,7 @@ def test_one_database_that_cannot_be_dropped_holds_up_no_other(
         assert f"{lent.name} was not dropped" in caplog.text
     finally:
         with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("drop event trigger no")
             connection.execute("alter subscription stuck set (slot_name = none)")
             connection.execute("drop subscription stuck")
         with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:

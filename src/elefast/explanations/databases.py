@@ -132,16 +132,22 @@ EXPLANATIONS = (
         "left-behind",
         LeakWarning,
         "A test left something behind",
-        "A test left a connection open, which elefast ended so that the database could be dropped; or it ended the "
-        "transaction that it was isolated by, so that the database was thrown away. The key `leaks` makes errors of "
-        "such warnings, or ignores them.",
+        "A test left a connection open, which elefast ended so that the database could be dropped; or a prepared "
+        "transaction or a subscription, which elefast cleared for the same reason; or it ended the transaction that it "
+        "was isolated by, so that the database was thrown away; or it changed what all databases of the server share, "
+        "such as roles, which no private database keeps from other tests and which elefast leaves as they are. The key "
+        "`leaks` makes errors of such warnings, or ignores them.",
         (
             "An engine that is never disposed.",
             "A connection that is not closed where a test fails.",
             "A thread, a task or a program that goes on after the test.",
             '`COMMIT` as a statement, or a migration, in a test with `isolation = "transaction"`.',
+            "`CREATE ROLE`, `ALTER ROLE`, `CREATE TABLESPACE`, `CREATE DATABASE`, `ALTER SYSTEM` or a replication slot "
+            "that the test does not undo.",
         ),
         (
+            "Undo in the test what belongs to the server; or do it in a migration, so that it is there before the "
+            "first test.",
             "`with engine.connect() as connection`, and `engine.dispose()` at the end of what made the engine.",
             _OWN,
             '`leaks = "ignore"` where nothing can be done about it.',

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from elefast.config.discovery import Found
     from elefast.report import Leak, Report
     from elefast.stack import Stack
+    from elefast.watch import Findings
 
 __all__ = ["Harness", "has_failed", "of"]
 
@@ -67,6 +68,7 @@ class Harness:
         self._told: dict[str, str] = {}
         self._reports: list[Report] = []
         self._late_leaks: list[Leak] = []
+        self._findings: list[Findings] = []
         self._problems: list[str] = []
         config.stash[_KEY] = self
         # From here on `elefast.from_config()` in a conftest means the stack of this run.
@@ -201,6 +203,8 @@ class Harness:
             made.load_seconds = self._load_seconds
             self._reports.append(made)
         self._late_leaks += stack.leaks()
+        if (findings := stack.findings()) is not None:
+            self._findings.append(findings)
 
     # -- hooks ----------------------------------------------------------------------------------------------
 
@@ -227,8 +231,21 @@ class Harness:
         message = told(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
         if call.when == "setup" and message:
             setattr(outcome, _ERROR, message)
+        if error is not None and (who := self._holders(error)):
+            outcome.sections.append(("The server's connections", "\n".join(who)))
         item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
         return outcome
+
+    def _holders(self, error: BaseException) -> list[str]:
+        """Who has the server's connections, where a test failed because there are no more."""
+        if self._stack is None or not self._stack.started:
+            return []
+        from elefast import diagnosis
+
+        try:
+            return self._stack.holders() if diagnosis.full(error) else []
+        except ElefastError:
+            return []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -254,8 +271,8 @@ class Harness:
             self._finish()
             output: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
             if output is not None:
-                output["elefast"] = report.packed(self._reports, self._late_leaks)
-            elif self._late_leaks:
+                output["elefast"] = report.packed(self._reports, self._late_leaks, self._findings)
+            else:
                 self._tell_late_leaks(session)
 
     @pytest.hookimpl(optionalhook=True)
@@ -263,17 +280,25 @@ class Harness:
         """Take over what a worker of pytest-xdist has to tell; one that crashed has nothing."""
         packed = getattr(node, "workeroutput", {}).get("elefast")
         if packed is not None:
-            reports, leaks = report.unpacked(packed)
+            reports, leaks, findings = report.unpacked(packed)
             self._reports += reports
             self._late_leaks += leaks
+            self._findings += findings
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what was used, what was kept and what it cost."""
         report.summary(terminalreporter, self._reports, self._problems, costs=bool(self.option("elefast_report")))
 
     def _tell_late_leaks(self, session: pytest.Session) -> None:
-        """Leaks that were seen only when the database was dropped, after the test."""
+        """Leaks that were seen only after the test: when the database was dropped, or at the end of all tests."""
         leaks, self._late_leaks = self._late_leaks, []
+        if self._findings:
+            from elefast.watch import leaks_of
+
+            leaks += leaks_of(self._findings)
+            self._findings = []
+        if not leaks:
+            return
         mode = self.settings.leaks
         for leak in leaks if mode != "ignore" else ():
             try:

@@ -16,6 +16,7 @@ from elefast.errors import ConfigurationError, ElefastError, more
 if TYPE_CHECKING:
     from elefast.config import Loaded
     from elefast.report import Leak, Report
+    from elefast.watch import Findings
 
 __all__ = ["broken_header", "header", "leak_line", "packed", "summary", "unpacked"]
 
@@ -97,17 +98,20 @@ def leak_line(leak: Leak) -> str:
     return f"{leak.test or 'a database of no test'} {leak.what}: {leak.text}"
 
 
-def packed(reports: Sequence[Report], leaks: Sequence[Leak]) -> dict[str, Any]:
+def packed(reports: Sequence[Report], leaks: Sequence[Leak], findings: Sequence[Findings]) -> dict[str, Any]:
     """What a worker sends to the controller: plain values only."""
     return {
         "reports": [report.to_dict() for report in reports],
         "leaks": [asdict(leak) for leak in leaks],
+        "findings": [item.to_dict() for item in findings],
     }
 
 
-def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak]]:
+def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[Findings]]:
     """What a worker sent."""
     from elefast.report import Leak, Report
+    from elefast.watch import Findings
 
     reports = [Report.from_dict(item) for item in values["reports"]]
-    return reports, [Leak(**item) for item in values["leaks"]]
+    findings = [Findings.from_dict(item) for item in values["findings"]]
+    return reports, [Leak(**item) for item in values["leaks"]], findings
