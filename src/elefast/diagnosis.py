@@ -15,7 +15,7 @@ from sqlalchemy import URL
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
 from elefast.urls import shown
 
-__all__ = ["cause", "hopeless", "no_createdb", "silent", "sqlstate"]
+__all__ = ["cause", "full", "hopeless", "no_createdb", "silent", "sqlstate"]
 
 # What a server says that has no connection left, where the driver has no SQLSTATE of a failed attempt.
 _FULL = re.compile(r"too many (?:clients|connections)|remaining connection slots")
@@ -46,6 +46,11 @@ def _pg8000(error: BaseException) -> dict[str, str]:
     """The fields of an error of pg8000, which raises ``DatabaseError({"C": "28P01", "M": ...})``."""
     fields: Any = error.args[0] if error.args else None
     return cast("dict[str, str]", fields) if isinstance(fields, dict) else {}
+
+
+def full(error: BaseException) -> bool:
+    """Whether the server, or the role, has no connection left."""
+    return sqlstate(error) == "53300" or bool(_FULL.search(cause(error)))
 
 
 def hopeless(error: BaseException, url: URL) -> ElefastError | None:
@@ -79,8 +84,8 @@ def hopeless(error: BaseException, url: URL) -> ElefastError | None:
 
 def silent(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:
     """The error for a server that let nobody in as long as we waited."""
-    state, text = sqlstate(error), cause(error)
-    if state == "53300" or _FULL.search(text):
+    text = cause(error)
+    if full(error):
         code = "too-many-connections"
         advice = "Raise max_connections, or use fewer connections at once (fewer workers, engines that are disposed)."
     else:

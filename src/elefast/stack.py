@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import URL, Engine
 
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
+from elefast.kernel import server
 from elefast.kernel.visitors import visitors
 from elefast.lent import LentDatabase
 from elefast.report import Kept, Leak, Report
@@ -176,7 +177,7 @@ class Stack:
         return found
 
     def holders(self) -> list[str]:
-        """Who has the server's connections, for a message; empty where this process has none to ask over."""
+        """Who has the server's connections, for a message; empty where this process has none to ask through."""
         running = self._running
         if running is None or not running.is_ours or not running.control.session.is_open:
             return []

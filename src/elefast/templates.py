@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
-from elefast.kernel import databases, locks, ready, template
+from elefast.kernel import databases, locks, ready, server, template
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name
 from elefast.kernel.template import Recipe, State, Template, use_lock
@@ -187,6 +187,12 @@ class Templates:
             session.empty(name, grace=0)
             if session.connects != turn:
                 raise _lost() from error  # no fault of the migration, and not to be remembered as one
+            if diagnosis.full(error):
+                session.drop(name, grace=0)
+                who = "\n  ".join(session.call(server.holders))
+                raise DatabaseNotReadyError(
+                    f"{text}\nThe server's connections, {who}", code="too-many-connections"
+                ) from error
             session.call(
                 template.fail, drafted, key, run=self._run, test_run=self._test_run, error=text, code=error.code
             )

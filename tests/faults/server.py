@@ -49,6 +49,8 @@ class Server:
         self.data = home / "data"
         self.log = home / "log"
         self.port = free_port()
+        self.account: Account
+        self._bin: Path
         self._process: subprocess.Popen[bytes] | None = None
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
         if like is not None:
@@ -88,7 +90,7 @@ class Server:
     def restart(self, how: signal.Signals = signal.SIGQUIT, **settings: object) -> None:
         """Stop it and start it again."""
         self.stop(how)
-        self.start(**settings)
+        self.start(wait=True, **settings)
 
     def answers(self) -> bool:
         """Whether it lets its superuser in."""
@@ -139,4 +141,3 @@ def _able() -> tuple[Account, Path]:
             if not can_run(f"{place}/postgres", account):
                 return account, Path(place)
     raise AssertionError(f"nobody can run the programs in {places}")
-

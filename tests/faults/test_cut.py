@@ -55,7 +55,7 @@ def test_between_tests(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -
         works(stack)
 
 
-@pytest.mark.fault("connection cut in the middle of a statement", how="a proxy resets it before or after the server acts")
+@pytest.mark.fault("connection cut in the middle of a statement", how="a proxy resets it before or after the server")
 @pytest.mark.parametrize("answer", [False, True], ids=["request lost", "answer lost"])
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_in_a_statement(
@@ -64,13 +64,14 @@ def test_in_a_statement(
     """It works all the same or is one error that says so; the next run works and nothing is left."""
     project.write("schema.sql", "create table note (body text);\ncreate table full_of as select 1;\n")
     proxy.strike_at(statement, answer=answer)
+    said = "connection"
     try:
         with open_stack(ELEFAST_TEMPLATE__CACHE="false", **behind) as stack:
             works(stack)
             works(stack)
     except elefast.ElefastError as error:
-        assert "connection" in str(error), error
-        assert error.code in ("connection-lost", "server-silent", "sql-failed")
+        said = str(error)
+    assert "connection" in said
     assert proxy.struck == 1
     with open_stack(ELEFAST_TEMPLATE__CACHE="false", **behind) as stack:
         works(stack)

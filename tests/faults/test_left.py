@@ -17,8 +17,12 @@ from tests.faults.server import Server
 from tests.projects.project_support import Project
 
 
+def _of(server: Server, kind: Kind) -> list[str]:
+    return [text for text in server.names() if (name := Name.parse(text)) and name.kind is kind]
+
+
 def _template(server: Server) -> str:
-    (name,) = [text for text in server.names() if (name := Name.parse(text)) and name.kind is Kind.TEMPLATE]
+    (name,) = _of(server, Kind.TEMPLATE)
     return name
 
 
@@ -48,7 +52,7 @@ def test_ready_ones_dropped(open_stack: Open, server: Server) -> None:
     with open_stack() as stack:
         for _ in range(3):
             works(stack)
-    waiting = [text for text in server.names() if (name := Name.parse(text)) and name.kind is Kind.READY]
+    waiting = _of(server, Kind.READY)
     assert waiting
     with open_stack() as stack:
         for name in waiting:
@@ -107,7 +111,7 @@ def test_invalid(open_stack: Open, server: Server, kind: Kind) -> None:
         with open_stack() as stack:
             for _ in range(3):
                 works(stack)
-        (name, *_) = [text for text in server.names() if (made := Name.parse(text)) and made.kind is kind]
+        name, *_ = _of(server, kind)
         server.ask(f'alter database "{name}" with is_template false')
     else:
         name = str(Name("elefast", kind, new_owner(), new_serial()))
@@ -142,7 +146,7 @@ def test_it(db, number):
 """
 
 
-@pytest.mark.fault("two checkouts of one project at the same time", how="two runs at once, twice, with other migrations")
+@pytest.mark.fault("two checkouts of one project at the same time", how="two runs at once, with other migrations")
 def test_two_checkouts(project: Project, server: Server, tmp_path: Path) -> None:
     """Each has its own schema, and the second runs of both build nothing."""
     checkouts: dict[str, Path] = {}

@@ -171,6 +171,18 @@ EXPLANATIONS = (
         ("`elefast prune` drops kept databases.", "`docker.tmpfs = false` or `local.data_dir` put the data on disk."),
     ),
     Explanation(
+        "template-in-use",
+        DatabaseNotReadyError,
+        "Somebody is connected to the template",
+        "PostgreSQL copies a database only while nobody is connected to it. Templates are closed to connections, so "
+        "somebody opened this one and stayed in it.",
+        ("A superuser's tool: a console, a monitoring program, a dump of all databases.",),
+        (
+            "End the session that the message names, or `SELECT pg_terminate_backend(PID)`.",
+            "`elefast template drop`, for the case that something was changed in it; the next run builds another one.",
+        ),
+    ),
+    Explanation(
         "server-failed",
         DatabaseNotReadyError,
         "The server could not do what was asked",

@@ -201,10 +201,14 @@ def drop(connection: Connection, name: str, *, force: bool = False) -> bool:
     if not check(connection, name):
         return False
     parsed = Name.parse(name)
-    if parsed is not None and parsed.kind in (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE):
-        # Not where it was done before a drop that was interrupted: the server ends a session that alters such a one.
-        if rows(connection, "select from pg_database where datname = :name and datistemplate", name=name):
-            execute(connection, f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
+    sealed = "select from pg_database where datname = :name and datistemplate"
+    # Not twice: where a drop was interrupted after it, the server ends the session that alters the database again.
+    if (
+        parsed is not None
+        and parsed.kind in (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE)
+        and rows(connection, sealed, name=name)
+    ):
+        execute(connection, f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
     option = " WITH (FORCE)" if force else ""
     execute(connection, f"DROP DATABASE IF EXISTS {identifier(name)}{option}")
     return True

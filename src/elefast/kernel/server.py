@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from elefast.kernel.sql import execute, literal, rows, scalar
 
-__all__ = ["Facts", "inspect", "ping", "pooled", "prepare", "share_blocks"]
+__all__ = ["Facts", "holders", "inspect", "ping", "pooled", "prepare", "share_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,12 @@ def prepare(connection: Connection, application: str) -> None:
         "default_transaction_read_only": "off",
         "search_path": "pg_catalog",
         "client_min_messages": "warning",
+        # The server's own view of us: with its defaults it takes hours to notice that our machine is gone, and
+        # meanwhile it holds the locks that are our sign of life. Nothing happens on sockets that have no such option.
+        "tcp_keepalives_idle": "15",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "30000",
     }
     calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, false)" for name, value in settings.items())
     execute(connection, f"SELECT {calls}")
@@ -106,6 +112,21 @@ def share_blocks(connection: Connection, wanted: bool) -> bool:
 def ping(connection: Connection) -> None:
     """Ask the server for an answer, whatever it is."""
     scalar(connection, "select 1")
+
+
+def holders(connection: Connection) -> list[str]:
+    """Who has the server's connections, those with the most first; what an ordinary role may know."""
+    found = rows(
+        connection,
+        """
+        select coalesce(nullif(application_name, ''), 'without a name'), coalesce(usename, '?'), datname, count(*)
+        from pg_stat_activity where usesysid is not null and datname is not null group by 1, 2, 3 order by 4 desc, 1
+        """,
+    )
+    most = [f"{number} x {application} (role {role}, database {name})" for application, role, name, number in found[:8]]
+    rest = sum(number for *_, number in found[8:])
+    total = f"{sum(number for *_, number in found)} of {scalar(connection, 'show max_connections')}:"
+    return [total, *most, *([f"{rest} x others"] if rest else [])]
 
 
 def pooled(connection: Connection) -> bool:
