@@ -503,6 +503,7 @@ def test_a_missing_database_is_no_obstacle(server_url: str) -> None:
     DatabaseServer(make_url(server_url).set(database="not_there")).create_database().drop()
 
 
+@pytest.mark.fault("no server at the address", how="a port that nobody listens on")
 def test_a_server_that_does_not_answer_is_waited_for_and_named(server_url: str) -> None:
     """The error has the URL without the password, how long it waited, and the driver's own words."""
     with pytest.raises(DatabaseNotReadyError) as caught:
@@ -559,6 +560,7 @@ def test_without_the_maintenance_database_the_urls_own_will_do(server_url: str, 
         query("drop role outsider")
 
 
+@pytest.mark.fault("elefast's own connection ended", how="pg_terminate_backend between two databases")
 def test_a_lost_connection_is_opened_again(server_url: str, query: Query, caplog: pytest.LogCaptureFixture) -> None:
     """A server that restarts, or a firewall that cuts, costs one warning in the log."""
     server = DatabaseServer(server_url)

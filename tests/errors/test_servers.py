@@ -86,8 +86,9 @@ def test_a_server_without_tls(ask: Ask, same: Same) -> None:
     same("server without TLS", ask(query={"sslmode": "require"}))
 
 
+@pytest.mark.fault("no server at the address", how="a port that is bound and not listened on")
 def test_nobody_listens(same: Same, shown: Shown) -> None:
-    """With the address, how long it was tried, and the driver's own words."""
+    """The error has the address, how long it was tried, and the driver's own words."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody else has the port now, and nobody listens on it
         port = taken.getsockname()[1]
@@ -97,8 +98,9 @@ def test_nobody_listens(same: Same, shown: Shown) -> None:
     same("server down", told(caught.value))
 
 
+@pytest.mark.fault("the role has no connection left", how="CREATE ROLE CONNECTION LIMIT 0")
 def test_too_many_connections(project: Project, same: Same, sql: psycopg.Connection) -> None:
-    """Not the same as a server that is not there."""
+    """The error says so, and is not that of a server that is not there."""
     sql.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB CONNECTION LIMIT 0 PASSWORD 'secret'")
     url = project.url.set(username=ROLE, password="secret")
     with pytest.raises(DatabaseNotReadyError) as caught:
@@ -106,9 +108,9 @@ def test_too_many_connections(project: Project, same: Same, sql: psycopg.Connect
     same("too many connections", told(caught.value))
 
 
-@pytest.fixture
-def pgbouncer(project: Project, elefast_root: Path) -> Iterator[int]:
-    """The port of a PgBouncer that pools transactions of the server of the tests."""
+@pytest.fixture(params=["transaction", "session"])
+def pgbouncer(request: pytest.FixtureRequest, project: Project, elefast_root: Path) -> Iterator[int]:
+    """The port of a PgBouncer that pools transactions or sessions of the server of the tests."""
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     if not Path(program).exists():
         pytest.skip("pgbouncer is not installed")
@@ -122,7 +124,7 @@ def pgbouncer(project: Project, elefast_root: Path) -> Iterator[int]:
     log.touch()
     users.write_text(f'"{url.username}" "{url.password}"\n')
     configuration.write_text(
-        f"[databases]\n* = host={url.host} port={url.port}\n[pgbouncer]\npool_mode = transaction\n"
+        f"[databases]\n* = host={url.host} port={url.port}\n[pgbouncer]\npool_mode = {request.param}\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\n"
         f"auth_file = {users}\nlogfile = {log}\nignore_startup_parameters = extra_float_digits,options\n"
     )
@@ -147,8 +149,9 @@ def _listens(port: int) -> bool:
     return False
 
 
+@pytest.mark.fault("a connection pooler", how="a real PgBouncer in transaction mode, and in session mode")
 def test_a_pooler(ask: Ask, same: Same, shown: Shown, pgbouncer: int) -> None:
-    """A real PgBouncer, in the mode that applications use."""
+    """It is refused with the remedy: from outside nothing tells its modes apart, and both would leave sessions."""
     shown.more[f"127.0.0.1:{pgbouncer}"] = "<pooler>"
     same("transaction pooler", ask(port=pgbouncer))
 

@@ -287,6 +287,7 @@ def test_a_broken_cache_is_made_again(root: Path, bin_dir: str) -> None:
     assert until(lambda: (cached / "data" / "PG_VERSION").exists() and not processes_below(root))
 
 
+@pytest.mark.fault("the data removed under the server", how="its directory deleted while it runs")
 def test_a_directory_that_was_removed_under_the_server(root: Path, bin_dir: str) -> None:
     """The next user gets a new one; the old one ends with its user."""
     lease = provider(root, bin_dir).acquire()
@@ -327,8 +328,9 @@ def small(root: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(path)], check=True)
 
 
+@pytest.mark.fault("no room in memory", how="a tmpfs too small for a server")
 def test_without_room_in_memory_the_data_go_to_the_disk(small: Path, root: Path, bin_dir: str) -> None:
-    """And with reuse off they leave it again."""
+    """The data go to the disk, and with reuse off they leave it again."""
     lease = provider(root, bin_dir).acquire()
     assert lease.data_dir.startswith(str(root / "disk"))
     assert lease.socket_dir.startswith(str(small))
@@ -336,6 +338,7 @@ def test_without_room_in_memory_the_data_go_to_the_disk(small: Path, root: Path,
     assert until(lambda: not any((root / "disk").iterdir()) if (root / "disk").exists() else True)
 
 
+@pytest.mark.fault("no room for a server", how="local.data_dir on a tmpfs too small for one")
 def test_a_data_dir_without_room(small: Path, root: Path, bin_dir: str) -> None:
     """The error says which file system, how much is free, and what to set."""
     (small / "data").mkdir()
@@ -352,6 +355,7 @@ def _fits(descriptor: int) -> bool:
         return False
 
 
+@pytest.mark.fault("no room for anything", how="the provider's root on a full tmpfs")
 def test_no_room_even_for_the_locks(small: Path, root: Path, bin_dir: str) -> None:
     """Neither hangs nor leaves a process."""
     with (small / "ballast").open("wb", buffering=0) as ballast:

@@ -80,6 +80,7 @@ def test_one_database_that_cannot_be_dropped_holds_up_no_other(
             connection.execute(f'drop database "{lent.name}" with (force)')
 
 
+@pytest.mark.fault("the server dies and stays away", how="SIGQUIT to the postmaster in the middle of a run")
 def test_a_server_that_died_is_waited_for_once(
     project: Path, elefast_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

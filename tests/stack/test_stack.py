@@ -192,6 +192,7 @@ def test_the_pool_fills_only_for_a_second_database(stack: elefast.Stack, names: 
     third.release()
 
 
+@pytest.mark.fault("a run's sign of life lost", how="pg_terminate_backend of the session that holds its lock")
 def test_nothing_is_handed_out_that_was_made_before_the_run_was_taken_for_dead(
     stack: elefast.Stack, names: Names, env: dict[str, str]
 ) -> None:

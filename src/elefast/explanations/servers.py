@@ -215,7 +215,8 @@ EXPLANATIONS = (
         RefusedError,
         "The URL leads to a connection pooler",
         "Behind a pooler such as PgBouncer, statements of one session may run in several sessions of the server. The "
-        "locks that keep runs apart would protect nothing.",
+        "locks that keep runs apart would protect nothing. In session mode, which nothing tells apart from outside, "
+        "the pooler stays connected to each test's database, as if the test had left a connection open.",
         ("The URL of the application was taken over, with the pooler's port.",),
         ("Name PostgreSQL itself in `engine.url`; its port usually is 5432.",),
     ),
