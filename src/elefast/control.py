@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
-from elefast.kernel import databases, locks, ready, replay, sql
+from elefast.kernel import databases, locks, ready, replay, server, sql
 from elefast.kernel.blockers import Left
 from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
@@ -318,6 +318,12 @@ class Control:
         self.run = new_owner()
         self._building = threading.RLock()
         self._leftovers = Leftovers()
+
+    def holders(self, error: BaseException) -> list[str]:
+        """Who has the server's connections, where `error` says that there are no more and we have one to ask over."""
+        if not diagnosis.full(error) or not self.session.is_open:
+            return []
+        return self.session.call(server.holders)
 
     def _in_use(self, template: str) -> ElefastError | None:
         """The error for a sealed template that somebody is connected to all the same; None for one that is not."""

@@ -39,6 +39,7 @@ _CONNECT_ARGS: dict[str, Any] = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 30000,
     # A prepared statement would outlive what it refers to; nothing here runs often enough to profit.
     "prepare_threshold": None,
 }

@@ -10,6 +10,7 @@ import asyncio
 import os
 import select
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -72,6 +73,7 @@ class SyncLink:
         self._engine = engine
         self._setup = setup
         self._connection: Connection | None = None
+        self._since = 0.0
         _links.add(self)
 
     @property
@@ -122,6 +124,7 @@ class SyncLink:
     def call(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:
             raise LostConnectionError
+        self._since = time.monotonic()
         try:
             return work(self._connection)
         except BaseException as error:
@@ -131,6 +134,26 @@ class SyncLink:
                 if isinstance(error, SQLAlchemyError):
                     raise LostConnectionError(_cause(error)) from error
             raise
+        finally:
+            self._since = 0.0
+
+    @property
+    def engine(self) -> Engine:
+        """What it connects with."""
+        return self._engine
+
+    @property
+    def since(self) -> float:
+        """When the call began that goes on now, as `time.monotonic()` has it; 0 where there is none."""
+        return self._since
+
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection; None where there is none."""
+        connection = self._connection
+        if connection is None or connection.closed or connection.invalidated:
+            return None
+        return connection.connection.driver_connection
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

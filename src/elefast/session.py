@@ -17,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from elefast import diagnosis
+from elefast import diagnosis, stalls
 from elefast.errors import DatabaseNotReadyError, ElefastError, RefusedError, ServerUnavailableError
 from elefast.kernel import databases, server
 from elefast.kernel.blockers import Blocker, Left, blockers, clear
@@ -318,6 +318,7 @@ class Session:
                     break
             else:
                 self._link = link
+                stalls.watch(link)
                 return None
         return error
 

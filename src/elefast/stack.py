@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import URL, Engine
 
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
-from elefast.kernel import server
 from elefast.kernel.visitors import visitors
 from elefast.lent import LentDatabase
 from elefast.report import Kept, Leak, Report
@@ -176,12 +175,10 @@ class Stack:
         found, running.leaks = running.leaks, []
         return found
 
-    def holders(self) -> list[str]:
-        """Who has the server's connections, for a message; empty where this process has none to ask through."""
+    def holders(self, error: BaseException) -> list[str]:
+        """Who has the server's connections, for a message, where `error` says that there are no more."""
         running = self._running
-        if running is None or not running.is_ours or not running.control.session.is_open:
-            return []
-        return running.control.session.call(server.holders)
+        return running.control.holders(error) if running is not None and running.is_ours else []
 
     def findings(self) -> Findings | None:
         """What this process saw of changes to what all databases share; see `elefast.watch.leaks_of`."""

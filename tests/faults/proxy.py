@@ -31,6 +31,7 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self.delay = 0.0
         """Seconds that each piece of data takes more."""
+        self._swallowed: list[tuple[socket.socket, socket.socket]] = []
         self.silent = False
         """Swallow all that comes, and accept connections without ever answering."""
         self._refusals = 0
@@ -65,6 +66,11 @@ class Proxy:
             pairs, self._pairs = self._pairs, []
         for pair in pairs:
             _reset(*pair)
+
+    def swallow(self) -> None:
+        """Swallow all that comes over the connections that there are, and leave them open."""
+        with self._lock:
+            self._swallowed += self._pairs
 
     def close(self) -> None:
         """Reset all, and accept no more."""
@@ -119,7 +125,7 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 time.sleep(self.delay)
-                if self.silent:
+                if self.silent or pair in self._swallowed:
                     continue
                 if from_client and self._strikes(data):
                     if self._before:

@@ -6,9 +6,10 @@ import os
 import re
 
 import pytest
+from sqlalchemy import Connection
 
 import elefast
-from elefast import DatabaseServer
+from elefast import DatabaseServer, session, stalls
 from elefast.errors import DatabaseNotReadyError, MigrationError
 from tests.faults.conftest import Open, works
 from tests.faults.proxy import Proxy
@@ -119,6 +120,53 @@ def test_half_open(server: Server, proxy: Proxy, driver: str) -> None:
     with pytest.raises(DatabaseNotReadyError, match=rf"127\.0\.0\.1:{proxy.port}.* did not answer within") as caught:
         DatabaseServer(url).ensure_is_ready(1, 0.2)
     assert not re.search(server.url.password or "", str(caught.value))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is looked at after half a second."""
+    monkeypatch.setattr(stalls, "_watches", [stalls._Watch()])
+    monkeypatch.setattr(stalls, "PATIENCE", 0.5)
+    monkeypatch.setattr(stalls, "INTERVAL", 0.1)
+
+
+@pytest.mark.fault("connections that are open and carry nothing any more", how="a proxy swallows what comes over them")
+def test_swallowed(
+    open_stack: Open, proxy: Proxy, behind: dict[str, str], impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next test has a database, over a new connection."""
+    with open_stack(ELEFAST_POOL__SIZE="0", **behind) as stack:
+        works(stack)
+        proxy.swallow()
+        works(stack)
+    assert "the server does not work on one (idle)" in caplog.text
+
+
+@pytest.mark.fault("a network that carries nothing any more", how="a proxy swallows all data of all connections")
+def test_all_swallowed(
+    open_stack: Open, proxy: Proxy, behind: dict[str, str], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in a time that has an end, and so has the end of the run."""
+    monkeypatch.setattr(session, "PATIENCE", 1.0)
+    monkeypatch.setattr(stalls, "PROBE", 1.0)
+    with open_stack(ELEFAST_POOL__SIZE="0", **behind) as stack:
+        works(stack)
+        proxy.silent = True
+        with pytest.raises(DatabaseNotReadyError, match="did not answer within"):
+            stack.open()
+
+
+def _sleep(connection: Connection) -> object:
+    return connection.exec_driver_sql("select 1 from pg_sleep(2)").scalar()
+
+
+def test_a_long_statement_is_waited_for(open_stack: Open, impatient: None, caplog: pytest.LogCaptureFixture) -> None:
+    """As long as the server works on it."""
+    with open_stack() as stack:
+        works(stack)
+        assert stack._running
+        assert stack._running.control.session.call(_sleep) == 1
+    assert "no answer" not in caplog.text
 
 
 @pytest.mark.fault("connections refused for a while", how="a proxy resets each new connection, five times")

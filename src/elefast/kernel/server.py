@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from elefast.kernel.sql import execute, literal, rows, scalar
 
-__all__ = ["Facts", "holders", "inspect", "ping", "pooled", "prepare", "share_blocks"]
+__all__ = ["Facts", "holders", "inspect", "ping", "pooled", "prepare", "share_blocks", "state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,11 @@ def holders(connection: Connection) -> list[str]:
     rest = sum(number for *_, number in found[8:])
     total = f"{sum(number for *_, number in found)} of {scalar(connection, 'show max_connections')}:"
     return [total, *most, *([f"{rest} x others"] if rest else [])]
+
+
+def state(connection: Connection, pid: int) -> str:
+    """What backend `pid` of our own role does: ``active``, ``idle`` and the like; empty where it is gone."""
+    return str(scalar(connection, "select state from pg_stat_activity where pid = :pid", pid=pid) or "")
 
 
 def pooled(connection: Connection) -> bool:

@@ -238,12 +238,8 @@ class Harness:
 
     def _holders(self, error: BaseException) -> list[str]:
         """Who has the server's connections, where a test failed because there are no more."""
-        if self._stack is None or not self._stack.started:
-            return []
-        from elefast import diagnosis
-
         try:
-            return self._stack.holders() if diagnosis.full(error) else []
+            return self._stack.holders(error) if self._stack is not None else []
         except ElefastError:
             return []
 
