@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import elefast
-from elefast import DatabaseServer, session, stalls
+from elefast import AsyncDatabaseServer, DatabaseServer, session, stalls
 from elefast.errors import DatabaseNotReadyError, MigrationError
 from tests.faults.conftest import Open, works
 from tests.faults.proxy import Proxy
@@ -102,10 +104,10 @@ def test_while_keeping(open_stack: Open, proxy: Proxy, behind: dict[str, str], s
     server.ask(f'drop database "{kept.name}"')
 
 
-@pytest.mark.fault("a slow network", how="a proxy holds each piece of data for 20 ms")
+@pytest.mark.fault("a slow network", how="a proxy holds each piece of data for 5 ms")
 def test_delays(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None:
     """It takes longer."""
-    proxy.delay = 0.02
+    proxy.delay = 0.005
     with open_stack(**behind) as stack:
         works(stack)
         works(stack)
@@ -120,6 +122,15 @@ def test_half_open(server: Server, proxy: Proxy, driver: str) -> None:
     with pytest.raises(DatabaseNotReadyError, match=rf"127\.0\.0\.1:{proxy.port}.* did not answer within") as caught:
         DatabaseServer(url).ensure_is_ready(1, 0.2)
     assert not re.search(server.url.password or "", str(caught.value))
+
+
+@pytest.mark.fault("a server that accepts and never answers", how="the same, with an async engine")
+def test_half_open_async(server: Server, proxy: Proxy) -> None:
+    """An error in the time that was given."""
+    proxy.silent = True
+    url = server.url.set(port=proxy.port, drivername="postgresql+asyncpg")
+    with pytest.raises(DatabaseNotReadyError, match="did not answer within"):
+        asyncio.run(AsyncDatabaseServer(create_async_engine(url)).ensure_is_ready(1, 0.2))
 
 
 @pytest.fixture
@@ -157,7 +168,7 @@ def test_all_swallowed(
 
 
 def _sleep(connection: Connection) -> object:
-    return connection.exec_driver_sql("select 1 from pg_sleep(2)").scalar()
+    return connection.exec_driver_sql("select 1 from pg_sleep(1.2)").scalar()
 
 
 def test_a_long_statement_is_waited_for(open_stack: Open, impatient: None, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,11 +180,11 @@ def test_a_long_statement_is_waited_for(open_stack: Open, impatient: None, caplo
     assert "no answer" not in caplog.text
 
 
-@pytest.mark.fault("connections refused for a while", how="a proxy resets each new connection, five times")
+@pytest.mark.fault("connections refused for a while", how="a proxy resets each new connection, three times")
 def test_refused_for_a_while(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None:
     """The next test waits until one gets through."""
     with open_stack(**behind) as stack:
         works(stack)
-        proxy.refuse(5)
+        proxy.refuse(3)
         proxy.cut()
         works(stack)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import elefast
 from elefast.errors import DatabaseNotReadyError, MigrationError
 from tests.faults.conftest import Open, works
 from tests.faults.server import Server
@@ -185,8 +187,16 @@ def test_timeouts_of_the_database(open_stack: Open, server: Server) -> None:
         server.ask("alter database postgres reset all")
 
 
+async def _works_async(stack: elefast.Stack) -> None:
+    lent = stack.open("works")
+    async with lent.async_engine.begin() as connection:
+        await connection.exec_driver_sql("insert into note values ('a')")
+    await lent.async_engine.dispose()
+    lent.release()
+
+
 @pytest.mark.fault("passwords of both kinds", how="roles made with password_encryption = md5 and scram-sha-256")
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000", "asyncpg"])
 @pytest.mark.parametrize("encryption", ["md5", "scram-sha-256"])
 def test_passwords(open_stack: Open, server: Server, driver: str, encryption: str) -> None:
     """Each driver gets in, and so do migrations."""
@@ -198,6 +208,8 @@ def test_passwords(open_stack: Open, server: Server, driver: str, encryption: st
     try:
         with _role(server, "somebody") as url, open_stack(ELEFAST_ENGINE__URL=url.replace("psycopg", driver)) as stack:
             works(stack)
+            if driver == "asyncpg":
+                asyncio.run(_works_async(stack))
     finally:
         rules.write_text(before)
         server.ask("alter system reset all")

@@ -47,7 +47,7 @@ def test_during_a_test(open_stack: Open, server: Server) -> None:
         assert stack.leaks() == []
 
 
-@pytest.mark.fault("server away for a while", how="SIGQUIT to the postmaster, a new one two seconds later")
+@pytest.mark.fault("server away for a while", how="SIGQUIT to the postmaster, a new one a second later")
 def test_away_for_a_while(open_stack: Open, server: Server) -> None:
     """The next test waits for it."""
     with open_stack() as stack:
@@ -55,7 +55,7 @@ def test_away_for_a_while(open_stack: Open, server: Server) -> None:
         server.stop(signal.SIGQUIT)
         with ThreadPoolExecutor() as beside:
             working = beside.submit(works, stack)
-            time.sleep(2)
+            time.sleep(1)
             server.start()
             working.result(60)
 
