@@ -124,7 +124,7 @@ def test_half_open(server: Server, proxy: Proxy, driver: str) -> None:
     assert not re.search(server.url.password or "", str(caught.value))
 
 
-@pytest.mark.fault("a server that accepts and never answers", how="the same, with an async engine")
+@pytest.mark.fault("a server that accepts and never answers", how="a proxy that swallows all data, and an async engine")
 def test_half_open_async(server: Server, proxy: Proxy) -> None:
     """An error in the time that was given."""
     proxy.silent = True

@@ -125,7 +125,7 @@ def test_invalid(open_stack: Open, server: Server, kind: Kind) -> None:
 
 @pytest.mark.fault("foreign invalid database", how="UPDATE pg_database SET datconnlimit = -2 of one without the mark")
 def test_foreign_invalid(open_stack: Open, server: Server) -> None:
-    """It is not elefast's to drop."""
+    """It stays: it is not elefast's to drop."""
     server.ask("create database precious")
     server.ask("update pg_database set datconnlimit = -2 where datname = 'precious'")
     with open_stack() as stack:

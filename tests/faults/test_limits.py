@@ -176,7 +176,7 @@ def test_timeouts(open_stack: Open, server: Server) -> None:
 
 @pytest.mark.fault("timeouts of the maintenance database", how=f"ALTER DATABASE postgres SET {', '.join(LIMITS)}")
 def test_timeouts_of_the_database(open_stack: Open, server: Server) -> None:
-    """The same."""
+    """elefast's own sessions have none there either."""
     for limit in LIMITS:
         server.ask(f"alter database postgres set {limit}")
     try:
