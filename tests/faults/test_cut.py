@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import elefast
 from elefast import AsyncDatabaseServer, DatabaseServer, session, stalls
 from elefast.errors import DatabaseNotReadyError, MigrationError
-from tests.faults.conftest import Open, works
+from tests.faults.conftest import Open, unkept, works
 from tests.faults.proxy import Proxy
 from tests.faults.server import Server
 from tests.projects.project_support import Project
@@ -188,3 +195,44 @@ def test_refused_for_a_while(open_stack: Open, proxy: Proxy, behind: dict[str, s
         proxy.refuse(3)
         proxy.cut()
         works(stack)
+
+
+@pytest.mark.fault("connections cut at random moments", how="a proxy resets all connections at once, again and again")
+def test_at_random(
+    open_stack: Open,
+    proxy: Proxy,
+    behind: dict[str, str],
+    server: Server,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Tests fail by their own connection or with an error of elefast's; when it is over, the next one works."""
+    rounds = 400 if os.environ.get("TEST_FAULTS_LONG") else 15
+    dice = random.Random(int(os.environ.get("TEST_FAULTS_SEED", "1")))
+    cuts, over = 0, threading.Event()
+
+    def cut() -> None:
+        nonlocal cuts
+        while not over.wait(dice.uniform(0.01, 0.3)):
+            proxy.cut()
+            cuts += 1
+
+    with ThreadPoolExecutor() as beside, open_stack(**behind) as stack:
+        cutting = beside.submit(cut)
+        try:
+            for _ in range(rounds):
+                with suppress(elefast.ElefastError):
+                    lent = stack.open()
+                    with suppress(DBAPIError), lent.sync.engine.begin() as connection:
+                        connection.exec_driver_sql("insert into note values ('a')")
+                        time.sleep(dice.uniform(0, 0.1))
+                    lent.release()
+        finally:
+            over.set()
+            cutting.result(10)
+        for _ in range(4):
+            works(stack)
+    assert cuts
+    record_property("times", cuts)
+    with open_stack() as stack:
+        works(stack)
+    assert unkept(server) == []
