@@ -43,7 +43,7 @@ ALLOWED = {
     "shared": {"asyncio", "joined", "outer", "sync"},
     "lent": {"engines", "sync", "asyncio"},
     "blueprint": set[str](),
-    "watch": {"kernel"},
+    "watch": set[str](),
     "running": {"kernel", "ahead", "backing", "control", "dialects", "engines", "pool", "session", "watch"},
     "stack_backing": {"kernel"},
     "upkeep": {"kernel", "leftovers"},

@@ -187,6 +187,19 @@ def test_a_long_statement_is_waited_for(open_stack: Open, impatient: None, caplo
     assert "no answer" not in caplog.text
 
 
+def _keepalives(connection: Connection) -> list[str]:
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    return [str(connection.exec_driver_sql(f"show {name}").scalar()) for name in names]
+
+
+def test_a_machine_that_is_gone(open_stack: Open) -> None:
+    """Its server notices in half a minute, and lets go of the locks that were its sign of life."""
+    with open_stack() as stack:
+        works(stack)
+        assert stack._running
+        assert stack._running.control.session.call(_keepalives) == ["15", "5", "3", "30000"]
+
+
 @pytest.mark.fault("connections refused for a while", how="a proxy resets each new connection, three times")
 def test_refused_for_a_while(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None:
     """The next test waits until one gets through."""
