@@ -332,7 +332,7 @@ class Control:
         sessions = "".join(f"\n  {session}" for session in self.session.call(databases.backends, template))
         return DatabaseNotReadyError(
             f"template {template} on {shown(self.url)} cannot be copied while somebody is connected to it:{sessions}\n"
-            "End that session, or drop the template: elefast template drop.",
+            "End that session; if something was changed in it, drop the template as well: elefast template drop.",
             code="template-in-use",
         )
 

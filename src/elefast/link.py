@@ -82,11 +82,8 @@ class SyncLink:
 
     @property
     def is_quiet(self) -> bool:
-        connection = self._connection
-        if connection is None or connection.closed or connection.invalidated:
-            return False
-        driver: Any = connection.connection.driver_connection
-        if driver.closed or not hasattr(driver, "fileno"):
+        driver = self.driver
+        if driver is None or driver.closed or not hasattr(driver, "fileno"):
             return False
         try:
             return not select.select([driver], [], [], 0)[0]

@@ -6,14 +6,17 @@ It reads what goes through only as far as to find a word in it, at which to stri
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 __all__ = ["Proxy"]
 
+_Pair = tuple[socket.socket, socket.socket]
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s, so that closing sends RST
 
 
@@ -27,21 +30,19 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self._target = port
         self._lock = threading.Lock()
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: dict[_Pair, list[threading.Thread]] = {}
         self._threads: list[threading.Thread] = []
         self.delay = 0.0
         """Seconds that each piece of data takes more."""
-        self._swallowed: list[tuple[socket.socket, socket.socket]] = []
+        self._swallowed: list[_Pair] = []
         self.silent = False
         """Swallow all that comes, and accept connections without ever answering."""
         self._refusals = 0
         self.struck = 0
         """How often `strike_at` has struck."""
-        self.accepted = 0
-        """How many connections there have been."""
         self._word = b""
         self._before = True
-        self._mute: list[tuple[socket.socket, socket.socket]] = []
+        self._mute: list[_Pair] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
@@ -61,11 +62,13 @@ class Proxy:
         self._refusals = times
 
     def cut(self) -> None:
-        """Reset all connections that there are."""
+        """Reset all connections that there are; when it returns, both ends can know."""
         with self._lock:
-            pairs, self._pairs = self._pairs, []
+            pairs = dict(self._pairs)
         for pair in pairs:
             _reset(*pair)
+        for thread in itertools.chain.from_iterable(pairs.values()):
+            thread.join(30)  # the kernel sends nothing while somebody still reads
 
     def swallow(self) -> None:
         """Swallow all that comes over the connections that there are, and leave them open."""
@@ -90,10 +93,11 @@ class Proxy:
     ) -> None:
         self.close()
 
-    def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, name="proxy", daemon=True)  # type: ignore[arg-type]
+    def _start(self, work: Callable[..., None], *arguments: object) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments, name="proxy", daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self) -> None:
         while True:
@@ -101,7 +105,6 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            self.accepted += 1
             if self._refusals:
                 self._refusals -= 1
                 _reset(client)
@@ -116,11 +119,9 @@ class Proxy:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pair = client, server
             with self._lock:
-                self._pairs.append(pair)
-            self._start(self._forward, pair, client, server)
-            self._start(self._forward, pair, server, client)
+                self._pairs[pair] = [self._start(self._forward, pair, one, other) for one, other in (pair, pair[::-1])]
 
-    def _forward(self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, pair: _Pair, source: socket.socket, sink: socket.socket) -> None:
         from_client = source is pair[0]
         try:
             while data := source.recv(65536):
@@ -138,8 +139,8 @@ class Proxy:
             pass
         finally:
             _reset(*pair)
-            with self._lock, contextlib.suppress(ValueError):
-                self._pairs.remove(pair)
+            with self._lock:
+                self._pairs.pop(pair, None)
 
     def _strikes(self, data: bytes) -> bool:
         with self._lock:

@@ -74,14 +74,14 @@ def test_in_a_statement(
     """It works all the same or is one error that says so; the next run works and nothing is left."""
     project.write("schema.sql", "create table note (body text);\ncreate table full_of as select 1;\n")
     proxy.strike_at(statement, answer=answer)
-    said = "connection"
+    said = ""
     try:
         with open_stack(ELEFAST_TEMPLATE__CACHE="false", **behind) as stack:
             works(stack)
             works(stack)
     except elefast.ElefastError as error:
         said = str(error)
-    assert "connection" in said
+    assert not said or "connection" in said
     assert proxy.struck == 1
     with open_stack(ELEFAST_TEMPLATE__CACHE="false", **behind) as stack:
         works(stack)
