@@ -30,7 +30,7 @@ ALLOWED = {
     "control": {"kernel", "diagnosis", "leftovers", "session", "templates"},
     "dialects": set[str](),
     "ahead": {"dialects"},
-    "pool": {"kernel", "ahead", "control", "session"},
+    "pool": {"kernel", "ahead", "control", "session", "stalls"},
     "backing": {"kernel", "control", "diagnosis", "engines", "link", "session"},
     "located": set[str](),
     "sync": {"kernel", "backing", "located"},

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from elefast import stalls
 from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
@@ -181,6 +182,7 @@ class Pool:
                 self._threads.append(threading.Thread(target=work, args=(session,), name="elefast-pool", daemon=True))
             for thread in self._threads:
                 thread.start()
+            stalls.start()
         self._changed.notify_all()
 
     def _make(self, session: Session) -> None:

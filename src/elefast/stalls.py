@@ -22,7 +22,7 @@ from elefast.engines import private_engine
 from elefast.kernel import server
 from elefast.link import Link, SyncLink
 
-__all__ = ["watch"]
+__all__ = ["start", "watch"]
 
 _log = logging.getLogger("elefast")
 
@@ -48,6 +48,10 @@ class _Watch:
         """Look after `link` for as long as anybody has it."""
         with self._lock:
             self._links.add(link)
+
+    def start(self) -> None:
+        """Begin to look, if nobody does yet."""
+        with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="elefast-stalls", daemon=True)
                 with suppress(RuntimeError):  # the interpreter is about to end
@@ -72,9 +76,17 @@ class _Watch:
 
 
 def watch(link: Link) -> None:
-    """Look after the calls of `link`, if it is one that can be asked which backend it has."""
+    """Look after the calls of `link`, once `start` was called, if it is one that can be asked which backend it has."""
     if isinstance(link, SyncLink):
         _watches[-1].add(link)
+
+
+def start() -> None:
+    """Begin to look after the calls of this process, in a thread.
+
+    For who has threads anyway: Python warns of each `fork` in a process that has some.
+    """
+    _watches[-1].start()
 
 
 def _end_if_stalled(link: SyncLink, since: float) -> None:
