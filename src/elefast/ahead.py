@@ -158,5 +158,5 @@ def _stands(connection: Any) -> bool:
     socket = connection if hasattr(connection, "fileno") else getattr(connection, "_usock", None)  # pg8000
     try:
         return socket is not None and not select.select([socket], [], [], 0)[0]
-    except (OSError, ValueError):
+    except Exception:  # also what a driver raises of a connection that it knows to be lost
         return False
