@@ -94,9 +94,7 @@ def _drop(session: Session, entry: Entry) -> bool:
 def _doomed(found: list[Entry], run: str, ours: AbstractSet[str], kept: int, templates: bool) -> list[Entry]:
     """What may go unless somebody holds its lock."""
     swept = {*_SWEPT, Kind.TEMPLATE} if templates else _SWEPT
-    doomed = [
-        e for e in found if (e.name.kind in swept or e.invalid) and e.name.owner != run and e.text not in ours
-    ]
+    doomed = [e for e in found if (e.name.kind in swept or e.invalid) and e.name.owner != run and e.text not in ours]
     looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT and not entry.invalid]
     doomed += looked_at[: max(0, len(looked_at) - kept)]
     return [entry for entry in doomed if not entry.busy]
