@@ -86,7 +86,7 @@ def wait(db):
         session.execute(text("SELECT pg_advisory_xact_lock(1)"))
 def test_it(db, db_session):
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    with psycopg.connect(db.dsn, autocommit=True) as outside, ThreadPoolExecutor(1) as pool:
+    with psycopg.connect(db.dsn, autocommit=True) as outside, ThreadPoolExecutor(1, "waiter") as pool:
         outside.execute("SELECT pg_advisory_lock(1)")
         try:
             running = pool.submit(wait, db)
@@ -99,7 +99,7 @@ def test_it(db, db_session):
         running.result()
     first, second = str(refused.value).splitlines()
     assert first == (
-        "thread ThreadPoolExecutor-0_0 and thread MainThread use the database at once, and with isolation = "
+        "thread waiter_0 and thread MainThread use the database at once, and with isolation = "
         '"transaction" a test has one connection.'
     )
     assert second == f"Let one wait for the other, or {OWN}"

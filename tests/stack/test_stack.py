@@ -20,6 +20,7 @@ import elefast
 from elefast import session as elefast_session
 from elefast.backing import links_to
 from elefast.errors import ClosedError, ConfigurationError, DatabaseNotReadyError, ElefastError, MigrationError
+from elefast.kernel.names import Kind, Name
 
 Names = Callable[[], set[str]]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -122,7 +123,7 @@ def test_older_templates_retire(project: Path, env: dict[str, str], names: Names
         with elefast.from_config(project, env=env, template={"keep": 1}) as stack:
             stack.server.create_database().drop()
     with elefast.from_config(project, env=env, template={"keep": 1}) as stack:
-        made = {name for name in names() if "_t" in name}
+        made = {name for name in names() if (found := Name.parse(name)) and found.kind is Kind.TEMPLATE}
         assert stack.server.create_database().name
         assert stack.report().builds == 0
         assert len(made) <= 2 + 4  # of this project two; other tests of this run have theirs
