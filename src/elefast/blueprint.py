@@ -39,6 +39,7 @@ class Blueprint:
         requirement: The versions of PostgreSQL that will do.
         pool_size: How many databases are kept ready.
         pool_max: How many may live at once.
+        pool_reuse: Whether a database that can be put back as it was is used again.
         test_run: The same in all processes of one test run.
         watches: Whether to look between tests at what all databases of the server share.
     """
@@ -60,5 +61,6 @@ class Blueprint:
     requirement: str
     pool_size: int
     pool_max: int
+    pool_reuse: bool
     test_run: str
     watches: bool

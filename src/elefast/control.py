@@ -25,7 +25,7 @@ from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
 from elefast.leftovers import Leftovers, sweep
 from elefast.samples import Samples
-from elefast.session import LinkFactory, Session
+from elefast.session import GRACE, LinkFactory, Session
 from elefast.templates import Templates
 from elefast.urls import shown
 
@@ -143,18 +143,31 @@ class Control:
         with self._building:
             return self._templates.get(encoding)
 
-    def create(self, prefix: str = "elefast", encoding: str = "utf8", session: Session | None = None) -> str:
-        """Create a database; its name.
+    def new_name(self, prefix: str = "elefast") -> Name:
+        """A name that no database of this run has had, for one of its databases."""
+        return Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
+
+    def create(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
+        """Create a database; its name. See `make`."""
+        return self.make(prefix, encoding)[0]
+
+    def make(
+        self, prefix: str = "elefast", encoding: str = "utf8", session: Session | None = None
+    ) -> tuple[str, Template | None]:
+        """Create a database.
 
         Args:
             prefix: What its name begins with.
             encoding: The server encoding, such as ``utf8``.
             session: The session to do it through, if not the control's own.
+
+        Returns:
+            Its name, and the template that it is a copy of; None for an empty one.
         """
         using = session or self.session
         for again in (True, False):
             made = self.template(encoding)
-            name = Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
+            name = self.new_name(prefix)
             start = time.perf_counter()
             try:
                 if made is None or not self._leftovers.take(using, made.name, name):
@@ -171,11 +184,16 @@ class Control:
                 self._templates.forget(encoding)
             else:
                 self.clones.add(time.perf_counter() - start)
-                return str(name)
+                return str(name), made
         raise AssertionError("unreachable")
 
-    def drop(self, name: str, session: Session | None = None) -> list[Left]:
+    def drop(self, name: str, session: Session | None = None, grace: float = GRACE) -> list[Left]:
         """Drop one of elefast's databases, once its sessions have gone; what had to be ended or cleared for that.
+
+        Args:
+            name: Its name.
+            session: The session to do it through, if not the control's own.
+            grace: Seconds that its sessions may take to be gone.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
@@ -184,7 +202,7 @@ class Control:
             self.ensure_ready()
         start = time.perf_counter()
         try:
-            return (session or self.session).drop(name)
+            return (session or self.session).drop(name, grace)
         except DBAPIError as error:
             raise self._explained(error) from error
         finally:

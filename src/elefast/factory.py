@@ -122,6 +122,7 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         requirement=settings.postgres,
         pool_size=settings.pool.size,
         pool_max=settings.pool.max,
+        pool_reuse=settings.pool.reuse,
         test_run=test_run,
         watches=settings.leaks != "ignore",
     )

@@ -1,5 +1,6 @@
-"""Databases made ahead of the tests and dropped behind them, by two threads with a session each.
+"""Databases made ahead of the tests, and put back or dropped behind them, by two threads with a session each.
 
+What becomes of a database that a test has had is decided here, in `_see_to_one`.
 The test pays for connecting, not for copying; and where the next database comes connected, not for that either.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,11 +18,15 @@ from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
 from elefast.kernel.blockers import Left
-from elefast.session import Session
+from elefast.restorer import Restorer
+from elefast.session import GRACE, Session
 
 __all__ = ["Pool"]
 
 _log = logging.getLogger("elefast")
+
+_PATIENCE = 0.02
+"""Seconds that a database which is being put back is waited for, about as long as a new one takes to be made."""
 
 
 class Pool:
@@ -38,6 +44,7 @@ class Pool:
         has_room: Whether there is space for a database that nobody has asked for yet.
         on_stuck: Told of the test whose database the server does not drop, and of that database and the cause.
         on_return: Told of each database that was given back before it goes, with a session to look around.
+        restorer: Puts databases back as they were; None where each goes after its test, and where none is kept ready.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Pool:
         has_room: Callable[[], bool] = lambda: True,
         on_stuck: Callable[[str, str], None] = lambda test, text: None,
         on_return: Callable[[Session], None] = lambda session: None,
+        restorer: Restorer | None = None,
     ) -> None:
         self._control = control
         self._size = size
@@ -60,11 +68,16 @@ class Pool:
         self._has_room = has_room
         self._on_stuck = on_stuck
         self._on_return = on_return
+        self._restorer = restorer
         self._ready: deque[str] = deque()
         self._doomed: deque[tuple[str, str]] = deque()
         self._in_use: set[str] = set()
         self._busy = 0
-        """Databases that are being made or dropped at this moment."""
+        """Databases that are being made, put back or dropped at this moment."""
+        self._returning = 0
+        """Those of them that may come back."""
+        self._comes_back = restorer is not None
+        """Whether a database that is given back is to be counted on: the last one came back."""
         self._asked = 0
         self._connected = ""
         """The ready database that was connected to ahead."""
@@ -91,14 +104,20 @@ class Pool:
                 self._doomed.extend((name, "") for name in self._ready)
                 self._ready.clear()
             self._wake()
-            while not self._ready and self._living >= self._limit:
-                if not (self._doomed or self._busy):
-                    raise ElefastError(
-                        f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
-                        "more. Drop some, or raise pool.max.",
-                        code="pool-exhausted",
-                    )
-                self._changed.wait()
+            patience = time.monotonic() + _PATIENCE
+            while not self._ready:
+                if self._living >= self._limit:
+                    if not (self._doomed or self._busy):
+                        raise ElefastError(
+                            f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
+                            "more. Drop some, or raise pool.max.",
+                            code="pool-exhausted",
+                        )
+                    self._changed.wait()
+                elif self._coming and (left := patience - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                else:
+                    break
             if self._ready:
                 name = self._ready.popleft()
                 self._in_use.add(name)
@@ -107,7 +126,7 @@ class Pool:
             self._busy += 1
         name = ""
         try:
-            name = self._control.create()
+            name = self._new(self._control.session)
         finally:
             with self._changed:
                 self._busy -= 1
@@ -128,6 +147,8 @@ class Pool:
 
     def forget(self, name: str) -> None:
         """Let go of a database that somebody else takes care of."""
+        if self._restorer is not None:
+            self._restorer.forget(name)
         with self._changed:
             self._in_use.discard(name)
             self._changed.notify_all()
@@ -163,8 +184,14 @@ class Pool:
         return len(self._ready) + len(self._doomed) + len(self._in_use) + self._busy
 
     @property
+    def _coming(self) -> int:
+        """How many databases are likely to be ready soon, as they were given back and need only be put back."""
+        return self._returning + len(self._doomed) if self._comes_back and self._threads and self._size else 0
+
+    @property
     def _wants_more(self) -> bool:
-        return len(self._ready) < self._size and self._living < self._limit and self._has_room()
+        enough = len(self._ready) + self._coming >= self._size
+        return not enough and self._living < self._limit and self._has_room()
 
     @property
     def _unconnected(self) -> bool:
@@ -214,7 +241,7 @@ class Pool:
             return True
         name = ""
         try:
-            name = self._control.create(session=session)
+            name = self._new(session)
         except Exception as error:
             self._give_up(error)
         with self._changed:
@@ -224,8 +251,14 @@ class Pool:
             self._changed.notify_all()
         return True
 
+    def _new(self, session: Session) -> str:
+        name, template = self._control.make(session=session)
+        if self._restorer is not None:
+            self._restorer.note(name, template, session)
+        return name
+
     def _drop(self, session: Session) -> None:
-        """The thread that drops what was given back."""
+        """The thread that puts back or drops what was given back."""
         try:
             while True:
                 with self._changed:
@@ -239,16 +272,24 @@ class Pool:
             session.close()
 
     def _see_to_one(self, session: Session) -> bool:
-        """Drop, or look at, one database that was given back; False where there is none."""
+        """Put back, drop or look at one database that was given back; False where there is none."""
         with self._changed:
             if not self._doomed:
                 return False
             name, test = self._doomed.popleft()
+            # With the one that a test has now there are as many as the pool is to have.
+            enough = len(self._ready) > self._size
             self._busy += 1
+            self._returning += 1
+        is_back = False
         try:
             self._let_go(name)
             self._on_return(session)
-            leaked = self._control.drop(name, session) if self._dropping else session.lingering(name)
+            leaked: Sequence[Left] = session.lingering(name)
+            if self._restorer is not None and not (leaked or enough or self._closing):
+                name, is_back = self._restorer.restore(name, session)
+            if self._dropping and not is_back:
+                leaked = self._control.drop(name, session, grace=0 if leaked else GRACE)
             if leaked:
                 self._on_leak(test, leaked)
         except Exception as error:
@@ -263,6 +304,10 @@ class Pool:
                         self._doomed.appendleft((name, test))
         with self._changed:
             self._busy -= 1
+            self._returning -= 1
+            self._comes_back = is_back or (enough and self._comes_back)
+            if is_back:
+                self._ready.append(name)
             self._changed.notify_all()
         return session.is_open or not self._closing
 

@@ -67,7 +67,8 @@ class Report:
         connect: What the first connection of a test's engine cost the test.
         release: What a test waited to give its database back.
         clone: What the server took to make a database, mostly while tests ran.
-        drop: What it took to drop one, with the wait for its sessions to be gone, mostly while tests ran.
+        restore: What it took to put one back as its template made it, instead of both, mostly while tests ran.
+        drop: What it took to drop one, mostly while tests ran.
         processes: How many processes these numbers come from.
         slowest: `wall_seconds` of the slowest process; 0 where there is one process.
         kept: Databases that were kept for a look.
@@ -92,6 +93,7 @@ class Report:
     connect: Samples = field(default_factory=Samples)
     release: Samples = field(default_factory=Samples)
     clone: Samples = field(default_factory=Samples)
+    restore: Samples = field(default_factory=Samples)
     drop: Samples = field(default_factory=Samples)
     processes: int = 1
     slowest: float = 0.0
@@ -106,8 +108,8 @@ class Report:
 
     @property
     def server_seconds(self) -> float:
-        """What the server took to make and to drop databases, whether a test waited for it or not."""
-        return self.clone.seconds + self.drop.seconds
+        """What it took to make, put back and drop databases, whether a test waited for it or not."""
+        return self.clone.seconds + self.restore.seconds + self.drop.seconds
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, ready for JSON."""
@@ -178,6 +180,7 @@ class Report:
         builds = f"{self.builds} build{'s' if self.builds != 1 else ''} {self.build_seconds:.2f} s"
         lines += [
             f"on server {self.server_seconds:.2f} s: {len(self.clone)} made in {self.clone.seconds:.2f} s, "
+            f"{len(self.restore)} put back in {self.restore.seconds:.2f} s, "
             f"{len(self.drop)} dropped in {self.drop.seconds:.2f} s",
             f"cost      {self.wall_seconds:.2f} s of wall clock"
             + (f" in the slowest of {self.processes} processes; of all: " if several else ": ")
@@ -193,7 +196,7 @@ def _ms(seconds: float) -> str:
 
 
 _NAMES = tuple(item.name for item in fields(Report))
-_SAMPLES = ("acquire", "connect", "release", "clone", "drop")
+_SAMPLES = ("acquire", "connect", "release", "clone", "restore", "drop")
 _WAITS = {
     "acquire": "a test waits for its database",
     "connect": "the first connection of its engine",

@@ -31,6 +31,8 @@ from elefast.kernel import cluster
 from elefast.kernel.blockers import Blocker, Left
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
+from elefast.restorer import Restorer
+from elefast.samples import Samples
 from elefast.session import Session
 from elefast.urls import dsn, with_driver
 from elefast.watch import Watch
@@ -73,8 +75,14 @@ class Running:
             requirement=plan.requirement,
             test_run=plan.test_run,
         )
+        restorer = Restorer(self.control) if plan.pool_reuse and plan.pool_size else None
         self.report = Report(
-            lease.provider, lease.reason, lease.description, clone=self.control.clones, drop=self.control.drops
+            lease.provider,
+            lease.reason,
+            lease.description,
+            clone=self.control.clones,
+            drop=self.control.drops,
+            restore=restorer.restored if restorer is not None else Samples(),
         )
         self._plan = plan
         self._ahead = Ahead(self._new_engine, plan.engine_options, self._on_connect)
@@ -88,6 +96,7 @@ class Running:
             has_room=self._has_room,
             on_stuck=self._on_stuck,
             on_return=self._look,
+            restorer=restorer,
         )
         self._size = -1
 

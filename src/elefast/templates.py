@@ -14,7 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
-from elefast.kernel import databases, locks, ready, server, template
+from elefast.kernel import contents, databases, locks, ready, server, template
+from elefast.kernel.contents import Contents
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name
 from elefast.kernel.template import Recipe, State, Template, use_lock
@@ -173,12 +174,12 @@ class Templates:
                 raise MigrationError(
                     "files that the template is made from changed while it was built; run again.", code="files-changed"
                 )
-            self._polish(name)
+            has = self._polish(name)
             session.empty(name)
             if session.connects != turn:
                 raise _lost()
             made = session.call(
-                template.publish, drafted, key, manifest, project=self._project, reason=reason, kept=kept
+                template.publish, drafted, key, manifest, has, project=self._project, reason=reason, kept=kept
             )
         except DatabaseNotReadyError:
             raise  # nobody holds the draft any more, so the next sweep takes it
@@ -207,17 +208,20 @@ class Templates:
                     drop_orphans(session)
         return made
 
-    def _polish(self, name: str) -> None:
+    def _polish(self, name: str) -> Contents | None:
+        """Do what is left to do for its copies, and say what it has in it; None where we cannot look."""
         make = self._link_to(name)
         if make is None:
-            return
+            return None
         # As the project's own role has it set up: an index may call functions of the project.
         link = make(lambda connection: None)
         try:
             link.open(10)
             link.call(template.polish)
+            return link.call(contents.look)
         except Exception as error:
             _log.info("%s has no statistics: %s", name, diagnosis.cause(error))
+            return None
         finally:
             link.close()
 

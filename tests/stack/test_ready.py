@@ -188,7 +188,7 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
         leaked.close()
 
 
-def test_no_drop_meets_a_session(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_drop_meets_a_session(project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL sleeps 100 ms where one is left, so each drop comes when all have gone, and none is forced."""
     met: list[list[Backend]] = []
     forced: list[str] = []
@@ -200,13 +200,13 @@ def test_no_drop_meets_a_session(stack: elefast.Stack, monkeypatch: pytest.Monke
         return drop(connection, name, force=force)
 
     monkeypatch.setattr(databases, "drop", watched)
-    for _ in range(12):
-        lent = stack.open()
-        with lent.sync.session() as session:
-            session.execute(text("insert into note values ('x')"))
-            session.commit()
-        lent.release()
-    stack.close()
+    with elefast.from_config(project, env=env, pool={"reuse": False}) as stack:
+        for _ in range(12):
+            lent = stack.open()
+            with lent.sync.session() as session:
+                session.execute(text("insert into note values ('x')"))
+                session.commit()
+            lent.release()
     assert len(met) >= 12
     assert not any(met)
     assert not forced

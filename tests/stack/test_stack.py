@@ -306,18 +306,18 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
     pool = Pool(stack._running.control, size=0, limit=1, on_leak=lambda test, leaked: None)
     failing = threading.Event()
 
-    def create(self: Control, *arguments: object, **keywords: object) -> str:
+    def make(self: Control, *arguments: object, **keywords: object) -> tuple[str, None]:
         if not failing.is_set():
             failing.set()
             time.sleep(0.2)
             raise DatabaseNotReadyError("no")
-        return "made"
+        return "made", None
 
     def fail() -> None:
         with pytest.raises(DatabaseNotReadyError):
             pool.take()
 
-    monkeypatch.setattr(Control, "create", create)
+    monkeypatch.setattr(Control, "make", make)
     first = threading.Thread(target=fail)
     first.start()
     failing.wait()

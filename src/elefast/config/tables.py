@@ -251,3 +251,6 @@ class Pool(Table):
     """Databases kept ready ahead of the tests, in each process; 0: none."""
     max: CountingNumber = 32
     """Live databases of one process at most."""
+    reuse: bool = True
+    """A database comes back, put in order in place, where PostgreSQL's own counts of what was written prove that it is
+    again as its template made it; a new copy takes several times as long. False: each test has a new copy."""

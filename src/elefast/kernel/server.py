@@ -66,11 +66,17 @@ def inspect(connection: Connection) -> Facts:
     return Facts(*row)
 
 
-def prepare(connection: Connection, application: str) -> None:
-    """Make the session fit to wait and to outlast: no timeouts, writable, and named in pg_stat_activity."""
+def prepare(connection: Connection, application: str, *, timeout: str = "0") -> None:
+    """Make the session fit to wait and to outlast: no timeouts, writable, and named in pg_stat_activity.
+
+    Args:
+        connection: Fresh.
+        application: What the session is called.
+        timeout: How long a statement may take, as PostgreSQL writes it; ``0`` for as long as it likes.
+    """
     settings = {
         "application_name": application,
-        "statement_timeout": "0",
+        "statement_timeout": timeout,
         "lock_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
         "idle_session_timeout": "0",

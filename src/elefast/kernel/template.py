@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 from sqlalchemy import URL, Connection
 
 from elefast.kernel import databases, replay
+from elefast.kernel.contents import Contents
 from elefast.kernel.databases import Entry
 from elefast.kernel.fingerprint import Input, Key, short
 from elefast.kernel.manifest import Manifest
@@ -46,7 +47,7 @@ __all__ = [
     "use_lock",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """The format of our comments. Part of every key, so that another version of elefast builds its own."""
 
 
@@ -77,12 +78,14 @@ class Template:
     Args:
         name: Its name on the server.
         replay: Statements that each clone needs besides; see `elefast.kernel.replay`.
+        contents: What it has in it; None where that cannot be known.
         reason: Why it was built, or that it was not.
         built: Whether this process built it.
     """
 
     name: str
     replay: tuple[str, ...]
+    contents: Contents | None
     reason: str
     built: bool
 
@@ -125,7 +128,8 @@ def find(connection: Connection, key: Key, recipe: Recipe) -> tuple[Template | N
         changes = recipe.still_fits(Manifest.from_json(record["manifest"]))
         if not changes:
             reason = f"reused, built {record.get('built', 'earlier')}"
-            return Template(entry.text, tuple(record["replay"]), reason, built=False), []
+            contents = None if record["contents"] is None else Contents.from_json(record["contents"])
+            return Template(entry.text, tuple(record["replay"]), contents, reason, built=False), []
         stale = stale or changes
     return None, stale
 
@@ -170,6 +174,7 @@ def publish(
     drafted: Name,
     key: Key,
     manifest: Manifest,
+    contents: Contents | None,
     *,
     project: str,
     reason: str,
@@ -182,6 +187,7 @@ def publish(
         drafted: The draft, built to the end.
         key: What it was built from.
         manifest: What the build was seen to use.
+        contents: What it has in it.
         project: Whose it is; older templates of the same project retire.
         reason: Why it was built.
         kept: Whether it outlives the run.
@@ -200,12 +206,13 @@ def publish(
             "built": datetime.now(UTC).isoformat(timespec="seconds"),
             "reason": reason,
             "replay": recorded,
+            "contents": contents.to_json() if contents is not None else None,
             "inputs": [[item.label, item.digest] for item in key.inputs],
             "manifest": manifest.to_json(),
         }
         databases.comment(connection, name, _dump(record))
         databases.rename(connection, name, final)
-    return Template(str(final), tuple(recorded), reason, built=True)
+    return Template(str(final), tuple(recorded), contents, reason, built=True)
 
 
 def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str, code: str) -> None:

@@ -1,0 +1,141 @@
+"""Puts databases back as their template made them, after the tests that had them, where that can be proved.
+
+It takes a fifth of what a new copy takes, and a drop. What is proved, and how, is in `elefast.kernel.restore`.
+A database that comes back has another name, so who still knows the old one, such as a thread of an earlier test,
+finds nothing there. It knows no tests and no pool.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from elefast import diagnosis
+from elefast.control import Control
+from elefast.engines import MAINTENANCE, maintenance_engine
+from elefast.errors import ElefastError
+from elefast.kernel import databases, restore, server
+from elefast.kernel.contents import Contents
+from elefast.kernel.names import Name
+from elefast.kernel.restore import Outside
+from elefast.kernel.template import Template
+from elefast.samples import Samples
+from elefast.session import Session
+
+__all__ = ["Restorer"]
+
+_log = logging.getLogger("elefast")
+
+MOST = 100
+"""So often is one database put back. A new one now and then costs nothing, and takes with it whatever might add up."""
+
+_TIMEOUT = "10s"
+"""What is done inside takes milliseconds, and nobody else is there to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A database as its template made it."""
+
+    outside: Outside
+    contents: Contents | None
+    """What its template has in it; None where that cannot be known."""
+    times: int = 0
+
+
+class Restorer:
+    """Puts the databases of one control back.
+
+    Args:
+        control: Makes and drops them, on a server that it has the URL of.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self.restored = Samples()
+        """What it took to put each back."""
+        self._control = control
+        self._known: dict[str, _Known] = {}
+        self._inside = _Inside(control)
+
+    @property
+    def works(self) -> bool:
+        """Whether the server tells what must be known."""
+        return self._control.session.facts.version >= restore.FIRST_VERSION
+
+    def note(self, name: str, template: Template | None, session: Session) -> None:
+        """Remember how database `name` is, a copy of `template` that has just been made and that nobody has had."""
+        if self.works and (found := session.call(restore.outside, name)) is not None:
+            self._known[name] = _Known(found, Contents() if template is None else template.contents)
+
+    def forget(self, name: str) -> None:
+        """Database `name` will not come back."""
+        self._known.pop(name, None)
+
+    def restore(self, name: str, session: Session) -> tuple[str, bool]:
+        """Put database `name` back, to which nobody is connected.
+
+        Returns:
+            The name that it has now, and whether it is as its template made it. If not, it is to be dropped.
+        """
+        known = self._known.pop(name, None)
+        if known is None or known.times >= MOST:
+            return name, False
+        start = time.perf_counter()
+        new = self._control.new_name()
+        try:
+            why_not = self._restore(name, new, known, session)
+        except (ElefastError, SQLAlchemyError) as error:
+            why_not = diagnosis.cause(error)
+        if not why_not:
+            self.restored.add(time.perf_counter() - start)
+            return str(new), True
+        _log.debug("%s is not put back: %s", name, why_not)
+        return str(new) if session.call(databases.exists, str(new)) else name, False
+
+    def _restore(self, name: str, new: Name, known: _Known, session: Session) -> str:
+        """Put it back, and note how it is then; why not, where that was not possible."""
+        before, now = known.outside, session.call(restore.outside, name)
+        if now is None or (now.oid, now.marks) != (before.oid, before.marks):
+            return "something that PostgreSQL keeps outside of it is other than before"
+        # From here on nobody finds it who has had it.
+        session.call(databases.rename, name, new)
+        with self._inside.connect(str(new)) as connection:
+            seen = restore.inside(connection)
+            if why_not := restore.why_not(seen, before, known.contents, session.facts):
+                return why_not
+            if seen.changes and not restore.undo(connection, seen.changes, known.contents, session.facts):
+                return "something in it takes more room than before"
+        if session.lingering(str(new)):
+            return "somebody is connected to it"
+        after = session.call(restore.outside, str(new))
+        if after is None:
+            return "it is gone"
+        self._known[str(new)] = replace(known, outside=after, times=known.times + 1)
+        return ""
+
+
+class _Inside:
+    """Connects to one database after the other, over one engine, which asks the server only once what it is."""
+
+    def __init__(self, control: Control) -> None:
+        self._engine = maintenance_engine(control.url, MAINTENANCE)
+        self._name = ""
+        event.listen(self._engine, "do_connect", self._lead)
+
+    @contextmanager
+    def connect(self, name: str) -> Generator[Connection]:
+        """A connection to database `name`; one at a time."""
+        self._name = name
+        with self._engine.connect() as connection:
+            server.prepare(connection, "elefast restore", timeout=_TIMEOUT)
+            yield connection
+
+    def _lead(self, dialect: Any, record: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
+        keywords["dbname"] = self._name

@@ -1,0 +1,77 @@
+"""A stack whose databases come back, and a look at what came back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import elefast
+from tests.restore.deep import deep
+
+SCHEMA = Path(__file__).with_name("schema.sql").read_text("utf-8")
+
+
+class Bench:
+    """One database after the other, of a pool of one; each is looked at before it is used.
+
+    Args:
+        stack: With ``pool.size = 1``.
+    """
+
+    def __init__(self, stack: elefast.Stack) -> None:
+        self.stack = stack
+        self.stack.open().release()
+        self.stack.open().release()  # from now on there are threads
+        self.settle()
+        copy = self.stack.create("by_hand", "utf8")
+        self.pristine = self._look(copy)
+        self.stack.give_back(copy, wait=True)
+
+    def use(self, work: Callable[[psycopg.Connection], None]) -> bool:
+        """Do something to the next database, which nobody has touched; say whether it was put back afterwards."""
+        before = len(self.stack.report().restore)
+        lent = self.stack.open("a test")
+        seen = self._look(lent.name)
+        different = {key for key in seen.keys() | self.pristine.keys() if seen.get(key) != self.pristine.get(key)}
+        assert not different, {key: (self.pristine.get(key), seen.get(key)) for key in different}
+        with psycopg.connect(lent.dsn) as connection:
+            work(connection)
+        lent.release()
+        self.settle()
+        return len(self.stack.report().restore) > before
+
+    def settle(self) -> None:
+        """Wait until nothing is being put back, dropped or made."""
+        assert self.stack._running
+        pool = self.stack._running._pool
+        deadline = time.monotonic() + 60
+        while True:
+            with pool._changed:
+                if not (pool._doomed or pool._busy) and len(pool._ready) >= pool._size:
+                    return
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+    def _look(self, name: str) -> dict[str, object]:
+        engine = self.stack.engine(name)
+        try:
+            with engine.connect() as connection:
+                return deep(connection)
+        finally:
+            engine.dispose()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, server_url: str) -> Iterator[Bench]:
+    """A bench on a superuser's stack."""
+    (tmp_path / "schema.sql").write_text(SCHEMA, "utf-8")
+    (tmp_path / "pyproject.toml").write_text('[tool.elefast]\nsql.files = ["schema.sql"]\npool.size = 1\n')
+    env = {**os.environ, "ELEFAST_ENGINE__URL": server_url}
+    with elefast.from_config(tmp_path, env=env) as stack:
+        yield Bench(stack)
+        assert not [leak for leak in stack.leaks() if "open" in leak.what]

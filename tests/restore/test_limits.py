@@ -1,0 +1,171 @@
+"""When a database does not come back, whatever was done to it, and who finds it if it does."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+import elefast
+from elefast import restorer
+from elefast.urls import dsn
+from tests.restore.conftest import SCHEMA, Bench
+
+
+def insert(connection: psycopg.Connection) -> None:
+    """Do what a database comes back from."""
+    connection.execute("INSERT INTO person (name) VALUES ('Ada')")
+
+
+def read(connection: psycopg.Connection) -> None:
+    """Write nothing, but use a sequence."""
+    connection.execute("SELECT nextval('used') FROM country")
+
+
+def test_nobody_finds_it_under_the_old_name(bench: Bench) -> None:
+    """What a test has left running, and connects later, finds no database."""
+    old: list[str] = []
+
+    def remember(connection: psycopg.Connection) -> None:
+        old.append(connection.info.dsn + f" password={connection.info.password}")
+        insert(connection)
+
+    assert bench.use(remember)
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(old[0])
+    assert bench.use(insert)
+
+
+def test_a_writer_that_comes_late_writes_nowhere(bench: Bench) -> None:
+    """A thread that tries to write all the time, by the URL that it has, never gets into the next test's database."""
+    over = threading.Event()
+    written: list[str] = []
+
+    def write(url: str) -> None:
+        while not over.is_set():
+            try:
+                with psycopg.connect(url) as connection:
+                    connection.execute("INSERT INTO audit VALUES ('late')")
+                    written.append(connection.info.dbname)
+            except psycopg.Error:
+                pass
+
+    threads: list[threading.Thread] = []
+
+    def start(connection: psycopg.Connection) -> None:
+        url = connection.info.dsn + f" password={connection.info.password}"
+        threads.append(threading.Thread(target=write, args=(url,)))
+        threads[-1].start()
+        insert(connection)
+
+    try:
+        for _ in range(5):
+            bench.use(start)
+        bench.use(lambda connection: None)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert written
+    bench.stack.leaks()  # of those that were connected at the wrong moment
+
+
+def test_after_a_crash_nothing_is_known(bench: Bench) -> None:
+    """A crash takes PostgreSQL's counts with it, so no database that was there before comes back."""
+
+    def crash(connection: psycopg.Connection) -> None:
+        insert(connection)
+        connection.commit()
+        with psycopg.connect(connection.info.dsn, password=connection.info.password) as other:
+            os.kill(other.info.backend_pid, 9)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT pg_sleep(60)")
+
+    assert bench.use(insert)
+    assert not bench.use(crash)
+    bench.use(insert)
+    assert bench.use(insert)
+
+
+def test_it_goes_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing adds up over a run of thousands of tests: after some uses a database is replaced."""
+    monkeypatch.setattr(restorer, "MOST", 2)
+    assert [bench.use(insert) for _ in range(6)].count(False) >= 2
+
+
+def test_a_leaked_connection(bench: Bench) -> None:
+    """A database with a session that had to be ended goes, and the test is named."""
+    left: list[psycopg.Connection] = []
+    assert not bench.use(lambda connection: left.append(psycopg.connect(dsn_of(connection))))
+    assert [leak.test for leak in bench.stack.leaks()] == ["a test"]
+    left[0].close()
+    assert bench.use(insert)
+
+
+def dsn_of(connection: psycopg.Connection) -> str:
+    """What leads to the same database, with the password."""
+    return connection.info.dsn + f" password={connection.info.password}"
+
+
+@pytest.fixture
+def modest(server_url: str) -> Iterator[str]:
+    """The URL of a role that may create databases, and no more."""
+    url = make_url(server_url)
+    with psycopg.connect(dsn(url), autocommit=True) as connection:
+        connection.execute("CREATE ROLE modest LOGIN CREATEDB PASSWORD 'modest'")
+        yield url.set(username="modest", password="modest").render_as_string(hide_password=False)
+        for (name,) in connection.execute(
+            "SELECT quote_ident(datname) FROM pg_database WHERE datdba = 'modest'::regrole"
+        ).fetchall():
+            connection.execute(f"ALTER DATABASE {name} IS_TEMPLATE false".encode())
+            connection.execute(f"DROP DATABASE {name}".encode())
+        connection.execute("DROP ROLE modest")
+
+
+def test_an_ordinary_role(tmp_path: Path, modest: str) -> None:
+    """Without superuser rights a database comes back whose tables were only read, and no other."""
+    (tmp_path / "schema.sql").write_text(SCHEMA.replace("UNLOGGED", ""), "utf-8")
+    (tmp_path / "pyproject.toml").write_text('[tool.elefast]\nsql.files = ["schema.sql"]\npool.size = 1\n')
+    with elefast.from_config(tmp_path, env={**os.environ, "ELEFAST_ENGINE__URL": modest}) as stack:
+        bench = Bench(stack)
+        assert bench.use(read)
+        assert not bench.use(insert)
+        assert bench.use(read)
+
+
+@pytest.mark.parametrize("pool", [{"reuse": False}, {"size": 0}], ids=["reuse", "size"])
+def test_it_can_be_turned_off(tmp_path: Path, server_url: str, pool: dict[str, object]) -> None:
+    """With `pool.reuse = false` each test has a new copy; and without a pool there is nowhere to put one."""
+    (tmp_path / "schema.sql").write_text(SCHEMA, "utf-8")
+    (tmp_path / "pyproject.toml").write_text('[tool.elefast]\nsql.files = ["schema.sql"]\n')
+    env = {**os.environ, "ELEFAST_ENGINE__URL": server_url}
+    with elefast.from_config(tmp_path, env=env, pool=pool) as stack:
+        for _ in range(4):
+            stack.open().release()
+        stack.close()
+        assert len(stack.report().restore) == 0
+        assert stack.report().databases == 4
+
+
+def test_several_at_once(tmp_path: Path, server_url: str) -> None:
+    """With more of them in use than the pool keeps, all come back, and the pool gets no larger for it."""
+    (tmp_path / "schema.sql").write_text(SCHEMA, "utf-8")
+    (tmp_path / "pyproject.toml").write_text('[tool.elefast]\nsql.files = ["schema.sql"]\npool.size = 2\n')
+    with elefast.from_config(tmp_path, env={**os.environ, "ELEFAST_ENGINE__URL": server_url}) as stack:
+        bench = Bench(stack)
+        for _ in range(3):
+            lent = [stack.open() for _ in range(6)]
+            assert len({one.name for one in lent}) == 6
+            for one in lent:
+                with psycopg.connect(one.dsn) as connection:
+                    insert(connection)
+                one.release()
+            bench.settle()
+            assert stack._running
+            assert len(stack._running._pool._ready) <= 3
+        assert len(stack.report().restore) > 3
