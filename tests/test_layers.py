@@ -30,7 +30,7 @@ ALLOWED = {
     "control": {"kernel", "diagnosis", "leftovers", "session", "templates"},
     "dialects": set[str](),
     "ahead": {"dialects"},
-    "restorer": {"kernel", "control", "diagnosis", "engines", "session"},
+    "restorer": {"kernel", "ahead", "control", "diagnosis", "engines", "session"},
     "pool": {"kernel", "ahead", "control", "restorer", "session", "stalls"},
     "backing": {"kernel", "control", "diagnosis", "engines", "link", "session"},
     "located": set[str](),

@@ -10,11 +10,12 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.pool import NullPool
 
 from elefast.dialects import Dialects, ask, is_plain
 
@@ -81,19 +82,43 @@ class Ahead:
         self._dialects.share(engine, self._connected)
         return engine
 
+    @contextmanager
+    def lend(self, name: str) -> Generator[Connection | None]:
+        """Make the engine of database `name` and connect it, and lend its connection, as `prepare` does not.
+
+        It is in autocommit mode meanwhile, and must be given back with its session as it was; None where it cannot
+        be lent, since engines do not connect in SQLAlchemy's own way.
+        """
+        slot = self.reserve(name)
+        self.prepare(name, slot)
+        if slot.first is None:
+            yield None
+            return
+        with slot.first.lend() as connection:
+            yield connection
+
     def close(self, name: str) -> None:
-        """Close the connection to database `name` that no test has taken; for when the database goes."""
+        """Close the connection to database `name`, which a test had, if that has not taken it."""
+        slot = self._discard(name)
+        if slot is not None:
+            self.wanted = self.wanted and slot.claimed
+
+    def discard(self, name: str) -> None:
+        """Close the connection to database `name`, which no test had and none will have."""
+        self._discard(name)
+
+    def _discard(self, name: str) -> _Slot | None:
         slot = self._slots.pop(name, None)
         if slot is not None:
             with slot.lock:
-                self.wanted = self.wanted and slot.claimed
                 if slot.first is not None:
                     slot.first.close()
+        return slot
 
     def close_all(self) -> None:
         """Close all that no test has taken."""
         for name in list(self._slots):
-            self.close(name)
+            self.discard(name)
 
 
 class _Slot:
@@ -122,10 +147,22 @@ class _FirstConnection:
         self._process = os.getpid()
         # A list, since taking from it is one step for all threads.
         self._held: list[Any] = [self._connect(*self._way[0], **self._way[1])]
+        self._dialect = dialect
+        self._url = engine.url
         dialect.connect = self._give
         # A backend reads its catalogs at its first question; it will be asked this one again.
         ask(dialect, self._held[0])
         self._held[0].rollback()
+
+    @contextmanager
+    def lend(self) -> Generator[Connection]:
+        """Lend it to elefast itself, as long as nobody else can have it."""
+        driver = self._held[0]
+        pool = _Lending(lambda: driver, dialect=self._dialect, reset_on_return=None)
+        self._dialect.set_isolation_level(driver, "AUTOCOMMIT")
+        with Engine(pool, self._dialect, self._url).connect() as connection:
+            yield connection
+        driver.autocommit = False
 
     def close(self) -> None:
         """Close it, if it was not given out."""
@@ -145,6 +182,13 @@ class _FirstConnection:
                     return connection
                 _close(connection)
         return self._connect(*arguments, **keywords)
+
+
+class _Lending(NullPool):
+    """A pool of one connection that is somebody else's, and that it does not close."""
+
+    def _do_return_conn(self, record: Any) -> None:
+        pass
 
 
 def _close(connection: Any) -> None:

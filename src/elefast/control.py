@@ -260,7 +260,7 @@ class Control:
         """Drop what this process still has on the server and let go of it; safe to repeat, never raises.
 
         Args:
-            unused: Databases in ``utf8`` that nobody has had, of which the next run may have some.
+            unused: Databases in ``utf8`` as the template made them, of which the next run may have some.
             leave: How many of such databases may be left on the server for each template.
             passing: The server goes with all that is on it, so nothing needs to be dropped.
         """

@@ -40,7 +40,7 @@ _CONNECT_ARGS: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30000,
-    # A prepared statement would outlive what it refers to; nothing here runs often enough to profit.
+    # A prepared statement would outlive what it refers to; and each ALTER DATABASE makes psycopg give them all up.
     "prepare_threshold": None,
 }
 

@@ -25,9 +25,6 @@ __all__ = ["Pool"]
 
 _log = logging.getLogger("elefast")
 
-_PATIENCE = 0.02
-"""Seconds that a database which is being put back is waited for, about as long as a new one takes to be made."""
-
 
 class Pool:
     """Databases of one control, kept ready.
@@ -79,6 +76,8 @@ class Pool:
         self._comes_back = restorer is not None
         """Whether a database that is given back is to be counted on: the last one came back."""
         self._asked = 0
+        self._making_takes = self._returning_takes = self._returning_since = 0.0
+        """Seconds that the last database took to be made, and to be put back; when one began to be put back."""
         self._connected = ""
         """The ready database that was connected to ahead."""
         self._life = control.session.connects
@@ -104,20 +103,17 @@ class Pool:
                 self._doomed.extend((name, "") for name in self._ready)
                 self._ready.clear()
             self._wake()
-            patience = time.monotonic() + _PATIENCE
-            while not self._ready:
-                if self._living >= self._limit:
-                    if not (self._doomed or self._busy):
-                        raise ElefastError(
-                            f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
-                            "more. Drop some, or raise pool.max.",
-                            code="pool-exhausted",
-                        )
-                    self._changed.wait()
-                elif self._coming and (left := patience - time.monotonic()) > 0:
-                    self._changed.wait(left)
-                else:
-                    break
+            start = time.monotonic()
+            while not self._ready and self._living >= self._limit:
+                if not (self._doomed or self._busy):
+                    raise ElefastError(
+                        f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
+                        "more. Drop some, or raise pool.max.",
+                        code="pool-exhausted",
+                    )
+                self._changed.wait()
+            while (patience := self._patience(start)) > 0:
+                self._changed.wait(patience)
             if self._ready:
                 name = self._ready.popleft()
                 self._in_use.add(name)
@@ -183,6 +179,22 @@ class Pool:
     def _living(self) -> int:
         return len(self._ready) + len(self._doomed) + len(self._in_use) + self._busy
 
+    def _patience(self, start: float) -> float:
+        """Seconds that are worth waiting for a database that is being put back; none where one is ready.
+
+        Args:
+            start: When it was asked for.
+        """
+        now = time.monotonic()
+        if not self._ready:
+            # As long as a new one would take.
+            return start + self._making_takes - now if self._coming else 0.0
+        if not (self._unconnected and self._returning and self._comes_back):
+            return 0.0
+        # One that is ready and not connected costs about half of what it takes to put one back, which comes connected.
+        left = self._returning_since + self._returning_takes - now
+        return left if left < self._returning_takes / 2 else 0.0
+
     @property
     def _coming(self) -> int:
         """How many databases are likely to be ready soon, as they were given back and need only be put back."""
@@ -225,12 +237,13 @@ class Pool:
     def _make_one(self, session: Session) -> bool:
         """Wait until something is to be done, and do it; False at the end."""
         with self._changed:
-            while not (self._closing or self._unconnected or self._wants_more):
+            # What is being put back comes connected.
+            while not (self._closing or (self._unconnected and not self._coming) or self._wants_more):
                 self._changed.wait()
             if self._closing:
                 return False
             next_one, slot = "", None
-            if self._ahead is not None and self._unconnected:
+            if self._ahead is not None and self._unconnected and not self._coming:
                 next_one = self._connected = self._ready[0]
                 # At once: whoever takes the database from now on waits for what is made for it.
                 slot = self._ahead.reserve(next_one)
@@ -252,7 +265,9 @@ class Pool:
         return True
 
     def _new(self, session: Session) -> str:
+        start = time.monotonic()
         name, template = self._control.make(session=session)
+        self._making_takes = time.monotonic() - start
         if self._restorer is not None:
             self._restorer.note(name, template, session)
         return name
@@ -279,15 +294,17 @@ class Pool:
             name, test = self._doomed.popleft()
             # With the one that a test has now there are as many as the pool is to have.
             enough = len(self._ready) > self._size
+            connects = self._ahead is not None and self._ahead.wanted and self._connected not in self._ready
             self._busy += 1
             self._returning += 1
+            self._returning_since = time.monotonic()
         is_back = False
         try:
             self._let_go(name)
             self._on_return(session)
             leaked: Sequence[Left] = session.lingering(name)
             if self._restorer is not None and not (leaked or enough or self._closing):
-                name, is_back = self._restorer.restore(name, session)
+                name, is_back = self._restorer.restore(name, session, self._ahead if connects else None)
             if self._dropping and not is_back:
                 leaked = self._control.drop(name, session, grace=0 if leaked else GRACE)
             if leaked:
@@ -307,7 +324,12 @@ class Pool:
             self._returning -= 1
             self._comes_back = is_back or (enough and self._comes_back)
             if is_back:
-                self._ready.append(name)
+                self._returning_takes = time.monotonic() - self._returning_since
+                if connects:
+                    self._ready.appendleft(name)
+                    self._connected = name
+                else:
+                    self._ready.append(name)
             self._changed.notify_all()
         return session.is_open or not self._closing
 

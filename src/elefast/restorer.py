@@ -18,13 +18,15 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from elefast import diagnosis
+from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.engines import MAINTENANCE, maintenance_engine
 from elefast.errors import ElefastError
-from elefast.kernel import databases, restore, server
+from elefast.kernel import databases, restore
 from elefast.kernel.contents import Contents
 from elefast.kernel.names import Name
 from elefast.kernel.restore import Outside
+from elefast.kernel.sql import execute
 from elefast.kernel.template import Template
 from elefast.samples import Samples
 from elefast.session import Session
@@ -36,8 +38,13 @@ _log = logging.getLogger("elefast")
 MOST = 100
 """So often is one database put back. A new one now and then costs nothing, and takes with it whatever might add up."""
 
-_TIMEOUT = "10s"
-"""What is done inside takes milliseconds, and nobody else is there to wait for."""
+# What is done inside takes milliseconds, and nobody else is there to wait for.
+_SETTINGS = {
+    "search_path": "pg_catalog",
+    "default_transaction_read_only": "off",
+    "statement_timeout": "'10s'",
+    "lock_timeout": "'10s'",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,10 @@ class Restorer:
         """What it took to put each back."""
         self._control = control
         self._known: dict[str, _Known] = {}
-        self._inside = _Inside(control)
+        # One for all databases, so that it asks the server only once what it is.
+        self._engine = maintenance_engine(control.url, MAINTENANCE)
+        self._leads_to = ""
+        event.listen(self._engine, "do_connect", self._lead)
 
     @property
     def works(self) -> bool:
@@ -78,8 +88,13 @@ class Restorer:
         """Database `name` will not come back."""
         self._known.pop(name, None)
 
-    def restore(self, name: str, session: Session) -> tuple[str, bool]:
+    def restore(self, name: str, session: Session, ahead: Ahead | None = None) -> tuple[str, bool]:
         """Put database `name` back, to which nobody is connected.
+
+        Args:
+            name: Its name.
+            session: To do it through.
+            ahead: Connects to it, and stays connected for who has it next; None where nobody wants that now.
 
         Returns:
             The name that it has now, and whether it is as its template made it. If not, it is to be dropped.
@@ -90,29 +105,33 @@ class Restorer:
         start = time.perf_counter()
         new = self._control.new_name()
         try:
-            why_not = self._restore(name, new, known, session)
+            why_not = self._restore(name, new, known, session, ahead)
         except (ElefastError, SQLAlchemyError) as error:
             why_not = diagnosis.cause(error)
         if not why_not:
             self.restored.add(time.perf_counter() - start)
             return str(new), True
         _log.debug("%s is not put back: %s", name, why_not)
+        if ahead is not None:
+            ahead.discard(str(new))
         return str(new) if session.call(databases.exists, str(new)) else name, False
 
-    def _restore(self, name: str, new: Name, known: _Known, session: Session) -> str:
+    def _restore(self, name: str, new: Name, known: _Known, session: Session, ahead: Ahead | None) -> str:
         """Put it back, and note how it is then; why not, where that was not possible."""
         before, now = known.outside, session.call(restore.outside, name)
         if now is None or (now.oid, now.marks) != (before.oid, before.marks):
             return "something that PostgreSQL keeps outside of it is other than before"
         # From here on nobody finds it who has had it.
         session.call(databases.rename, name, new)
-        with self._inside.connect(str(new)) as connection:
-            seen = restore.inside(connection)
-            if why_not := restore.why_not(seen, before, known.contents, session.facts):
+        with self._inside(str(new), ahead) as connection:
+            execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
+            seen = restore.changes(connection)
+            if why_not := restore.why_not(seen, before, now, known.contents, session.facts):
                 return why_not
-            if seen.changes and not restore.undo(connection, seen.changes, known.contents, session.facts):
+            if seen and not restore.undo(connection, seen, known.contents, session.facts):
                 return "something in it takes more room than before"
-        if session.lingering(str(new)):
+            execute(connection, "; ".join(f"RESET {setting}" for setting in _SETTINGS))
+        if ahead is None and session.lingering(str(new)):
             return "somebody is connected to it"
         after = session.call(restore.outside, str(new))
         if after is None:
@@ -120,22 +139,17 @@ class Restorer:
         self._known[str(new)] = replace(known, outside=after, times=known.times + 1)
         return ""
 
-
-class _Inside:
-    """Connects to one database after the other, over one engine, which asks the server only once what it is."""
-
-    def __init__(self, control: Control) -> None:
-        self._engine = maintenance_engine(control.url, MAINTENANCE)
-        self._name = ""
-        event.listen(self._engine, "do_connect", self._lead)
-
     @contextmanager
-    def connect(self, name: str) -> Generator[Connection]:
-        """A connection to database `name`; one at a time."""
-        self._name = name
+    def _inside(self, name: str, ahead: Ahead | None) -> Generator[Connection]:
+        """A connection to database `name`."""
+        if ahead is not None:
+            with ahead.lend(name) as lent:
+                if lent is not None:
+                    yield lent
+                    return
+        self._leads_to = name
         with self._engine.connect() as connection:
-            server.prepare(connection, "elefast restore", timeout=_TIMEOUT)
             yield connection
 
     def _lead(self, dialect: Any, record: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
-        keywords["dbname"] = self._name
+        keywords["dbname"] = self._leads_to

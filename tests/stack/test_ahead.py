@@ -13,9 +13,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import Pool
+from sqlalchemy.sql.elements import ClauseElement
 
 import elefast
 from elefast.lent import LentDatabase
@@ -354,3 +356,92 @@ def test_who_takes_the_next_database_before_it_is_connected_to_waits_for_that(
         assert each.release(wait=True) == []
     assert ahead.wanted
     second.release()
+
+
+class Model(DeclarativeBase):
+    """Of the one table here."""
+
+
+class Note(Model):
+    """A row of the project's table, which has no key of its own."""
+
+    __tablename__ = "note"
+    body: Mapped[str] = mapped_column(primary_key=True)
+
+
+def test_what_one_test_compiled_serves_the_others(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries and the statements of the mapper are compiled once for all engines, which stay different ones."""
+    compiled: list[str] = []
+    compiler: Any = ClauseElement._compiler
+
+    def watched(self: Any, dialect: Any, **keywords: Any) -> Any:
+        made = compiler(self, dialect, **keywords)
+        compiled.append(str(made))
+        return made
+
+    monkeypatch.setattr(ClauseElement, "_compiler", watched)
+    engines: list[Engine] = []
+    for number in range(4):
+        lent = stack.open()
+        with lent.sync.session() as session:
+            session.add(Note(body=str(number)))
+            session.commit()
+            assert session.scalars(select(Note.body).where(Note.body == str(number))).all() == [str(number)]
+        engines.append(lent.engine)
+        lent.release()
+    assert len([text for text in compiled if text.startswith("INSERT")]) == 1
+    assert len([text for text in compiled if text.startswith("SELECT note")]) == 1
+    assert len({id(engine.dialect) for engine in engines}) == 4
+    assert {type(engine.dialect).__name__ for engine in engines} == {"PGDialect_psycopg"}
+
+
+def test_nothing_compiled_is_shared_where_nothing_is_to_be_kept(project: Path, env: dict[str, str]) -> None:
+    """`query_cache_size = 0` is obeyed."""
+    with elefast.from_config(project, env=env, engine={"options": {"query_cache_size": 0}}) as stack:
+        for _ in range(2):
+            lent = stack.open()
+            with lent.engine.connect() as connection:
+                connection.execute(select(Note.body))
+            engine: Any = lent.engine
+            assert engine._compiled_cache is None
+            lent.release()
+
+
+def test_a_database_that_comes_back_comes_connected(any_stack: elefast.Stack, on_it: OnIt) -> None:
+    """By the connection that put it in order, and to the test that is a fresh engine with a session of its own."""
+    for _ in range(4):
+        lent = next_one(any_stack)
+        with lent.sync.session() as session:
+            session.execute(text("insert into note values ('x')"))
+            session.execute(text("set work_mem = '1234kB'"))
+            session.commit()
+        lent.release()
+        until_settled(any_stack)
+    assert len(any_stack.report().restore) > 3
+    lent = any_stack.open()
+    (open_already,) = on_it(lent)
+    heard: list[str] = []
+    event.listen(lent.engine, "connect", lambda *_: heard.append("connect"))
+    with lent.engine.connect() as connection:
+        assert pid(lent.engine) != open_already
+        assert connection.scalar(text("select pg_backend_pid()")) == open_already
+        assert connection.scalar(text("select count(*) from note")) == 0
+        settings = ("work_mem", "search_path", "statement_timeout", "lock_timeout", "session_replication_role")
+        seen = {name: connection.scalar(text(f"show {name}")) for name in settings}
+        assert connection.get_isolation_level() == "READ COMMITTED"
+        assert connection.in_transaction()
+    assert len(heard) == 2
+    lent.engine.dispose()
+    with psycopg.connect(lent.dsn) as plain:
+        assert seen == {name: plain.execute(f"show {name}".encode()).fetchone()[0] for name in settings}  # type: ignore[index]  # each has one
+    lent.release()
+
+
+def until_settled(stack: elefast.Stack) -> None:
+    """Wait until nothing is being made, put back or dropped."""
+    assert stack._running
+    pool = stack._running._pool
+    deadline = time.monotonic() + 60
+    while pool._doomed or pool._busy:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

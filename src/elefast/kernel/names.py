@@ -45,7 +45,7 @@ class Kind(StrEnum):
     FAILED = "f"
     """A template whose build failed, with the error in its comment; `owner` is the run that failed."""
     READY = "r"
-    """A database that nobody has used, left for the next run; `owner` is its template."""
+    """A database as its template made it, left for the next run; `owner` is its template."""
     KEPT = "k"
     """A test's database that was kept for a look; `owner` is the run that made it."""
 

@@ -1,6 +1,6 @@
-"""Databases that a run has made ahead and not used, left on the server for the next run of the same template.
+"""Databases as their template made them, left on the server by a run for the next one of the same template.
 
-They are closed to connections while they wait, so nobody can have written to them, and nobody holds up the
+They are closed to connections while they wait, so nobody can write to them, and nobody holds up the
 rename by which a run takes one over. A rename is what only one of two processes can do.
 """
 
@@ -35,12 +35,12 @@ def of(connection: Connection, template: str) -> list[str]:
 
 
 def leave(connection: Connection, template: str, names: Sequence[str], at_most: int) -> None:
-    """Leave unused databases for the next run, until there are `at_most` for `template` on the server.
+    """Leave databases for the next run, until there are `at_most` for `template` on the server.
 
     Args:
         connection: To the maintenance database.
         template: The name of the template that they are copies of.
-        names: Databases that no test has had; those that stay get other names.
+        names: Databases as the template made them; those that stay get other names.
         at_most: How many may wait in all.
     """
     final = [Name("elefast", Kind.READY, _owner(template), new_serial()) for _ in names]

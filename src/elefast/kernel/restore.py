@@ -25,7 +25,7 @@ from elefast.kernel.contents import FIRST_OWN, Contents
 from elefast.kernel.server import Facts
 from elefast.kernel.sql import execute, rows, scalar
 
-__all__ = ["FIRST_VERSION", "Change", "Inside", "Outside", "inside", "outside", "undo", "why_not"]
+__all__ = ["FIRST_VERSION", "Change", "Outside", "changes", "outside", "undo", "why_not"]
 
 FIRST_VERSION = 150000
 """Before it, counts went through UDP to a collector, which might miss some."""
@@ -61,6 +61,7 @@ class Change:
     """A table, a toast table or a sequence of the project's that was used.
 
     Args:
+        database: The oid of the database that it is in.
         oid: Of the relation.
         kind: Its ``relkind``.
         name: Qualified and quoted.
@@ -69,27 +70,13 @@ class Change:
         special: It has rules, or triggers that fire in any case; or somebody vacuumed or analysed it.
     """
 
+    database: int
     oid: int
     kind: str
     name: str
     writes: int
     estimate: float
     special: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """A database as seen from inside.
-
-    Args:
-        oid: Of the database.
-        writes: As in `Outside`.
-        changes: What was used of it.
-    """
-
-    oid: int
-    writes: int
-    changes: tuple[Change, ...]
 
 
 # A crash loses all counts, and sets the time at which those of the background writer began.
@@ -117,19 +104,14 @@ _CARE = (
     " + pg_stat_get_analyze_count(oid) + pg_stat_get_autoanalyze_count(oid)"
 )
 
-# The database itself comes first.
-_INSIDE = f"""
-    select oid::bigint, 'database', '',
-           pg_stat_get_db_tuples_inserted(oid) + pg_stat_get_db_tuples_updated(oid)
-             + pg_stat_get_db_tuples_deleted(oid), 0::real, false
-    from pg_database where datname = current_database()
-    union all
-    select c.oid::bigint, relkind::text, format('%I.%I', nspname, relname), writes, reltuples,
-           care > 0 or relhasrules or exists (select from pg_trigger where tgrelid = c.oid and tgenabled in ('A', 'R'))
+# With "pg_catalog" as the search path, PostgreSQL qualifies the name of each relation of the project's.
+_CHANGES = f"""
+    select (select oid::bigint from pg_database where datname = current_database()), oid::bigint, relkind::text,
+           oid::regclass::text, writes, reltuples, care > 0 or relhasrules
+             or relhastriggers and exists (select from pg_trigger where tgrelid = c.oid and tgenabled in ('A', 'R'))
     from (select *, case relkind when 'S' then 0 else {_WRITES} end as writes, {_CARE} as care
-          from pg_class where oid >= :own and relkind in ('r', 'm', 't', 'S') offset 0) c
-    join pg_namespace n on n.oid = relnamespace
-    where writes > 0 or care > 0 or (relkind = 'S' and pg_stat_get_blocks_fetched(c.oid) > 0)
+          from pg_class where oid >= {FIRST_OWN} and relkind in ('r', 'm', 't', 'S') offset 0) c
+    where writes > 0 or care > 0 or (relkind = 'S' and pg_stat_get_blocks_fetched(oid) > 0)
 """
 
 
@@ -139,33 +121,32 @@ def outside(connection: Connection, name: str) -> Outside | None:
     return Outside(*found[0]) if found else None
 
 
-def inside(connection: Connection) -> Inside:
-    """What was done to the database of `connection`, in which that is the only session."""
-    (own, *found) = rows(connection, _INSIDE, own=FIRST_OWN)
-    return Inside(own[0], own[3], tuple(Change(*row) for row in found))
+def changes(connection: Connection) -> list[Change]:
+    """What was used of the database of `connection`, in which that is the only session."""
+    return [Change(*row) for row in rows(connection, _CHANGES)]
 
 
-def why_not(seen: Inside, before: Outside, contents: Contents | None, facts: Facts) -> str:
+def why_not(seen: Sequence[Change], before: Outside, after: Outside, contents: Contents | None, facts: Facts) -> str:
     """Why a database cannot be put back as it was, in words; empty where it can.
 
     Args:
-        seen: The database now.
-        before: The same when it was as its template made it.
+        seen: What was used of it.
+        before: The database when it was as its template made it.
+        after: The database now.
         contents: What the template has in it; None where that cannot be known.
         facts: What the server is.
     """
-    if seen.oid != before.oid:
-        return "it is another database"
     if contents is None:
         return "what its template has in it is not known"
-    tables = [change for change in seen.changes if change.kind != "S"]
-    if seen.writes - before.writes != sum(change.writes for change in tables):
+    tables = [change for change in seen if change.kind != "S"]
+    writes = after.writes - before.writes
+    if writes != sum(change.writes for change in tables):
         return "its catalogs were written to"
-    if not seen.changes:
-        return ""
+    if any(change.database != before.oid for change in seen):
+        return "it is another database"
     if tables and not facts.superuser:
         return "only a superuser empties tables whatever refers to them"
-    if len(tables) > MOST_TABLES or seen.writes - before.writes > MOST_WRITES:
+    if len(tables) > MOST_TABLES or writes > MOST_WRITES:
         return "too much of it was written to"
     for change in tables:
         if change.special or change.kind == "m" or change.oid in contents.filled:
@@ -173,59 +154,54 @@ def why_not(seen: Inside, before: Outside, contents: Contents | None, facts: Fac
     return ""
 
 
-def undo(connection: Connection, changes: Sequence[Change], contents: Contents | None, facts: Facts) -> bool:
+def undo(connection: Connection, seen: Sequence[Change], contents: Contents | None, facts: Facts) -> bool:
     """Empty tables, set sequences back and have nothing left of either; say whether that came true.
 
     Args:
         connection: To the database, and the only session there.
-        changes: What was used, all of it by the leave of `why_not`.
+        seen: What was used, all of it by the leave of `why_not`.
         contents: What the template has in it.
         facts: What the server is.
     """
     assert contents is not None
-    if sequences := [_set_back(change.oid, contents) for change in changes if change.kind == "S"]:
-        execute(connection, "; ".join(sequences))
-    tables = [change for change in changes if change.kind != "S"]
+    tables = [change for change in seen if change.kind != "S"]
+    statements = [_set_back(change.oid, contents) for change in seen if change.kind == "S"]
     if tables:
-        _empty(connection, tables, facts)
-    if facts.superuser:  # else a sequence that was used once is set back each time
-        # Our own counts must not come later; when this statement ends, they have been handed in.
-        scalar(connection, "select 1 from pg_stat_force_next_flush()")
-        everything = [change.oid for change in changes]
-        rows(connection, f"select pg_stat_reset_single_table_counters(oid) from {_RELATIONS}", relations=everything)
-    return not tables or bool(
-        scalar(connection, _IS_EMPTY, relations=[table.oid for table in tables], other=_OTHER_INDEXES)
-    )
-
-
-def _empty(connection: Connection, tables: Sequence[Change], facts: Facts) -> None:
-    # As a replica: no trigger fires and no foreign key is looked at, since all that would refer to a row goes as well.
-    delete = [f"DELETE FROM ONLY {table.name}" for table in tables if table.kind == "r"]
-    execute(connection, "; ".join(["BEGIN", "SET LOCAL session_replication_role = replica", *delete, "COMMIT"]))
-    # It cuts an empty table off to no pages, so that rows come to lie as in a new one.
-    options = "TRUNCATE, INDEX_CLEANUP ON, PROCESS_TOAST OFF"
-    options += ", SKIP_DATABASE_STATS" if facts.version >= 160000 else ""
-    only = "ONLY " if facts.version >= 180000 else ""  # from 18 on, those that inherit from it would be included
-    execute(connection, f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}")
-    # A table that was never vacuumed is taken for one that will grow, so the planner must not see that it was.
+        # As a replica: no trigger fires and no foreign key is looked at, as all that would refer to a row goes as well.
+        statements += ["BEGIN", "SET LOCAL session_replication_role = replica"]
+        statements += [f"DELETE FROM ONLY {table.name}" for table in tables if table.kind == "r"]
+        statements += ["COMMIT"]
+    execute(connection, "; ".join(statements))
+    if tables:
+        # It cuts an empty table off to no pages, so that rows come to lie as in a new one.
+        options = "TRUNCATE, INDEX_CLEANUP ON, PROCESS_TOAST OFF"
+        options += ", SKIP_DATABASE_STATS" if facts.version >= 160000 else ""
+        only = "ONLY " if facts.version >= 180000 else ""  # from 18 on, those that inherit from it would be included
+        execute(connection, f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}")
+    if not facts.superuser:
+        return True  # a sequence that was used once is set back each time from now on
     estimates = ", ".join(f"({table.oid}, {table.estimate})" for table in tables)
-    execute(
-        connection,
+    # A table that was never vacuumed is taken for one that will grow, so the planner must not see that it was.
+    estimate = (
         f"UPDATE pg_class SET reltuples = estimate FROM (VALUES {estimates}) AS before (relation, estimate) "
-        "WHERE oid = relation",
+        "WHERE oid = relation; "
     )
+    # When this has been done, our own counts have been handed in, and do not come later.
+    execute(connection, f"{estimate if tables else ''}SELECT pg_stat_force_next_flush()")
+    scalar(connection, f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(seen)}) oid")
+    # 403 is the oid of the index access method "btree" (pg_am.dat).
+    too_large = f"""
+        select exists (select from pg_class where oid = any({_oids(tables)}) and pg_relation_size(oid) > 0)
+            or exists (
+              select from pg_index join pg_class on oid = indexrelid where indrelid = any({_oids(tables)})
+              and pg_relation_size(oid) > case relam when 403 then {2 * facts.block_size} else {_OTHER_INDEXES} end)
+    """
+    return not (tables and scalar(connection, too_large))
 
 
-_RELATIONS = "unnest(cast(:relations as oid[])) oid"
-
-_IS_EMPTY = f"""
-    select not exists (select from {_RELATIONS} where pg_relation_size(oid) > 0)
-       and not exists (
-         select from pg_index join pg_class on pg_class.oid = indexrelid
-         where indrelid in (select oid from {_RELATIONS})
-         and pg_relation_size(indexrelid) > case (select amname from pg_am where pg_am.oid = relam)
-           when 'btree' then 2 * current_setting('block_size')::int else :other end)
-"""
+def _oids(changes: Sequence[Change]) -> str:
+    """An array; as text, since not all drivers know the type of a parameter."""
+    return f"'{{{','.join(str(change.oid) for change in changes)}}}'::oid[]"
 
 
 def _set_back(sequence: int, contents: Contents) -> str:

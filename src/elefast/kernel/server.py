@@ -24,6 +24,7 @@ class Facts:
         superuser: It is a superuser.
         recovery: The server is a standby, or still recovering.
         locale: What names, beside the version, the collations that a template was built with.
+        block_size: Bytes of a page.
     """
 
     version: int
@@ -33,6 +34,7 @@ class Facts:
     superuser: bool
     recovery: bool
     locale: str
+    block_size: int
 
     @property
     def version_text(self) -> str:
@@ -59,24 +61,19 @@ def inspect(connection: Connection) -> Facts:
         """
         select current_setting('server_version_num')::int, current_setting('fsync')::bool, r.rolname,
                r.rolcreatedb or r.rolsuper, r.rolsuper, pg_is_in_recovery(),
-               (select concat_ws(' ', datcollate, datctype) from pg_database where datname = 'template0')
+               (select concat_ws(' ', datcollate, datctype) from pg_database where datname = 'template0'),
+               current_setting('block_size')::int
         from pg_roles r where r.rolname = current_user
         """,
     )
     return Facts(*row)
 
 
-def prepare(connection: Connection, application: str, *, timeout: str = "0") -> None:
-    """Make the session fit to wait and to outlast: no timeouts, writable, and named in pg_stat_activity.
-
-    Args:
-        connection: Fresh.
-        application: What the session is called.
-        timeout: How long a statement may take, as PostgreSQL writes it; ``0`` for as long as it likes.
-    """
+def prepare(connection: Connection, application: str) -> None:
+    """Make the session fit to wait and to outlast: no timeouts, writable, and named in pg_stat_activity."""
     settings = {
         "application_name": application,
-        "statement_timeout": timeout,
+        "statement_timeout": "0",
         "lock_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
         "idle_session_timeout": "0",
