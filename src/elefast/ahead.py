@@ -68,6 +68,10 @@ class Ahead:
         finally:
             slot.lock.release()
 
+    def has(self, name: str) -> bool:
+        """Whether database `name` is connected to ahead, or about to be."""
+        return name in self._slots
+
     def engine(self, name: str) -> Engine:
         """A new engine to database `name`: the one that was made ahead, if nobody has it yet."""
         self.wanted = True

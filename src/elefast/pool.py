@@ -78,8 +78,6 @@ class Pool:
         self._asked = 0
         self._making_takes = self._returning_takes = self._returning_since = 0.0
         """Seconds that the last database took to be made, and to be put back; when one began to be put back."""
-        self._connected = ""
-        """The ready database that was connected to ahead."""
         self._life = control.session.connects
         self._changed = threading.Condition()
         self._closing = False
@@ -208,9 +206,8 @@ class Pool:
     @property
     def _unconnected(self) -> bool:
         """Whether the next database is there, and could be connected to ahead."""
-        return (
-            self._ahead is not None and self._ahead.wanted and bool(self._ready) and self._ready[0] != self._connected
-        )
+        ahead = self._ahead
+        return ahead is not None and ahead.wanted and bool(self._ready) and not ahead.has(self._ready[0])
 
     def _wake(self) -> None:
         if not self._threads and self._asked > 1 and not self._closing:
@@ -244,7 +241,7 @@ class Pool:
                 return False
             next_one, slot = "", None
             if self._ahead is not None and self._unconnected and not self._coming:
-                next_one = self._connected = self._ready[0]
+                next_one = self._ready[0]
                 # At once: whoever takes the database from now on waits for what is made for it.
                 slot = self._ahead.reserve(next_one)
             else:
@@ -294,7 +291,9 @@ class Pool:
             name, test = self._doomed.popleft()
             # With the one that a test has now there are as many as the pool is to have.
             enough = len(self._ready) > self._size
-            connects = self._ahead is not None and self._ahead.wanted and self._connected not in self._ready
+            ahead = self._ahead
+            if ahead is not None and (not ahead.wanted or any(map(ahead.has, self._ready))):
+                ahead = None  # one connection that nobody has yet is enough
             self._busy += 1
             self._returning += 1
             self._returning_since = time.monotonic()
@@ -304,7 +303,7 @@ class Pool:
             self._on_return(session)
             leaked: Sequence[Left] = session.lingering(name)
             if self._restorer is not None and not (leaked or enough or self._closing):
-                name, is_back = self._restorer.restore(name, session, self._ahead if connects else None)
+                name, is_back = self._restorer.restore(name, session, ahead)
             if self._dropping and not is_back:
                 leaked = self._control.drop(name, session, grace=0 if leaked else GRACE)
             if leaked:
@@ -325,11 +324,8 @@ class Pool:
             self._comes_back = is_back or (enough and self._comes_back)
             if is_back:
                 self._returning_takes = time.monotonic() - self._returning_since
-                if connects:
-                    self._ready.appendleft(name)
-                    self._connected = name
-                else:
-                    self._ready.append(name)
+                # The one that is connected is the next.
+                (self._ready.append if ahead is None else self._ready.appendleft)(name)
             self._changed.notify_all()
         return session.is_open or not self._closing
 

@@ -73,7 +73,7 @@ def look(connection: Connection) -> Contents | None:
     while some := list(islice(remaining, _AT_ONCE)):
         # The function pg_sequence_last_value() does not tell `setval(..., 7, false)` from a sequence never used.
         parts = [f"select {oid}::bigint, last_value, is_called from {name}" for oid, name, _ in some]
-        for oid, last, called in rows(connection, " union all ".join(parts).replace(":", r"\:")):
+        for oid, last, called in rows(connection, " union all ".join(parts)):
             if called or last != starts[oid]:
                 advanced[oid] = (last, called)
     return Contents(frozenset(oid for (oid,) in filled), advanced)

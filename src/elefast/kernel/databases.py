@@ -137,11 +137,10 @@ def backends(connection: Connection, name: str) -> Sequence[Backend]:
     """
     found = rows(
         connection,
-        """
+        f"""
         select pid, coalesce(application_name, ''), coalesce(state, ''), coalesce(query, '')
-        from pg_stat_activity where datname = :name and pid <> pg_backend_pid() and usesysid is not null
+        from pg_stat_activity where datname = {literal(name)} and pid <> pg_backend_pid() and usesysid is not null
         """,
-        name=name,
     )
     return [Backend(*row) for row in found]
 

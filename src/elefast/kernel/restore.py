@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 
 from elefast.kernel.contents import FIRST_OWN, Contents
 from elefast.kernel.server import Facts
-from elefast.kernel.sql import execute, rows, scalar
+from elefast.kernel.sql import execute, literal, rows, scalar
 
 __all__ = ["FIRST_VERSION", "Change", "Outside", "changes", "outside", "undo", "why_not"]
 
@@ -95,8 +95,7 @@ _OUTSIDE = """
              (select count(*) from pg_subscription where subdbid = d.oid),
              pg_stat_get_db_stat_reset_time(d.oid), pg_stat_get_bgwriter_stat_reset_time(),
              pg_postmaster_start_time(), current_setting('track_counts'))
-    from pg_database d where datname = :name
-"""
+    from pg_database d where datname = """
 
 _WRITES = "pg_stat_get_tuples_inserted(oid) + pg_stat_get_tuples_updated(oid) + pg_stat_get_tuples_deleted(oid)"
 _CARE = (
@@ -117,7 +116,7 @@ _CHANGES = f"""
 
 def outside(connection: Connection, name: str) -> Outside | None:
     """What there is of database `name` outside of it; None where there is no such database."""
-    found = rows(connection, _OUTSIDE, name=name)
+    found = rows(connection, _OUTSIDE + literal(name))
     return Outside(*found[0]) if found else None
 
 

@@ -26,15 +26,24 @@ def literal(value: str) -> str:
 
 def execute(connection: Connection, statement: str) -> None:
     """Run `statement` to the letter, without parameters."""
+    if "%" not in statement:
+        connection.exec_driver_sql(statement)  # as SQLAlchemy would in the end, a good deal sooner
+        return
     # DDL() is a %-template whose result is escaped for the driver at hand (pg8000 and psycopg2 want %%).
     connection.execute(DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
 
 
 def rows(connection: Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
     """The rows of `query`, which may name `parameters` as ``:name``."""
+    if not parameters:
+        if "%" not in query:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+        query = query.replace(":", r"\:")
     return [tuple(row) for row in connection.execute(text(query), parameters)]
 
 
 def scalar(connection: Connection, query: str, **parameters: Any) -> Any:
     """The first column of the first row of `query`, or None."""
-    return connection.execute(text(query), parameters).scalar()
+    for row in rows(connection, query, **parameters):
+        return row[0]
+    return None

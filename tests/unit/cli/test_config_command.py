@@ -61,13 +61,14 @@ def test_origins(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         "[pool]",
         "size = 1  # elefast.toml:1",
         "max = 7  # env ELEFAST_POOL__MAX",
+        "reuse = true  # default",
     ]
 
 
 ONE_KEY = [
     (["docker.port"], "5433\n"),
     (["docker.port", "--origin"], "5433  # elefast.toml:1\n"),
-    (["pool"], "[pool]\nsize = 4\nmax = 32\n"),
+    (["pool"], "[pool]\nsize = 4\nmax = 32\nreuse = true\n"),
     (["engine.options"], "[engine]\noptions.a = 1\noptions.b = 2\n"),
     (["engine.options.b"], "2\n"),
     (["docker.password"], '"***"\n'),
