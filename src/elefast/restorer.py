@@ -118,38 +118,36 @@ class Restorer:
 
     def _restore(self, name: str, new: Name, known: _Known, session: Session, ahead: Ahead | None) -> str:
         """Put it back, and note how it is then; why not, where that was not possible."""
-        before, now = known.outside, session.call(restore.outside, name)
-        if now is None or (now.oid, now.marks) != (before.oid, before.marks):
+        now = session.call(restore.outside, name)
+        if now is None or not now.is_like(known.outside):
             return "something that PostgreSQL keeps outside of it is other than before"
         # From here on nobody finds it who has had it.
         session.call(databases.rename, name, new)
-        with self._inside(str(new), ahead) as connection:
+        with self._inside(str(new), ahead) as (connection, stays):
             execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
             seen = restore.changes(connection)
-            if why_not := restore.why_not(seen, before, now, known.contents, session.facts):
+            if why_not := restore.why_not(seen, known.outside, now, known.contents, session.facts):
                 return why_not
-            if seen and not restore.undo(connection, seen, known.contents, session.facts):
+            counts = restore.undo(connection, seen, known.contents, session.facts) if seen else now.counts
+            if counts is None:
                 return "something in it takes more room than before"
             execute(connection, "; ".join(f"RESET {setting}" for setting in _SETTINGS))
-        if ahead is None and session.lingering(str(new)):
+        if not stays and session.lingering(str(new)):
             return "somebody is connected to it"
-        after = session.call(restore.outside, str(new))
-        if after is None:
-            return "it is gone"
-        self._known[str(new)] = replace(known, outside=after, times=known.times + 1)
+        self._known[str(new)] = replace(known, outside=replace(now, counts=counts), times=known.times + 1)
         return ""
 
     @contextmanager
-    def _inside(self, name: str, ahead: Ahead | None) -> Generator[Connection]:
-        """A connection to database `name`."""
+    def _inside(self, name: str, ahead: Ahead | None) -> Generator[tuple[Connection, bool]]:
+        """A connection to database `name`, and whether it stays when we are done."""
         if ahead is not None:
             with ahead.lend(name) as lent:
                 if lent is not None:
-                    yield lent
+                    yield lent, True
                     return
         self._leads_to = name
         with self._engine.connect() as connection:
-            yield connection
+            yield connection, False
 
     def _lead(self, dialect: Any, record: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
         keywords["dbname"] = self._leads_to

@@ -23,9 +23,9 @@ from sqlalchemy import Connection
 
 from elefast.kernel.contents import FIRST_OWN, Contents
 from elefast.kernel.server import Facts
-from elefast.kernel.sql import execute, literal, rows, scalar
+from elefast.kernel.sql import execute, literal, rows
 
-__all__ = ["FIRST_VERSION", "Change", "Outside", "changes", "outside", "undo", "why_not"]
+__all__ = ["FIRST_VERSION", "Change", "Counts", "Outside", "changes", "outside", "undo", "why_not"]
 
 FIRST_VERSION = 150000
 """Before it, counts went through UDP to a collector, which might miss some."""
@@ -42,18 +42,35 @@ or two. PostgreSQL takes pages of indexes back only for reuse."""
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """PostgreSQL's counts for a database.
+
+    Args:
+        writes: Rows that were ever inserted, updated or deleted in it, also by transactions that were rolled back.
+        since: When somebody last made some of its counts begin anew.
+    """
+
+    writes: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outside:
     """A database as seen from another one, while nobody is connected to it.
 
     Args:
         oid: What PostgreSQL knows it by, whatever its name.
-        writes: Rows that were ever inserted, updated or deleted in it, also by transactions that were rolled back.
-        marks: All else that there is of it outside, and what would make the counts begin anew.
+        counts: What was written to it.
+        marks: All else that there is of it outside, and what would make all counts begin anew.
     """
 
     oid: int
-    writes: int
+    counts: Counts
     marks: str
+
+    def is_like(self, before: Outside) -> bool:
+        """Whether nothing has changed since `before` but perhaps what was written."""
+        return (self.oid, self.counts.since, self.marks) == (before.oid, before.counts.since, before.marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +96,16 @@ class Change:
     special: bool
 
 
+_COUNTS = (
+    "pg_stat_get_db_tuples_inserted(d.oid) + pg_stat_get_db_tuples_updated(d.oid)"
+    " + pg_stat_get_db_tuples_deleted(d.oid), coalesce(pg_stat_get_db_stat_reset_time(d.oid)::text, '')"
+)
+
 # A crash loses all counts, and sets the time at which those of the background writer began.
-_OUTSIDE = """
-    select d.oid::bigint,
-           pg_stat_get_db_tuples_inserted(d.oid) + pg_stat_get_db_tuples_updated(d.oid)
-             + pg_stat_get_db_tuples_deleted(d.oid),
+_OUTSIDE = f"""
+    select d.oid::bigint, {_COUNTS},
            concat_ws(
-             chr(10), to_jsonb(d) - '{datname,datfrozenxid,datminmxid}'::text[],
+             chr(10), to_jsonb(d) - '{{datname,datfrozenxid,datminmxid}}'::text[],
              shobj_description(d.oid, 'pg_database'),
              (select jsonb_agg(s order by setrole) from pg_db_role_setting s where setdatabase = d.oid),
              (select jsonb_agg(l order by provider) from pg_shseclabel l
@@ -93,8 +113,7 @@ _OUTSIDE = """
              (select count(*) from pg_replication_slots where database = d.datname),
              (select count(*) from pg_prepared_xacts where database = d.datname),
              (select count(*) from pg_subscription where subdbid = d.oid),
-             pg_stat_get_db_stat_reset_time(d.oid), pg_stat_get_bgwriter_stat_reset_time(),
-             pg_postmaster_start_time(), current_setting('track_counts'))
+             pg_stat_get_bgwriter_stat_reset_time(), pg_postmaster_start_time(), current_setting('track_counts'))
     from pg_database d where datname = """
 
 _WRITES = "pg_stat_get_tuples_inserted(oid) + pg_stat_get_tuples_updated(oid) + pg_stat_get_tuples_deleted(oid)"
@@ -116,8 +135,9 @@ _CHANGES = f"""
 
 def outside(connection: Connection, name: str) -> Outside | None:
     """What there is of database `name` outside of it; None where there is no such database."""
-    found = rows(connection, _OUTSIDE + literal(name))
-    return Outside(*found[0]) if found else None
+    for oid, writes, since, marks in rows(connection, _OUTSIDE + literal(name)):
+        return Outside(oid, Counts(writes, since), marks)
+    return None
 
 
 def changes(connection: Connection) -> list[Change]:
@@ -138,7 +158,7 @@ def why_not(seen: Sequence[Change], before: Outside, after: Outside, contents: C
     if contents is None:
         return "what its template has in it is not known"
     tables = [change for change in seen if change.kind != "S"]
-    writes = after.writes - before.writes
+    writes = after.counts.writes - before.counts.writes
     if writes != sum(change.writes for change in tables):
         return "its catalogs were written to"
     if any(change.database != before.oid for change in seen):
@@ -153,14 +173,17 @@ def why_not(seen: Sequence[Change], before: Outside, after: Outside, contents: C
     return ""
 
 
-def undo(connection: Connection, seen: Sequence[Change], contents: Contents | None, facts: Facts) -> bool:
-    """Empty tables, set sequences back and have nothing left of either; say whether that came true.
+def undo(connection: Connection, seen: Sequence[Change], contents: Contents | None, facts: Facts) -> Counts | None:
+    """Empty tables and set sequences back.
 
     Args:
         connection: To the database, and the only session there.
         seen: What was used, all of it by the leave of `why_not`.
         contents: What the template has in it.
         facts: What the server is.
+
+    Returns:
+        The counts from which on the next one's work is told; None where something takes more room than it did.
     """
     assert contents is not None
     tables = [change for change in seen if change.kind != "S"]
@@ -177,8 +200,6 @@ def undo(connection: Connection, seen: Sequence[Change], contents: Contents | No
         options += ", SKIP_DATABASE_STATS" if facts.version >= 160000 else ""
         only = "ONLY " if facts.version >= 180000 else ""  # from 18 on, those that inherit from it would be included
         execute(connection, f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}")
-    if not facts.superuser:
-        return True  # a sequence that was used once is set back each time from now on
     estimates = ", ".join(f"({table.oid}, {table.estimate})" for table in tables)
     # A table that was never vacuumed is taken for one that will grow, so the planner must not see that it was.
     estimate = (
@@ -187,15 +208,21 @@ def undo(connection: Connection, seen: Sequence[Change], contents: Contents | No
     )
     # When this has been done, our own counts have been handed in, and do not come later.
     execute(connection, f"{estimate if tables else ''}SELECT pg_stat_force_next_flush()")
-    scalar(connection, f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(seen)}) oid")
+    # An ordinary role cannot have counts begin anew: a sequence that was used once is set back each time from now on.
+    begun = f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(seen)}) oid"
     # 403 is the oid of the index access method "btree" (pg_am.dat).
-    too_large = f"""
+    ((too_large, *counts),) = rows(
+        connection,
+        f"""
         select exists (select from pg_class where oid = any({_oids(tables)}) and pg_relation_size(oid) > 0)
-            or exists (
-              select from pg_index join pg_class on oid = indexrelid where indrelid = any({_oids(tables)})
-              and pg_relation_size(oid) > case relam when 403 then {2 * facts.block_size} else {_OTHER_INDEXES} end)
-    """
-    return not (tables and scalar(connection, too_large))
+                 or exists (
+                   select from pg_index join pg_class on oid = indexrelid where indrelid = any({_oids(tables)})
+                   and pg_relation_size(oid) > case relam when 403 then {2 * facts.block_size} else {_OTHER_INDEXES} end
+                 ), {_COUNTS}
+        from ({begun if facts.superuser else "select"}) begun, pg_database d where datname = current_database()
+        """,
+    )
+    return None if too_large else Counts(*counts)
 
 
 def _oids(changes: Sequence[Change]) -> str:
