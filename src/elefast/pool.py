@@ -1,6 +1,5 @@
 """Databases made ahead of the tests, and put back or dropped behind them, by two threads with a session each.
 
-What becomes of a database that a test has had is decided here, in `_see_to_one`.
 The test pays for connecting, not for copying; and where the next database comes connected, not for that either.
 """
 
@@ -10,16 +9,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from elefast import stalls
 from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
-from elefast.kernel.blockers import Left
-from elefast.restorer import Restorer
-from elefast.session import GRACE, Session
+from elefast.returns import Returns
+from elefast.session import Session
 
 __all__ = ["Pool"]
 
@@ -33,47 +31,38 @@ class Pool:
     made to pay for others.
 
     Args:
-        control: Makes and drops them.
+        control: Makes them.
+        returns: Sees to those that tests have had.
         size: How many are kept ready.
-        limit: How many may live at once, ready, in use and waiting to be dropped.
-        on_leak: Told of the test whose sessions had to be ended, and of these, mostly in a thread of the pool.
+        limit: How many may live at once, ready, in use and given back.
         ahead: Connects to the database that comes next; None where nobody connects ahead.
         has_room: Whether there is space for a database that nobody has asked for yet.
-        on_stuck: Told of the test whose database the server does not drop, and of that database and the cause.
-        on_return: Told of each database that was given back before it goes, with a session to look around.
-        restorer: Puts databases back as they were; None where each goes after its test, and where none is kept ready.
     """
 
     def __init__(
         self,
         control: Control,
+        returns: Returns,
         *,
         size: int,
         limit: int,
-        on_leak: Callable[[str, Sequence[Left]], None],
         ahead: Ahead | None = None,
         has_room: Callable[[], bool] = lambda: True,
-        on_stuck: Callable[[str, str], None] = lambda test, text: None,
-        on_return: Callable[[Session], None] = lambda session: None,
-        restorer: Restorer | None = None,
     ) -> None:
         self._control = control
+        self._returns = returns
         self._size = size
         self._limit = limit
-        self._on_leak = on_leak
         self._ahead = ahead
         self._has_room = has_room
-        self._on_stuck = on_stuck
-        self._on_return = on_return
-        self._restorer = restorer
         self._ready: deque[str] = deque()
-        self._doomed: deque[tuple[str, str]] = deque()
+        self._returned: deque[tuple[str, str]] = deque()
         self._in_use: set[str] = set()
         self._busy = 0
-        """Databases that are being made, put back or dropped at this moment."""
+        """Databases that are being made, or seen to after a test, at this moment."""
         self._returning = 0
         """Those of them that may come back."""
-        self._comes_back = restorer is not None
+        self._comes_back = returns.may_come_back and size > 0
         """Whether a database that is given back is to be counted on: the last one came back."""
         self._asked = 0
         self._making_takes = self._returning_takes = self._returning_since = 0.0
@@ -81,7 +70,6 @@ class Pool:
         self._life = control.session.connects
         self._changed = threading.Condition()
         self._closing = False
-        self._dropping = True
         self._threads: list[threading.Thread] = []
         self._sessions: list[Session] = []
         """One for each thread."""
@@ -98,12 +86,12 @@ class Pool:
             if self._life != self._control.session.connects:
                 # The run was taken for dead in between, so what was ready may be gone.
                 self._life = self._control.session.connects
-                self._doomed.extend((name, "") for name in self._ready)
+                self._returned.extend((name, "") for name in self._ready)
                 self._ready.clear()
             self._wake()
             start = time.monotonic()
             while not self._ready and self._living >= self._limit:
-                if not (self._doomed or self._busy):
+                if not (self._returned or self._busy):
                     raise ElefastError(
                         f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
                         "more. Drop some, or raise pool.max.",
@@ -130,19 +118,18 @@ class Pool:
         return name, False
 
     def give_back(self, name: str, test: str) -> bool:
-        """Drop a database soon, in the background; False where it is not one of the pool's."""
+        """Have a database seen to, in the background; False where it is not one of the pool's."""
         with self._changed:
             if name not in self._in_use:
                 return False
             self._in_use.discard(name)
-            self._doomed.append((name, test))
+            self._returned.append((name, test))
             self._wake()
             return True
 
     def forget(self, name: str) -> None:
         """Let go of a database that somebody else takes care of."""
-        if self._restorer is not None:
-            self._restorer.forget(name)
+        self._returns.forget(name)
         with self._changed:
             self._in_use.discard(name)
             self._changed.notify_all()
@@ -154,13 +141,13 @@ class Pool:
             drop: Drop what was given back. Without, it is only looked at for what was left open on it.
         """
         with self._changed:
-            self._closing, self._dropping = True, drop
+            self._closing, self._returns.drops = True, drop
             for session in (*self._sessions, self._control.session):
                 session.give_up()  # also the control's: the threads may be waiting for it
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-        if self._doomed:
+        if self._returned:
             with suppress(Exception):
                 self._control.session.settle()
         while self._see_to_one(self._control.session):
@@ -175,7 +162,7 @@ class Pool:
 
     @property
     def _living(self) -> int:
-        return len(self._ready) + len(self._doomed) + len(self._in_use) + self._busy
+        return len(self._ready) + len(self._returned) + len(self._in_use) + self._busy
 
     def _patience(self, start: float) -> float:
         """Seconds that are worth waiting for a database that is being put back; none where one is ready.
@@ -196,7 +183,7 @@ class Pool:
     @property
     def _coming(self) -> int:
         """How many databases are likely to be ready soon, as they were given back and need only be put back."""
-        return self._returning + len(self._doomed) if self._comes_back and self._threads and self._size else 0
+        return self._returning + len(self._returned) if self._comes_back and self._threads and self._size else 0
 
     @property
     def _wants_more(self) -> bool:
@@ -265,8 +252,7 @@ class Pool:
         start = time.monotonic()
         name, template = self._control.make(session=session)
         self._making_takes = time.monotonic() - start
-        if self._restorer is not None:
-            self._restorer.note(name, template, session)
+        self._returns.note(name, template, session)
         return name
 
     def _drop(self, session: Session) -> None:
@@ -274,7 +260,7 @@ class Pool:
         try:
             while True:
                 with self._changed:
-                    while not (self._closing or self._doomed):
+                    while not (self._closing or self._returned):
                         self._changed.wait()
                     if self._closing and not session.is_open:
                         return  # at the end nobody connects any more; whoever closes sees to the rest
@@ -284,48 +270,37 @@ class Pool:
             session.close()
 
     def _see_to_one(self, session: Session) -> bool:
-        """Put back, drop or look at one database that was given back; False where there is none."""
+        """See to one database that was given back; False where there is none."""
         with self._changed:
-            if not self._doomed:
+            if not self._returned:
                 return False
-            name, test = self._doomed.popleft()
+            name, test = self._returned.popleft()
             # With the one that a test has now there are as many as the pool is to have.
-            enough = len(self._ready) > self._size
+            wanted = 0 < self._size >= len(self._ready) and not self._closing
             ahead = self._ahead
             if ahead is not None and (not ahead.wanted or any(map(ahead.has, self._ready))):
                 ahead = None  # one connection that nobody has yet is enough
             self._busy += 1
             self._returning += 1
             self._returning_since = time.monotonic()
-        is_back = False
+        back = ""
         try:
             self._let_go(name)
-            self._on_return(session)
-            leaked: Sequence[Left] = session.lingering(name)
-            if self._restorer is not None and not (leaked or enough or self._closing):
-                name, is_back = self._restorer.restore(name, session, ahead)
-            if self._dropping and not is_back:
-                leaked = self._control.drop(name, session, grace=0 if leaked else GRACE)
-            if leaked:
-                self._on_leak(test, leaked)
+            back = self._returns.see_to(name, test, session, wanted=wanted, ahead=ahead)
         except Exception as error:
-            if session.is_open:
-                # The server is well: it is this database alone, such as one with a prepared transaction.
-                _log.warning("%s of %s was not dropped: %s", name, test or "no test", error)
-                self._on_stuck(test, f"{name}: {error}")
-            else:
-                self._give_up(error)
-                with self._changed:
-                    if self._closing:
-                        self._doomed.appendleft((name, test))
+            self._give_up(error)
+            with self._changed:
+                if self._closing:
+                    self._returned.appendleft((name, test))
         with self._changed:
             self._busy -= 1
             self._returning -= 1
-            self._comes_back = is_back or (enough and self._comes_back)
-            if is_back:
+            if wanted:
+                self._comes_back = bool(back)
+            if back:
                 self._returning_takes = time.monotonic() - self._returning_since
                 # The one that is connected is the next.
-                (self._ready.append if ahead is None else self._ready.appendleft)(name)
+                (self._ready.append if ahead is None else self._ready.appendleft)(back)
             self._changed.notify_all()
         return session.is_open or not self._closing
 

@@ -32,6 +32,7 @@ from elefast.kernel.blockers import Blocker, Left
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
 from elefast.restorer import Restorer
+from elefast.returns import Returns
 from elefast.samples import Samples
 from elefast.session import Session
 from elefast.urls import dsn, with_driver
@@ -75,7 +76,7 @@ class Running:
             requirement=plan.requirement,
             test_run=plan.test_run,
         )
-        restorer = Restorer(self.control) if plan.pool_reuse and plan.pool_size else None
+        restorer = Restorer(self.control) if plan.pool_reuse else None
         self.report = Report(
             lease.provider,
             lease.reason,
@@ -87,16 +88,20 @@ class Running:
         self._plan = plan
         self._ahead = Ahead(self._new_engine, plan.engine_options, self._on_connect)
         self._async_dialects = Dialects()
-        self._pool = Pool(
+        returns = Returns(
             self.control,
-            size=plan.pool_size,
-            limit=plan.pool_max,
             on_leak=self._on_leak,
-            ahead=self._ahead,
-            has_room=self._has_room,
             on_stuck=self._on_stuck,
             on_return=self._look,
             restorer=restorer,
+        )
+        self._pool = Pool(
+            self.control,
+            returns,
+            size=plan.pool_size,
+            limit=plan.pool_max,
+            ahead=self._ahead,
+            has_room=self._has_room,
         )
         self._size = -1
 

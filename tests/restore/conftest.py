@@ -52,7 +52,7 @@ class Bench:
         deadline = time.monotonic() + 60
         while True:
             with pool._changed:
-                if not (pool._doomed or pool._busy) and len(pool._ready) >= pool._size:
+                if not (pool._returned or pool._busy) and len(pool._ready) >= pool._size:
                     return
             assert time.monotonic() < deadline
             time.sleep(0.002)

@@ -318,7 +318,7 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
         lent.release()
         pool = stack._running._pool
         with pool._changed:
-            assert pool._changed.wait_for(lambda: not (pool._doomed or pool._busy), 60)
+            assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
         assert pool._size
     assert stack.leaks() == []
 
@@ -442,6 +442,6 @@ def until_settled(stack: elefast.Stack) -> None:
     assert stack._running
     pool = stack._running._pool
     deadline = time.monotonic() + 60
-    while pool._doomed or pool._busy:
+    while pool._returned or pool._busy:
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -59,7 +59,7 @@ def test_one_database_that_cannot_be_dropped_holds_up_no_other(
         assert stack._running
         pool = stack._running._pool
         with pool._changed:
-            assert pool._changed.wait_for(lambda: not (pool._doomed or pool._busy), 60)
+            assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
         assert pool._size
         (leak,) = stack.leaks()
         assert (leak.test, leak.what) == ("a test", "left a database that cannot be dropped")
@@ -95,7 +95,7 @@ def test_a_server_that_died_is_waited_for_once(
         data_dir = Path(getattr(running.lease, "data_dir", ""))
         pool = running._pool
         with pool._changed:
-            assert pool._changed.wait_for(lambda: not (pool._doomed or pool._busy), 60)
+            assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
         attempts: list[session.Session] = []
         connect = session.Session._connect
 

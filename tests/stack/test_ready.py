@@ -16,6 +16,7 @@ from elefast.kernel import databases
 from elefast.kernel.databases import Backend
 from elefast.kernel.names import Kind, Name
 from elefast.pool import Pool
+from elefast.returns import Returns
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Waiting = Callable[[], dict[str, int]]
@@ -173,14 +174,14 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
         assert stack._running
         pool = stack._running._pool
         deadline = time.monotonic() + 60
-        while pool._doomed or pool._busy:
+        while pool._returned or pool._busy:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         monkeypatch.setattr(databases, "drop", noted)
         with pool._changed:
             pool._in_use.discard(lent.name)
-            pool._doomed.append((lent.name, "a test"))
-            pool._closing, pool._dropping = True, False
+            pool._returned.append((lent.name, "a test"))
+            pool._closing, pool._returns.drops = True, False
             pool._changed.notify_all()
         stack.close()
         assert dropped == []
@@ -223,7 +224,7 @@ def test_a_pool_without_room_makes_nothing_ahead(stack: elefast.Stack) -> None:
         return False
 
     control = stack._running.control
-    pool = Pool(control, size=4, limit=8, on_leak=lambda test, leaked: None, has_room=has_room)
+    pool = Pool(control, Returns(control), size=4, limit=8, has_room=has_room)
     taken = [pool.take() for _ in range(3)]
     assert [ready for _, ready in taken] == [False] * 3
     for name, _ in taken:
