@@ -117,7 +117,9 @@ class Running:
         """
         start = time.perf_counter()
         with _placing(plan.provenance):
-            lease = plan.provider.acquire() if inherited is None else inherited.lease
+            # A new server has no template, and what builds one takes as long to get ready as the server does.
+            prepare = plan.recipe.prepare if plan.recipe is not None else lambda: None
+            lease = plan.provider.acquire(prepare) if inherited is None else inherited.lease
         running = cls(plan, lease)
         running.control.sweeps = sweeps
         try:
@@ -214,6 +216,7 @@ class Running:
         if not self.is_ours:
             return
         start = time.perf_counter()
+        self._let_go_of_builder()
         # Elsewhere, too, somebody may look at what was kept on this server.
         passing = self.lease.ephemeral and not self.report.kept
         unused: list[str] = []
@@ -233,7 +236,10 @@ class Running:
     def _see_to_template(self) -> None:
         """See that there is a template before the first database, and note what that took."""
         start = time.perf_counter()
-        made = self.control.template()
+        try:
+            made = self.control.template()
+        finally:
+            self._let_go_of_builder()
         self.report.strategy = self.control.strategy
         if made is not None:
             self.report.template, self.report.template_reason = made.name, made.reason
@@ -241,6 +247,10 @@ class Running:
             self.report.builds, self.report.hits = int(made.built), int(not made.built)
             if made.built:
                 self.report.build_seconds = self.report.template_seconds
+
+    def _let_go_of_builder(self) -> None:
+        if self._plan.recipe is not None:
+            self._plan.recipe.let_go()
 
     def _new_engine(self, name: str) -> Engine:
         url = self.url_for(database=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from elefast.errors import ConfigurationError, RefusedError, ServerStartError, ServerUnavailableError
@@ -9,11 +11,11 @@ from elefast.providers import AutoProvider, Candidate, Lease, UrlProvider
 from elefast.providers.docker import probe
 
 
-def _url() -> Lease:
+def _url(on_new: Callable[[], None]) -> Lease:
     return UrlProvider("postgresql://localhost/app").acquire()
 
 
-def _broken() -> Lease:
+def _broken(on_new: Callable[[], None]) -> Lease:
     raise ServerStartError("it does not start\nits log")
 
 
@@ -21,7 +23,7 @@ def _no_engine() -> str:
     return probe({"DOCKER_HOST": "unix:///nowhere"})
 
 
-def _never() -> Lease:
+def _never(on_new: Callable[[], None]) -> Lease:
     raise AssertionError("must not be asked")
 
 
@@ -60,7 +62,7 @@ def test_none_works() -> None:
 def test_what_is_wrong_is_not_passed_over(error: Exception) -> None:
     """A wrong configuration shows, also where a later candidate would work."""
 
-    def wrong() -> Lease:
+    def wrong(on_new: Callable[[], None]) -> Lease:
         raise error
 
     with pytest.raises(type(error)):

@@ -42,12 +42,14 @@ def test_a_server_is_started_tuned_and_removed(root: Path, installation: Install
 
 def test_reuse_keeps_data_and_port(root: Path, installation: Installation) -> None:
     """The server stops with its last user; the next one finds the databases, at the same address."""
-    first = provider(root, installation.bin_dir, reuse=True).acquire()
+    told: list[str] = []
+    first = provider(root, installation.bin_dir, reuse=True).acquire(lambda: told.append("new"))
     with connect(first) as connection:
         connection.execute("CREATE DATABASE kept")
     first.release()
     assert until(lambda: not processes_below(root))
-    second = provider(root, installation.bin_dir, reuse=True).acquire()
+    second = provider(root, installation.bin_dir, reuse=True).acquire(lambda: told.append("new again"))
+    assert told == ["new"]
     assert ask(second, "SELECT count(*) FROM pg_database WHERE datname = 'kept'") == 1
     assert second.url == first.url
     assert not second.ephemeral

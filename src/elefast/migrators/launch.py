@@ -24,99 +24,125 @@ from elefast.migrators.environment import libpq_environment, variables
 from elefast.migrators.failure import tail, without_secret
 from elefast.migrators.parts import Part, Target, to_json
 
-__all__ = ["run_in_fresh_interpreter"]
+__all__ = ["Interpreter"]
 
-# The plan comes first, because it has the import path that elefast itself may be found on.
+# What it gets first has the import path that elefast itself may be found on.
 _START = """
-import json, sys
-plan = json.loads(sys.stdin.buffer.readline())
-sys.path[:] = plan["path"]
+import json, os, sys
+pipe = os.fdopen(os.dup(0), "rb")
+first = json.loads(pipe.readline())
+sys.path[:] = first["path"]
 from elefast.migrators.runner import main
-main(plan)
+main(first, pipe)
 """
 
 # After its result the interpreter has nothing to do but to end; threads that it left are not waited for longer.
 _GRACE = 10.0
 
 
-def run_in_fresh_interpreter(parts: Sequence[Part], target: Target, declared: Iterable[Path]) -> Manifest:
-    """Run `parts` in an interpreter of their own; what they were seen to use.
+class Interpreter:
+    """A fresh interpreter, started before its work is known, since most of its time goes into imports.
 
     It has this process's import path and environment, and the project directory as its working directory.
 
     Args:
-        parts: What to run, in order.
-        target: The database to run it on.
-        declared: Files and directories that need not be observed.
-
-    Raises:
-        MigrationError: Code of the project failed.
-        ElefastError: Whatever else a part raised.
+        parts: What it will run, in order.
+        root: The project directory.
     """
-    environment = libpq_environment(target.url, os.environ, target.application_name)
-    environment |= variables(target.url, target.variables)
-    plan = {
-        "path": [os.path.abspath(entry) for entry in sys.path],
-        "root": str(target.root),
-        "url": target.url.render_as_string(hide_password=False),
-        "driver": target.driver,
-        "async_driver": target.async_driver,
-        "declared": [str(path) for path in declared],
-        "parts": [to_json(part) for part in parts],
-    }
-    # What the code prints goes to a file: a pipe would keep us waiting for every child that it leaves behind.
-    with tempfile.TemporaryFile() as output:
-        reply, status = _converse(plan, target.root, environment, output)
-        output.seek(0)
-        printed = output.read().decode(errors="replace")
-    if "manifest" in reply:
-        return Manifest.from_json(reply["manifest"])
-    if "error" not in reply:
-        doing = reply.get("begin", "starting")
-        how = f"exit status {status}" if status >= 0 else f"signal {-status}"
-        text = f"{doing}: the interpreter that builds the template ended with {how}, without a result"
-        raise MigrationError(
-            without_secret("\n".join([text, *tail(printed)]), target.url), code="migration-interpreter"
+
+    def __init__(self, parts: Sequence[Part], root: Path) -> None:
+        self._parts = tuple(parts)
+        self._root = root
+        self._first = {"path": _path(), "root": str(root), "parts": [to_json(part) for part in parts]}
+        # What the code prints goes to a file: a pipe would keep us waiting for every child that it leaves behind.
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process lives
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._output,
+            cwd=root,
         )
-    raise _error(reply, printed, target.url)
+        self._send(self._first)
 
+    def is_for(self, parts: Sequence[Part]) -> bool:
+        """Whether it would run `parts`, and imports from where this process does by now."""
+        return self._parts == tuple(parts) and self._first["path"] == _path()
 
-def _converse(
-    plan: Mapping[str, Any], root: Path, environment: Mapping[str, str], output: IO[bytes]
-) -> tuple[dict[str, Any], int]:
-    """Start the interpreter, give it the plan, and take its last word and its exit status."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _START],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=output,
-        cwd=root,
-        env=environment,
-    )
-    assert process.stdin
-    assert process.stdout
-    reply: dict[str, Any] = {}
-    try:
+    def run(self, target: Target, declared: Iterable[Path]) -> Manifest:
+        """Run the parts; what they were seen to use.
+
+        Args:
+            target: The database to run them on.
+            declared: Files and directories that need not be observed.
+
+        Raises:
+            MigrationError: Code of the project failed.
+            ElefastError: Whatever else a part raised.
+        """
+        environment = libpq_environment(target.url, os.environ, target.application_name)
+        environment |= variables(target.url, target.variables)
+        self._send(
+            {
+                "environment": environment,
+                "url": target.url.render_as_string(hide_password=False),
+                "driver": target.driver,
+                "async_driver": target.async_driver,
+                "declared": [str(path) for path in declared],
+            }
+        )
         try:
-            process.stdin.write(json.dumps(plan).encode() + b"\n")
-            # It stays open: its end tells the interpreter that we are gone.
-            process.stdin.flush()
-            for line in process.stdout:
-                reply = json.loads(line)
-                if "begin" not in reply:
-                    break
-        except (BrokenPipeError, ValueError):
-            pass  # it ended early; its status and what it printed say why
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
-    finally:
+            reply = self._answer()
+            self._output.seek(0)
+            printed = self._output.read().decode(errors="replace")
+        finally:
+            self.dismiss()
+        if "manifest" in reply:
+            return Manifest.from_json(reply["manifest"])
+        if "error" not in reply:
+            doing, status = reply.get("begin", "starting"), self._process.returncode
+            how = f"exit status {status}" if status >= 0 else f"signal {-status}"
+            text = f"{doing}: the interpreter that builds the template ended with {how}, without a result"
+            raise MigrationError(
+                without_secret("\n".join([text, *tail(printed)]), target.url), code="migration-interpreter"
+            )
+        raise _error(reply, printed, target.url)
+
+    def dismiss(self) -> None:
+        """End it, whatever it does; safe to repeat."""
+        process = self._process
         if process.poll() is None:
             process.kill()
             process.wait()
-        process.stdout.close()
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-    return reply, process.returncode
+        for pipe in (process.stdout, process.stdin):
+            assert pipe
+            with suppress(BrokenPipeError):
+                pipe.close()
+        self._output.close()
+
+    def _send(self, what: Mapping[str, Any]) -> None:
+        assert self._process.stdin
+        with suppress(BrokenPipeError):  # it ended early; its status and what it printed say why
+            self._process.stdin.write(json.dumps(what).encode() + b"\n")
+            # It stays open: its end tells the interpreter that we are gone.
+            self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any]:
+        """Its last word."""
+        assert self._process.stdout
+        reply: dict[str, Any] = {}
+        with suppress(ValueError):  # the same
+            for line in self._process.stdout:
+                reply = json.loads(line)
+                if "begin" not in reply:
+                    break
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        return reply
+
+
+def _path() -> list[str]:
+    return [os.path.abspath(entry) for entry in sys.path]
 
 
 def _error(reply: Mapping[str, Any], printed: str, url: URL) -> ElefastError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from elefast.migrators.parts import Part, Target
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from elefast.migrators.launch import Interpreter
 
 __all__ = ["Plan"]
 
@@ -74,6 +77,7 @@ class Plan:
         self._digests = kept_digests
         self._test_run = test_run
         self._application_name = f"elefast build {test_run}".rstrip()
+        self._waiting: Interpreter | None = None
 
     def __repr__(self) -> str:
         return f"<Plan {'; '.join(part.label for part in self.parts) or 'of an empty database'}>"
@@ -137,17 +141,44 @@ class Plan:
         target = Target(url, self.root, self._driver, self._async_driver, self._variables, self._application_name)
         # All files are looked for before anything is done.
         declared = [path for part in self.parts for path in part.declared(self.root)]
-        rest = list(self.parts)
-        while rest and not rest[0].runs_project_code:
-            _run(rest.pop(0), target)
+        rest = self._of_project
+        for part in self.parts[: len(self.parts) - len(rest)]:
+            _run(part, target)
         if not rest:
             self._see_that_nothing_moved(declared)
             return Manifest()
-        from elefast.migrators.launch import run_in_fresh_interpreter
-
-        manifest = run_in_fresh_interpreter(rest, target, declared)
+        manifest = self._interpreter(rest).run(target, declared)
         self._see_that_nothing_moved(declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
+
+    def prepare(self) -> None:
+        """Begin with what `build` would have to wait for, since it will be asked soon."""
+        rest = self._of_project
+        if rest and self._waiting is None:
+            from elefast.migrators.launch import Interpreter
+
+            self._waiting = Interpreter(rest, self.root)
+
+    def let_go(self) -> None:
+        """Nobody will ask for `build` soon; safe to repeat."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.dismiss()
+
+    def _interpreter(self, parts: Sequence[Part]) -> Interpreter:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and waiting.is_for(parts):
+            return waiting
+        if waiting is not None:
+            waiting.dismiss()
+        from elefast.migrators.launch import Interpreter
+
+        return Interpreter(parts, self.root)
+
+    @property
+    def _of_project(self) -> tuple[Part, ...]:
+        """The parts from the first one on that runs code of the project."""
+        return tuple(dropwhile(lambda part: not part.runs_project_code, self.parts))
 
     @staticmethod
     def _see_that_nothing_moved(declared: Sequence[Path]) -> None:

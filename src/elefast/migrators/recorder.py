@@ -80,12 +80,11 @@ class Recorder:
 
     Args:
         root: The project directory, which the paths of the manifest are relative to.
-        declared: Files and directories that are in the key already.
     """
 
-    def __init__(self, root: Path, declared: Iterable[str] = ()) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = os.path.realpath(root)
-        self._declared = frozenset(os.path.abspath(path) for path in declared)
+        self._declared: frozenset[str] = frozenset()
         self._opened: dict[str, Stamp | None] = {}
         self._written: set[str] = set()
         self._listed: set[str] = set()
@@ -100,6 +99,10 @@ class Recorder:
         self._recording = True
         sys.meta_path.insert(0, self._lookups)
         sys.addaudithook(self._audit)
+
+    def declare(self, paths: Iterable[str]) -> None:
+        """Leave these files and directories out, which are in the key already."""
+        self._declared = frozenset(os.path.abspath(path) for path in paths)
 
     def stop(self) -> None:
         """Record no more."""

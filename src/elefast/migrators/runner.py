@@ -23,27 +23,49 @@ from elefast.migrators.recorder import Recorder
 __all__ = ["main"]
 
 
-def main(plan: Mapping[str, Any]) -> None:
-    """Do what `plan` says and answer with the manifest, or with what went wrong.
+def main(first: Mapping[str, Any], pipe: IO[bytes]) -> None:
+    """Do what is said and answer with the manifest, or with what went wrong.
 
     Args:
-        plan: As `elefast.migrators.launch` makes it.
+        first: What `elefast.migrators.launch` knows before there is a database.
+        pipe: Where the rest comes from; its end means that nobody wants it.
     """
     answers = _take_streams()
     sys.argv = ["elefast"]
-    if plan["root"] not in sys.path:
-        sys.path.insert(0, plan["root"])
+    if first["root"] not in sys.path:
+        sys.path.insert(0, first["root"])
     _compile_anew()
-    recorder = Recorder(Path(plan["root"]), plan["declared"])
+    recorder = Recorder(Path(first["root"]))
     recorder.start()
+    _prepare(first)
+    rest = pipe.readline()
+    if not rest:
+        return
+    threading.Thread(target=_end_with, args=(pipe,), name="elefast-parent", daemon=True).start()
+    plan = {**first, **json.loads(rest)}
+    os.environ.clear()
+    os.environ.update(plan["environment"])
+    recorder.declare(plan["declared"])
     answer = _build(plan, recorder, answers)
     sys.stdout.flush()
     sys.stderr.flush()
     _say(answers, answer)
 
 
-def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> dict[str, Any]:
+def _prepare(first: Mapping[str, Any]) -> None:
+    """Import what is needed in any case, and nothing of the project's."""
     # Imported late, so that the recorder sees it.
+    import psycopg  # noqa: F401
+    import sqlalchemy.orm  # noqa: F401
+
+    from elefast.migrators import failure, guard  # noqa: F401
+    from elefast.migrators.parts import from_json
+
+    for part in first["parts"]:
+        from_json(part)
+
+
+def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> dict[str, Any]:
     from sqlalchemy import make_url
 
     from elefast.errors import ConfigurationError, ElefastError
@@ -99,18 +121,15 @@ def _take_streams() -> IO[bytes]:
     """Keep the pipes for ourselves; the code gets an empty input, and one place for all that it prints."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    parent = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    threading.Thread(target=_end_with, args=(parent,), name="elefast-parent", daemon=True).start()
     return answers
 
 
-def _end_with(parent: int) -> None:
+def _end_with(pipe: IO[bytes]) -> None:
     """End when the process that wants the result is gone, so that a killed run leaves nobody at work."""
-    while os.read(parent, 4096):
-        pass
+    pipe.read()
     os._exit(1)

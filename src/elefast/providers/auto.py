@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elefast.errors import MissingDependencyError, ServerError, ServerUnavailableError
+from elefast.providers.lease import nothing
 
 if TYPE_CHECKING:
     from elefast.providers.lease import Lease
@@ -20,13 +21,14 @@ class Candidate:
 
     Args:
         name: What the reason calls it: ``url``, ``docker``, ``local``.
-        acquire: Gives a lease or raises; called only when every earlier candidate was passed over.
+        acquire: Gives a lease or raises, see `Provider.acquire`; called only when every earlier candidate was passed
+            over.
         probe: Answers quickly why this candidate is out of the question; empty where it may be tried.
         running: Whether its server runs already.
     """
 
     name: str
-    acquire: Callable[[], Lease]
+    acquire: Callable[[Callable[[], None]], Lease]
     probe: Callable[[], str] = str
     running: Callable[[], bool] = bool
 
@@ -41,8 +43,11 @@ class AutoProvider:
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self._candidates = tuple(candidates)
 
-    def acquire(self) -> Lease:
+    def acquire(self, on_new: Callable[[], None] = nothing) -> Lease:
         """Give the lease of the first candidate that works.
+
+        Args:
+            on_new: See `Provider.acquire`.
 
         Raises:
             ServerUnavailableError: None does; the message has each one's reason.
@@ -53,7 +58,7 @@ class AutoProvider:
                 passed.append((candidate.name, why))
                 continue
             try:
-                lease = candidate.acquire()
+                lease = candidate.acquire(on_new)
             except (ServerError, MissingDependencyError) as error:
                 passed.append((candidate.name, str(error)))
                 continue

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["Lease", "Provider"]
+__all__ = ["Lease", "Provider", "nothing"]
+
+
+def nothing() -> None:
+    """For who does not want to be told."""
 
 
 class Lease(Protocol):
@@ -56,8 +61,11 @@ class Lease(Protocol):
 class Provider(Protocol):
     """Something that can give a server."""
 
-    def acquire(self) -> Lease:
+    def acquire(self, on_new: Callable[[], None] = nothing) -> Lease:
         """Give a running server; may take seconds.
+
+        Args:
+            on_new: Called when one is being made that has nothing on it yet, while that goes on.
 
         Raises:
             ServerError: There is none, or it does not start.

@@ -6,9 +6,11 @@ Nothing is started and nothing is connected here. Whether the host may be used a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from elefast.errors import ConfigurationError, Problem
+from elefast.providers.lease import nothing
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -55,8 +57,8 @@ class UrlProvider:
         self._url = url
         self._reason = reason
 
-    def acquire(self) -> UrlLease:
-        """Give a lease at once; nothing is connected.
+    def acquire(self, on_new: Callable[[], None] = nothing) -> UrlLease:
+        """Give a lease at once; nothing is connected, and nothing new.
 
         Raises:
             ConfigurationError: There is no URL, or it is not one of a PostgreSQL.

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from elefast.providers.docker.sharing import Share, Turn
 from elefast.providers.docker.state import DiedError, Keeper
 from elefast.providers.docker.stray import clear_name, leave, sweep
 from elefast.providers.docker.turns import get_image, taking_turns
+from elefast.providers.lease import nothing
 from elefast.providers.local.provider import places_for
 from elefast.providers.scram import ROUNDS
 
@@ -112,8 +113,11 @@ class DockerProvider:
         self._start_timeout = start_timeout
         self._engine_timeout = engine_timeout
 
-    def acquire(self) -> DockerLease:
+    def acquire(self, on_new: Callable[[], None] = nothing) -> DockerLease:
         """Give a lease on the container that runs, or start it.
+
+        Args:
+            on_new: Called when a container has been made, whose server is about to start.
 
         Raises:
             MissingDependencyError: The docker extra is not installed.
@@ -131,7 +135,7 @@ class DockerProvider:
         self._check_settings()
         engine = self._engine()
         try:
-            return self._acquire(engine)
+            return self._acquire(engine, on_new)
         except BaseException:
             engine.close()
             raise
@@ -160,7 +164,7 @@ class DockerProvider:
             answer_timeout=self._engine_timeout,
         )
 
-    def _acquire(self, engine: Engine) -> DockerLease:
+    def _acquire(self, engine: Engine, on_new: Callable[[], None]) -> DockerLease:
         root = locks_root()
         image = get_image(engine, root, self._image, policy=self._pull, platform=self._platform)
         wanted = self._wanted(engine, root, image)
@@ -170,7 +174,7 @@ class DockerProvider:
         try:
             timeout = self._start_timeout + TURN_TIMEOUT
             with taking_turns(share, began, what="starts the container", timeout=timeout) as turn:
-                found = self._ready(engine, wanted, share, turn, root)
+                found = self._ready(engine, wanted, share, turn, root, on_new)
             return DockerLease(engine, wanted, found, share, users, reason=self._reason)
         except BaseException as error:
             with contextlib.suppress(ElefastError):  # the first one is the one to see
@@ -196,7 +200,9 @@ class DockerProvider:
             settings=self._settings,
         )
 
-    def _ready(self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str) -> Found:
+    def _ready(
+        self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str, on_new: Callable[[], None]
+    ) -> Found:
         """A container that answers and has the settings."""
         notes = sweep(engine, wanted, root)
         keeper = Keeper(
@@ -211,6 +217,7 @@ class DockerProvider:
                 container = keeper.running(fresh=left)
                 if keeper.created:
                     share.let_go()
+                    on_new()
                 access = Access(engine.host, keeper.port(container), self._user, self._password, container.name)
                 look = functools.partial(keeper.look, container)
                 version = await_server(access, self._settings, look=look, timeout=self._start_timeout)

@@ -14,9 +14,10 @@ from elefast.providers.local.processes import stop_orphans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["Preparation", "clear_rubbish"]
+__all__ = ["Preparation", "clear_rubbish", "homes"]
 
 
 class Preparation:
@@ -33,7 +34,7 @@ class Preparation:
         self.job = job
         self.directory: str = job["server"]
         self.places = place.Places(job["memory"], job["disk"])
-        self.own_disk = os.path.join(self.places.disk, job["identity"])
+        self.own_disk = _own_disk(job)
         self.notes: list[str] = []
         self.pristine = ""
 
@@ -81,10 +82,7 @@ class Preparation:
         named: str = self.job["data_dir"]
         if named:
             place.adopt(named)
-            homes = [os.path.join(named, "cluster" if self.job["reuse"] else "cluster-once")]
-        else:
-            homes = [os.path.join(self.directory, "cluster"), os.path.join(self.own_disk, "cluster")]
-        for path in homes:
+        for path in homes(self.job):
             if not os.path.lexists(path):
                 continue
             data = os.path.join(path, "data")
@@ -126,7 +124,7 @@ class Preparation:
             cache=self.job["cache"],
             timeout=max(120.0, self.job["start_timeout"]),
         )
-        target = os.path.join(parent, os.path.basename(homes[0]))
+        target = os.path.join(parent, os.path.basename(homes(self.job)[0]))
         if self.job["reuse"] and not cluster.load(self.job["cache"]):
             # Keep one that no server ever touched; it goes to the cache when nobody waits for us.
             self.pristine = self._copy_aside(made, parent)
@@ -180,6 +178,17 @@ class Preparation:
             place.remove(aside)
             return ""
         return aside
+
+
+def homes(job: Mapping[str, Any]) -> list[str]:
+    """Where the cluster of a server may be."""
+    if named := job["data_dir"]:
+        return [os.path.join(named, "cluster" if job["reuse"] else "cluster-once")]
+    return [os.path.join(job["server"], "cluster"), os.path.join(_own_disk(job), "cluster")]
+
+
+def _own_disk(job: Mapping[str, str]) -> str:
+    return os.path.join(job["disk"], job["identity"])
 
 
 def clear_rubbish(parent: str) -> None:

@@ -9,14 +9,15 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elefast import errors
 from elefast.caches import ROOT_VARIABLE
 from elefast.errors import ConfigurationError, Problem, ServerStartError, ServerUnavailableError
-from elefast.providers.local import locks, place, state
+from elefast.providers.lease import nothing
+from elefast.providers.local import locks, place, prepare, state
 from elefast.providers.local.lease import LocalLease
 from elefast.providers.local.start import dismiss, prove, start_keeper
 
@@ -93,8 +94,11 @@ class LocalProvider:
         self._start_timeout = start_timeout
         self._root = root
 
-    def acquire(self) -> LocalLease:
+    def acquire(self, on_new: Callable[[], None] = nothing) -> LocalLease:
         """Give a lease on the server that runs, or start it.
+
+        Args:
+            on_new: Called when its data directory is being made, which takes some tenths of a second.
 
         Raises:
             ServerUnavailableError: There is no PostgreSQL here, or the one that runs is not as wanted.
@@ -113,7 +117,7 @@ class LocalProvider:
 
         binaries = find(self._bin_dir, self._requirement)
         try:
-            return self._acquire(binaries, places_for(self._root))
+            return self._acquire(binaries, places_for(self._root), on_new)
         except state.KeeperError as failure:
             raise _as_error(failure) from None
         except OSError as error:
@@ -134,7 +138,7 @@ class LocalProvider:
         keeper = os.path.join(directory, state.KEEPER)
         return locks.is_held(keeper) and state.read(directory).get("status") == "ready"
 
-    def _acquire(self, binaries: Binaries, places: place.Places) -> LocalLease:
+    def _acquire(self, binaries: Binaries, places: place.Places, on_new: Callable[[], None]) -> LocalLease:
         job = self._job(binaries, places)
         directory: str = job["server"]
         deadline = time.monotonic() + self._start_timeout + INITDB_TIMEOUT + STOP_TIMEOUT
@@ -150,7 +154,7 @@ class LocalProvider:
                 continue
             try:
                 os.utime(users)
-                described = self._await_ready(users, directory, job, deadline)
+                described = self._await_ready(users, directory, job, deadline, on_new)
                 if described is not None:
                     self._check(described, binaries, job)
                     lease = LocalLease(users, directory, described, self._reason)
@@ -166,7 +170,7 @@ class LocalProvider:
         )
 
     def _await_ready(
-        self, users: int, directory: str, job: Mapping[str, Any], deadline: float
+        self, users: int, directory: str, job: Mapping[str, Any], deadline: float, on_new: Callable[[], None]
     ) -> dict[str, Any] | None:
         """What the keeper says when the server runs; nothing when it is to be looked for anew.
 
@@ -188,6 +192,8 @@ class LocalProvider:
                     )
                 started = start_keeper(directory, job)
                 starts += started
+                if started and not any(map(os.path.lexists, prepare.homes(job))):
+                    on_new()
                 if not started:
                     time.sleep(0.003)
                 continue
