@@ -96,24 +96,29 @@ class Dialects:
         """
         anybody: Any = engine
         dialect, cache = anybody.dialect, anybody._compiled_cache
-        if cache is None or not vars(type(dialect)).get("supports_statement_cache"):
+        kind: type[Any] = dialect.__class__
+        if cache is None or not vars(kind).get("supports_statement_cache"):
             return  # the project, or the dialect, wants none
-        kind = f"{dialect.driver} {dialect.is_async}"
-        dialect.__class__, anybody._compiled_cache = self._alike.setdefault(kind, (_equal(type(dialect)), cache))
+        alike = self._alike.setdefault(f"{dialect.driver} {dialect.is_async}", (_equal(kind), cache))
+        dialect.__class__, anybody._compiled_cache = alike
 
 
-def _equal(dialect: type[Any]) -> type[Any]:
-    """A class like that of `dialect`, whose objects are all equal."""
-    return type(
-        dialect.__name__,
-        (dialect,),
-        {
-            "__module__": dialect.__module__,
-            "__eq__": lambda self, other: type(self) is type(other),
-            "__hash__": lambda self: hash(type(self)),
-            "supports_statement_cache": True,  # which each class must say of itself
-        },
-    )
+def _equal(kind: type[Any]) -> type[Any]:
+    """A class like `kind`, whose objects are all equal."""
+
+    def same(one: object, other: object) -> bool:
+        return type(one) is type(other)
+
+    def digest(one: object) -> int:
+        return hash(type(one))
+
+    content = {
+        "__module__": kind.__module__,
+        "__eq__": same,
+        "__hash__": digest,
+        "supports_statement_cache": True,  # which each class must say of itself
+    }
+    return type(kind.__name__, (kind,), content)
 
 
 def is_plain(engine: Engine) -> bool:

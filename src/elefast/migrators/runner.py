@@ -7,6 +7,7 @@ output; what the code prints goes elsewhere.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -55,12 +56,10 @@ def main(first: Mapping[str, Any], pipe: IO[bytes]) -> None:
 def _prepare(first: Mapping[str, Any]) -> None:
     """Import what is needed in any case, and nothing of the project's."""
     # Imported late, so that the recorder sees it.
-    import psycopg  # noqa: F401
-    import sqlalchemy.orm  # noqa: F401
-
-    from elefast.migrators import failure, guard  # noqa: F401
     from elefast.migrators.parts import from_json
 
+    for module in ("psycopg", "sqlalchemy.orm", "elefast.migrators.failure", "elefast.migrators.guard"):
+        importlib.import_module(module)
     for part in first["parts"]:
         from_json(part)
 
