@@ -7,6 +7,7 @@ work, the database goes, and the next test has a fresh one.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,12 @@ _THROWN_AWAY = (
     '@pytest.mark.elefast(isolation="database")'
 )
 
+_NOT_ALONE = "was not alone: another session was connected to the database that all tests share"
+_OR_BEFORE = ", now or up to a second before"
+
+_GRACE = 1.0
+"""Seconds that sessions of elefast's own may take to be gone, where the server does not count who was there."""
+
 SESSION_OPTIONS: Mapping[str, Any] = {"join_transaction_mode": "create_savepoint"}
 
 
@@ -44,15 +51,15 @@ class SharedDatabase:
     Args:
         stack: Whose it is.
         name: Its name on the server.
+        counts: Whether the server counts sessions at once; PostgreSQL 14 does up to half a second later.
     """
 
-    def __init__(self, stack: Stack, name: str) -> None:
+    def __init__(self, stack: Stack, name: str, *, counts: bool) -> None:
         self._stack = stack
+        self.counts = counts
         self.name = name
         self._process = os.getpid()
         self._oid = 0
-        self._counts = True
-        """Whether the server counts sessions at once; PostgreSQL 14 does some time later."""
         self._sessions = 0
         self._open = 0
         self._level = ""
@@ -103,14 +110,22 @@ class SharedDatabase:
 
     def check(self) -> str:
         """See `elefast.outer.Source`."""
-        return f"pg_stat_get_db_sessions({self._oid}) <= {self._sessions}" if self._counts else ""
+        return f"pg_stat_get_db_sessions({self._oid}) <= {self._sessions}" if self.counts else ""
 
     # -- its end --------------------------------------------------------------------------------------------
 
     def was_alone(self) -> bool:
         """Whether no session but elefast's own was in the database, as seen from another one."""
         sessions, connected = self._stack.visitors(self.name)
-        return (sessions <= self._sessions) if self._counts else (connected <= self._open)
+        if not self.counts:
+            # Who is connected now counts as well; and a backend whose client has said goodbye takes a moment to go.
+            deadline = time.monotonic() + _GRACE
+            while connected > self._open and time.monotonic() < deadline:
+                time.sleep(0.005)
+                sessions, connected = self._stack.visitors(self.name)
+            if connected > self._open:
+                return False
+        return sessions <= self._sessions
 
     def clean_listeners(self) -> None:
         """Forget the listeners that a test had on its engine's dialect."""
@@ -141,12 +156,10 @@ class SharedDatabase:
             self._level = connection.get_isolation_level()
             driver.rollback()
         if not self._oid:
-            facts = connection.exec_driver_sql(
-                "SELECT oid::bigint, current_setting('server_version_num')::int "
-                "FROM pg_database WHERE datname = current_database()"
-            ).one()
+            self._oid = connection.exec_driver_sql(
+                "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
+            ).scalar_one()
             connection.commit()
-            self._oid, self._counts = facts[0], facts[1] >= 150000
         if connection.dialect.driver == "psycopg2":
             # Without autocommit, since it refuses named cursors with it; and so that it takes itself to be in a
             # transaction for good, and begins none by itself.
@@ -254,7 +267,7 @@ class LentTransaction:
         self._shared.clean_listeners()
         checked = self._outer.checked and self._shared.check()
         if not checked and not self._outer.lost and not self._shared.was_alone():
-            self._outer.lose("was not alone: another session was connected to the database that all tests share")
+            self._outer.lose(_NOT_ALONE + ("" if self._shared.counts else _OR_BEFORE))
         if not self._outer.lost:
             self._stack.leave(self.test)
             return []

@@ -141,7 +141,9 @@ class Stack:
         running = self._use()
         with self._lock:
             if self._shared is None or not self._shared.is_ours:
-                self._shared = SharedDatabase(self, self.create("elefast_shared", "utf8"))
+                name = self.create("elefast_shared", "utf8")
+                counts = self._use().control.session.facts.version >= 150000
+                self._shared = SharedDatabase(self, name, counts=counts)
             running.watch.began(test)
             return LentTransaction(self, self._shared, test, self._discard)
 

@@ -137,6 +137,7 @@ def test_two(async_db):
     project.run().assert_outcomes(passed=3)
 
 
+@pytest.mark.usefixtures("counted_at_once")
 @pytest.mark.parametrize("leaks", ["error", "ignore"])
 def test_who_comes_after_the_loop_is_noticed(project: Project, leaks: str) -> None:
     """The transaction ended with the loop, and what the test did afterwards must not be the next one's."""
@@ -249,8 +250,10 @@ async def test_next(async_db_session):
 
 
 @pytest.mark.parametrize("what", ["write", "commit"])
-def test_the_next_test_has_a_fresh_database(project: Project, what: str) -> None:
+def test_the_next_test_has_a_fresh_database(project: Project, request: pytest.FixtureRequest, what: str) -> None:
     """Where the test got past its transaction; it is named."""
+    if what == "write":
+        request.getfixturevalue("counted_at_once")
     configured(project, 'leaks = "error"', options='asyncio_mode = "auto"\n')
     project.tests(
         HEAD

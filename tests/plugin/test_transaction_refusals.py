@@ -267,6 +267,7 @@ def test_keep_as_an_option_is_explained_where_a_test_fails(shop: Project) -> Non
     assert result.stdout.lines.count(note) == 1
 
 
+NOT_ALONE = "was not alone: another session was connected to the database that all tests share"
 INTRUSIONS = {
     "commit": ('db_session.execute(text("COMMIT"))', "ended the transaction that it was in, with a COMMIT or ROLLBACK"),
     "rollback": ('db_session.execute(text("ROLLBACK"))', "ended the transaction that it was in, *"),
@@ -274,7 +275,8 @@ INTRUSIONS = {
     "driver": ("db_session.connection().connection.driver_connection.commit()", "ended the transaction that *"),
     "close": ("db_session.connection().connection.driver_connection.close()", "left its connection broken: *"),
     "kill": ('db_session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))', "left its connection *"),
-    "session": ("write(db.dsn)", "was not alone: another session was connected to the database that all tests share"),
+    "session": ("write(db.dsn)", NOT_ALONE),
+    "session that stays": ("NAMES.append(psycopg.connect(db.dsn))", NOT_ALONE),
 }
 INTRUDER = (
     HEAD
@@ -296,8 +298,10 @@ def clean(db, db_session):
 
 
 @pytest.mark.parametrize("what", INTRUSIONS)
-def test_the_next_test_has_a_fresh_database(shop: Project, what: str) -> None:
+def test_the_next_test_has_a_fresh_database(shop: Project, request: pytest.FixtureRequest, what: str) -> None:
     """Where the test got past its transaction; it is named, with what it did."""
+    if what == "session":
+        request.getfixturevalue("counted_at_once")
     statement, words = INTRUSIONS[what]
     shop.tests(
         INTRUDER
@@ -319,6 +323,7 @@ def test_next(clean): pass
     )
 
 
+@pytest.mark.usefixtures("counted_at_once")
 @pytest.mark.parametrize("leaks", ["warn", "ignore"])
 def test_the_database_goes_whatever_is_said(project: Project, leaks: str) -> None:
     """Also where the test itself has no session, in whatever order; and only where it must."""
@@ -346,6 +351,24 @@ def test_sixth(clean): pass
     )
 
 
+def test_who_came_and_went_is_noticed_a_second_later_at_the_latest(shop: Project) -> None:
+    """On every version: of PostgreSQL 14 the test that runs then is named, and what follows has a fresh database."""
+    shop.tests(
+        INTRUDER
+        + """
+import time
+def test_zero(db_session): db_session.scalar(COUNT)
+def test_first(db): write(db.dsn); time.sleep(0.2)
+def test_second(db): time.sleep(1.5)
+def test_third(clean): pass
+"""
+    )
+    result = shop.run()
+    result.assert_outcomes(passed=4, errors=1)
+    result.stdout.fnmatch_lines([f"test_it.py::test_* {NOT_ALONE}*: the database was thrown away*"])
+
+
+@pytest.mark.usefixtures("counted_at_once")
 def test_what_is_said_comes_after_the_tests_own_error(shop: Project) -> None:
     """Both are shown."""
     shop.tests(INTRUDER + "def test_it(clean, db):\n    write(db.dsn)\n    assert False, 'my own error'\n")
