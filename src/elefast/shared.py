@@ -52,15 +52,16 @@ class SharedDatabase:
         stack: Whose it is.
         name: Its name on the server.
         counts: Whether the server counts sessions at once; PostgreSQL 14 does up to half a second later.
+        before: The sessions that it has had already: a database that an earlier run has left may have had some.
     """
 
-    def __init__(self, stack: Stack, name: str, *, counts: bool) -> None:
+    def __init__(self, stack: Stack, name: str, *, counts: bool, before: int) -> None:
         self._stack = stack
         self.counts = counts
         self.name = name
         self._process = os.getpid()
         self._oid = 0
-        self._sessions = 0
+        self._sessions = before
         self._open = 0
         self._level = ""
         self._engines: dict[str, Engine] = {}

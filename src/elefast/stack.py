@@ -143,7 +143,7 @@ class Stack:
             if self._shared is None or not self._shared.is_ours:
                 name = self.create("elefast_shared", "utf8")
                 counts = self._use().control.session.facts.version >= 150000
-                self._shared = SharedDatabase(self, name, counts=counts)
+                self._shared = SharedDatabase(self, name, counts=counts, before=self.visitors(name)[0])
             running.watch.began(test)
             return LentTransaction(self, self._shared, test, self._discard)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from .conftest import PYTEST, Project
 
@@ -21,7 +25,11 @@ class Item(Base):
 COUNT = select(func.count()).select_from(Item)
 """
 HEAD = """
+import time
+
+import psycopg
 import pytest
+from sqlalchemy import make_url
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
@@ -180,7 +188,11 @@ def test_is_still_there(db, db_session):
 
 
 MIXED = """
+import time
+
+import psycopg
 import pytest
+from sqlalchemy import make_url
 from sqlalchemy import text
 
 NAMES = {"database": [], "transaction": []}
@@ -203,7 +215,11 @@ def test_the_nearest_marker_decides(project: Project, isolation: str) -> None:
     project.file("mixed.py", MIXED)
     project.tests(
         f"""
+import time
+
+import psycopg
 import pytest
+from sqlalchemy import make_url
 from mixed import look
 ISOLATION, OTHER = "{isolation}", "{other}"
 def test_project(db, db_session): look(db, db_session, ISOLATION)
@@ -221,7 +237,11 @@ def test_project_again(db, db_session): look(db, db_session, ISOLATION)
     project.file(
         "test_module.py",
         f"""
+import time
+
+import psycopg
 import pytest
+from sqlalchemy import make_url
 from mixed import look
 pytestmark = pytest.mark.elefast(isolation="{other}")
 def test_module(db, db_session): look(db, db_session, "{other}")
@@ -465,3 +485,22 @@ def test_it(client, db_session):
 """
     )
     shop.run_apart("-W", "ignore:Using").assert_outcomes(passed=2)
+
+
+def test_a_database_that_an_earlier_run_has_left_may_have_had_sessions(project: Project) -> None:
+    """The pool connects to databases before a test wants them; what was counted then is nobody's visit now."""
+    tests = HEAD + "\n@pytest.mark.parametrize('n', range(3))\ndef test_it(db_session, n): db_session.scalar(COUNT)\n"
+    configured(project, isolation="database").tests(tests)
+    project.run().assert_outcomes(passed=3)
+    url = make_url(project.server).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as control:
+        left = [name for (name,) in control.execute("SELECT datname FROM pg_database WHERE datname ~ '^elefast_r'")]
+        assert left
+        for name in left:
+            control.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
+            psycopg.connect(url.set(database=name).render_as_string(hide_password=False)).close()
+            control.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+        # On PostgreSQL 14 they have to be counted; later versions do that at once.
+        time.sleep(1 if control.info.server_version < 150000 else 0)
+    configured(project, 'leaks = "error"').tests(tests)
+    project.run().assert_outcomes(passed=3)
