@@ -5,7 +5,6 @@ Built from whatever the user gave: an engine, a URL or a string.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import weakref
 from collections import deque
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
-from elefast import diagnosis
+from elefast import diagnosis, loops
 from elefast.control import Control
 from elefast.engines import (
     MAINTENANCE,
@@ -268,7 +267,7 @@ class _MigratorRecipe:
         try:
             if engine.dialect.is_async:
                 # A build never runs on a thread with an event loop: the async server hands it to another thread.
-                asyncio.run(self._build_async(engine))
+                loops.run(self._build_async(engine))
             else:
                 self._build(engine)
         except ElefastError:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from elefast import loops
+
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -239,7 +241,7 @@ class AsyncLink:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         loop = self._loop
         if loop is None:
-            loop = asyncio.new_event_loop()
+            loop = loops.new()
             try:
                 threading.Thread(target=_serve, args=(loop,), name="elefast-async", daemon=True).start()
             except RuntimeError:  # the interpreter is about to end

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -15,6 +17,7 @@ import pytest
 import elefast
 from elefast.errors import ConfigurationError, ServerStartError, ServerUnavailableError
 from elefast.providers import LocalProvider, server_settings
+from elefast.providers.local import processes
 from elefast.providers.local.server import Server
 from tests.providers.provider_support import (
     Installation,
@@ -22,6 +25,7 @@ from tests.providers.provider_support import (
     connect,
     dsn,
     gone,
+    postmaster_pid,
     processes_below,
     provider,
     until,
@@ -231,6 +235,22 @@ def test_a_server_that_takes_too_long_is_stopped(root: Path, bin_dir: str) -> No
     with pytest.raises(ServerStartError, match="does not start"):
         provider(root, bin_dir, start_timeout=0.0).acquire()
     assert until(lambda: gone(root))
+
+
+@pytest.mark.parametrize("look", [processes._seen_in_proc, processes._seen_by_ps])
+def test_a_server_is_found_by_its_directory(root: Path, bin_dir: str, look: Callable[[str], list[int]]) -> None:
+    """In /proc, and by `ps` where there is none; also by a link to the directory, and no other directory's."""
+    long = root / ("d" * 150)  # more than the columns that `ps` may take a line to have
+    lease = provider(root, bin_dir, data_dir=long).acquire()
+    try:
+        (root / "link").symlink_to(lease.data_dir)
+        (root / "other").mkdir()
+        shutil.copy(Path(lease.data_dir, "postmaster.pid"), root / "other")
+        assert postmaster_pid(lease) in look(lease.data_dir)
+        assert postmaster_pid(lease) in look(str(root / "link"))
+        assert look(str(root / "other")) == []
+    finally:
+        lease.release()
 
 
 def test_windows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

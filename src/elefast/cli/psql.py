@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from elefast.cli.output import add_profile
@@ -99,13 +100,13 @@ def _beside_server(stack: Stack) -> str:
 
 def _in_foreground(command: Sequence[str], environment: dict[str, str]) -> int:
     """Run it as if it were this process: Ctrl-C is for it alone."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not ignored, which the program would inherit: a handler is this process's own.
+    before = signal.signal(signal.SIGINT, _let_it_pass)
     try:
-        # The child must not inherit that it is ignored.
-        process = subprocess.Popen(
-            command, env=environment, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None
-        )
-        status = process.wait()
+        status = subprocess.call(command, env=environment)
     finally:
         signal.signal(signal.SIGINT, before)
     return status if status >= 0 else 128 - status
+
+
+def _let_it_pass(_number: int, _frame: FrameType | None) -> None: ...

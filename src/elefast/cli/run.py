@@ -116,9 +116,16 @@ class _Signals:
     def come(self, number: int, _frame: FrameType | None) -> None:
         if self._process is None:
             self._early.append(number)
-        # A terminal sends Ctrl-C and the end of its line to the whole group, so the command has had those.
-        elif not (number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP) and os.isatty(0)):
+        elif number == signal.SIGTERM or not _has_had_it(terminal=os.isatty(0)):
             self._process.send_signal(number)
+
+
+def _has_had_it(*, terminal: bool, platform: str = sys.platform) -> bool:
+    """Whether Ctrl-C and its kin have come to the command as well.
+
+    A terminal sends them, and the end of its line, to the whole group, and Windows to all who share a console.
+    """
+    return terminal or platform == "win32"
 
 
 @contextmanager

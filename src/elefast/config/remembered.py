@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from elefast.caches import is_ours
 from elefast.config.discovery import PYPROJECT, Found, find
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.origin import Origin
@@ -124,8 +125,7 @@ def _content(path: Path) -> str:
 def _recall(kept: str, question: str, found: Found, env: Mapping[str, str]) -> Loaded | None:
     # Whatever is wrong with it, it is only a cache.
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError), open(kept, "rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        if not is_ours(os.fstat(file.fileno()), 0o077):
             return None
         data: Any = json.load(file)
         if data["question"] != question:

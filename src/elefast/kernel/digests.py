@@ -29,6 +29,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from elefast.caches import is_ours
 from elefast.kernel.fingerprint import digest
 
 __all__ = ["ABSENT", "SETTLED", "Stamp", "has_moved", "load", "memo", "of", "remember", "save", "stamp"]
@@ -128,8 +129,7 @@ def load(kept: str) -> None:
     _loaded.add(kept)
     # Whatever is wrong with it, it is only a cache.
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError), open(kept, "rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        if not is_ours(os.fstat(file.fileno()), 0o022):
             return
         data: Any = json.load(file)
         if data["format"] != _FORMAT:

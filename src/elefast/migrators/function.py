@@ -6,7 +6,6 @@ uncommitted is committed.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from elefast import loops
 from elefast.errors import ConfigurationError, Problem
 from elefast.kernel.fingerprint import Input
 from elefast.migrators.parts import Target
@@ -58,7 +58,7 @@ class Function:
     def run(self, target: Target) -> None:
         function = self.load(target.root)
         if is_async(function):
-            asyncio.run(_call_async(function, target))
+            loops.run(_call_async(function, target))
             return
         engine = create_engine(with_driver(target.url, f"postgresql+{target.driver}"), poolclass=NullPool)
         with engine.connect() as connection:

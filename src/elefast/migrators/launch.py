@@ -116,13 +116,13 @@ class Interpreter:
             process.wait()
         for pipe in (process.stdout, process.stdin):
             assert pipe
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 pipe.close()
         self._output.close()
 
     def _send(self, what: Mapping[str, Any]) -> None:
         assert self._process.stdin
-        with suppress(BrokenPipeError):  # it ended early; its status and what it printed say why
+        with suppress(OSError):  # it ended early (on Windows a broken pipe has another name); its status and output say why
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
             # It stays open: its end tells the interpreter that we are gone.
             self._process.stdin.flush()
@@ -131,7 +131,7 @@ class Interpreter:
         """Its last word."""
         assert self._process.stdout
         reply: dict[str, Any] = {}
-        with suppress(ValueError):  # the same
+        with suppress(OSError, ValueError):  # the same
             for line in self._process.stdout:
                 reply = json.loads(line)
                 if "begin" not in reply:

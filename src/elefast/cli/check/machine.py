@@ -18,6 +18,7 @@ __all__ = ["Machine"]
 _MEGABYTE = 1024 * 1024
 _ROOM = 512 * _MEGABYTE
 _FILES = 1024
+_NOT_ON_WINDOWS = "local servers are not supported on Windows"
 
 
 class Machine:
@@ -76,7 +77,7 @@ class Machine:
         if self._provider not in ("auto", "local"):
             return not_checked(f'provider = "{self._provider}" needs none')
         if sys.platform == "win32":
-            return not_checked("local servers are not supported on Windows")
+            return not_checked(_NOT_ON_WINDOWS)
         from elefast.providers.local.binaries import find
 
         try:
@@ -94,6 +95,8 @@ class Machine:
         """Whether there is room for the data where it would lie."""
         if self._provider in ("url", "docker"):
             return not_checked(f'provider = "{self._provider}" puts nothing on this machine\'s file systems')
+        if sys.platform == "win32":
+            return not_checked(_NOT_ON_WINDOWS)
         if self._settings.local.data_dir:
             place, what = self._settings.local.data_dir, "local.data_dir"
         else:
@@ -112,10 +115,10 @@ class Machine:
 
     def files(self) -> Found:
         """Whether many workers can have their connections."""
-        if sys.platform == "win32":
+        try:
+            import resource
+        except ImportError:
             return not_checked("Windows has no such limit")
-        import resource
-
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         text = "without limit" if soft == resource.RLIM_INFINITY else str(soft)
         if soft != resource.RLIM_INFINITY and soft < _FILES:

@@ -56,8 +56,9 @@ def _replace(file: Path, before: bytes, after: bytes) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(name, facts.st_mode)
-            with contextlib.suppress(OSError):  # only root may give files away, and only root's would need it
-                os.chown(name, facts.st_uid, facts.st_gid)
+            if hasattr(os, "chown"):
+                with contextlib.suppress(OSError):  # only root may give files away, and only root's would need it
+                    os.chown(name, facts.st_uid, facts.st_gid)
             # By its mode as well: root may write anything, but somebody meant this file to stay as it is.
             if not facts.st_mode & 0o222 or not os.access(file, os.W_OK):
                 raise PermissionError(13, "it is read-only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,6 +44,8 @@ def stop_containers(env: Mapping[str, str] | None = None) -> list[LeftContainer]
     Raises:
         ServerError: The engine does not answer, went away meanwhile, or refuses.
     """
+    if sys.platform == "win32":
+        return []
     env = os.environ if env is None else env
     try:
         find(env)

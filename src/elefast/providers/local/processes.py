@@ -81,27 +81,40 @@ def postmaster_file(data: str) -> list[str]:
 
 def servers_of(data: str) -> list[int]:
     """Every process of a server on this data directory, the backends of a dead postmaster among them."""
-    data = os.path.realpath(data)
-    if os.path.isdir("/proc/self"):
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _works_in(name, data)]
+    return _seen_in_proc(data) if os.path.isdir("/proc/self") else _seen_by_ps(data)
+
+
+def _seen_in_proc(data: str) -> list[int]:
+    names = _names(data)
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _works_in(name, names)]
+
+
+def _seen_by_ps(data: str) -> list[int]:
+    """Where there is no /proc, only the postmaster can be found: by the command line with which we started it."""
     lines = postmaster_file(data)
     if not lines or not lines[0].isdigit():
         return []
-    # Elsewhere only the postmaster can be found: by the command line with which we started it.
-    return [int(lines[0])] if f"-D {data}" in _output("ps", "-o", "command=", "-p", lines[0]) else []
+    # As wide as it is: some have 79 columns for whoever is no terminal.
+    command = _output("ps", "-ww", "-o", "command=", "-p", lines[0])
+    return [int(lines[0])] if any(f"-D {name} " in f"{command} " for name in _names(data)) else []
 
 
-def _works_in(process: str, directory: str) -> bool:
+def _names(data: str) -> set[str]:
+    """As it was started with, and as the system has it: on macOS, /tmp and /var are links."""
+    return {data, os.path.realpath(data)}
+
+
+def _works_in(process: str, directories: set[str]) -> bool:
     # The command line first: in containers not even root may see where another user's process works.
     try:
         with open(f"/proc/{process}/cmdline", "rb") as file:
             program, *arguments = file.read().split(b"\0")
-        if os.path.basename(program) == b"postgres" and arguments[:2] == [b"-D", os.fsencode(directory)]:
-            return True
-        return os.readlink(f"/proc/{process}/cwd") == directory and (
+        if os.path.basename(program) == b"postgres" and arguments[:1] == [b"-D"]:
+            return os.fsdecode(arguments[1]) in directories
+        return os.readlink(f"/proc/{process}/cwd") in directories and (
             "postgres" in os.path.basename(os.readlink(f"/proc/{process}/exe"))
         )
-    except OSError:
+    except (OSError, IndexError):
         return False
 
 
