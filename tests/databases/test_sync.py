@@ -16,12 +16,17 @@ import pytest
 from sqlalchemy import (
     JSON,
     URL,
+    VARCHAR,
+    Column,
     Connection,
+    Integer,
     MetaData,
     NullPool,
     StaticPool,
+    Table,
     create_engine,
     event,
+    inspect,
     literal,
     make_url,
     select,
@@ -94,6 +99,19 @@ def test_without_a_schema_databases_are_empty(server_url: str) -> None:
     """No migrator, no tables."""
     with DatabaseServer(server_url).create_database() as database, database.engine.connect() as connection:
         assert connection.scalar(text("select count(*) from pg_class where oid >= 16384")) == 0
+
+
+def test_a_template_is_built_over_the_users_engine(sync_url: URL) -> None:
+    """With each driver, where no other has built it before; and what a failed build leaves can be dropped."""
+    metadata = MetaData()
+    Table(f"only_of_{sync_url.get_driver_name()}", metadata, Column("id", Integer, primary_key=True))
+    engine = create_engine(sync_url)
+    with DatabaseServer(engine, schema=MetadataMigrator(metadata)).create_database() as database:
+        assert inspect(database.engine).get_table_names() == list(metadata.tables)
+    Table("no_such_type", metadata, Column("id", VARCHAR(collation="none of these")))
+    with pytest.raises(MigrationError, match='collation "none of these"'):
+        DatabaseServer(engine, schema=MetadataMigrator(metadata)).create_database()
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def entries(connection: Connection, *kinds: Kind, owner: str = "") -> list[Entry
 
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a database `name`."""
-    return bool(rows(connection, "select from pg_database where datname = :name", name=name))
+    return bool(rows(connection, "select 1 from pg_database where datname = :name", name=name))
 
 
 def size(connection: Connection, name: str) -> int:
@@ -200,7 +200,7 @@ def drop(connection: Connection, name: str, *, force: bool = False) -> bool:
     if not check(connection, name):
         return False
     parsed = Name.parse(name)
-    sealed = "select from pg_database where datname = :name and datistemplate"
+    sealed = "select 1 from pg_database where datname = :name and datistemplate"
     # Not twice: where a drop was interrupted after it, the server ends the session that alters the database again.
     if (
         parsed is not None
