@@ -147,6 +147,7 @@ def test_help_is_cheap() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no head")
 def test_a_reader_that_stops_reading() -> None:
     """`elefast config | head -1` is no error."""
     _write("")
@@ -188,6 +189,7 @@ tuning.settings = { random_page_cost = 1.1, search_path = "it's" }
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no sh")
 def test_variables_say_the_same_again(capsys: pytest.CaptureFixture[str]) -> None:
     """What a shell makes of them, given to elefast in a project without that file, gives the same settings."""
     _write(WRITTEN)

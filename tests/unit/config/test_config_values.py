@@ -45,6 +45,7 @@ def test_relative_paths(project: Project, name: str, written: str, meant: str, s
     """In a file they are relative to it; elsewhere to the project, wherever the tests were started."""
     here = project.directory
     meant = meant.format(here=here, above=here.parent, home=Path.home())
+    meant = str(Path(here, meant)) if "/" in meant else meant  # as this system writes it
     is_list = name in ("seed", "sql.files", "template.watch")
     value: Any = [written] if is_list else written
     project.write("sub/x.py", "")
