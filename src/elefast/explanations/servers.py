@@ -53,7 +53,11 @@ EXPLANATIONS = (
         "Servers of elefast's own do not run on Windows yet",
         'The providers "local" and "docker" need locks and signals that Windows does not have.',
         ("The tests run on Windows itself.",),
-        ("Run them in WSL.", "Or set `ELEFAST_ENGINE__URL` to a server that runs already."),
+        (
+            "Set `ELEFAST_ENGINE__URL` to a server that runs already, such as an installed one or one of "
+            "`docker run -e POSTGRES_PASSWORD=postgres -p 5432:5432 --tmpfs /var/lib/postgresql postgres:18`.",
+            "Or run them in WSL.",
+        ),
     ),
     Explanation(
         "wrong-server-version",
