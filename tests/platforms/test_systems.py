@@ -156,11 +156,12 @@ def test_who_has_had_ctrl_c() -> None:
     assert _has_had_it(terminal=False, platform="win32")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp1252:surrogateescape"])
 @pytest.mark.parametrize("command", ["--help", "explain no-server"])
-def test_an_output_that_has_not_every_character(tmp_path: Path, command: str) -> None:
+def test_an_output_that_has_not_every_character(tmp_path: Path, command: str, encoding: str) -> None:
     """What it can show is shown."""
     code = f"import sys; from elefast.cli import main; sys.exit(main({command.split()}))"
-    done = _python(code, tmp_path, PYTHONIOENCODING="ascii")
+    done = _python(code, tmp_path, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout) > 100
 
