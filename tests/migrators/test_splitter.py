@@ -18,8 +18,12 @@ from elefast.migrators.splitter import BackslashCommand, split
         (r"SELECT E'\';', e'\\'; SELECT 2", [r"SELECT E'\';', e'\\'", "SELECT 2"]),
         ('SELECT 1 AS "a;""b;"; SELECT 2', ['SELECT 1 AS "a;""b;"', "SELECT 2"]),
         ("SELECT $$a;$$; SELECT $tag$ $$; $other$; $tag$;", ["SELECT $$a;$$", "SELECT $tag$ $$; $other$; $tag$"]),
-        ("SELECT foo$1$; SELECT $1; SELECT 1$a$; ", ["SELECT foo$1$", "SELECT $1", "SELECT 1$a$"]),
+        ("SELECT foo$1$; SELECT $1; SELECT 1a$b$; ", ["SELECT foo$1$", "SELECT $1", "SELECT 1a$b$"]),
         ("SELECT $größe$;$größe$; SELECT 2", ["SELECT $größe$;$größe$", "SELECT 2"]),
+        ("SELECT $🐘$;$🐘$; SELECT 2", ["SELECT $🐘$;$🐘$", "SELECT 2"]),
+        ("SELECT 1$a$;$a$; SELECT 2", ["SELECT 1$a$;$a$", "SELECT 2"]),
+        ("-- one\rSELECT 1; -- two\r\nSELECT 2", ["SELECT 1", "SELECT 2"]),
+        ("\u00a0; SELECT 1 AS \u2028;", ["\u00a0", "SELECT 1 AS \u2028"]),
         ("/* a; /* b; */ c; */ SELECT 1; SELECT /* ; */ 2 -- ;\n + 3", ["SELECT 1", "SELECT /* ; */ 2 -- ;\n + 3"]),
         ("SELECT 5 - -1 / 2; SELECT 2", ["SELECT 5 - -1 / 2", "SELECT 2"]),
         (
@@ -65,10 +69,30 @@ def test_data_up_to_the_end() -> None:
 
 
 def test_copy_to_is_no_data() -> None:
-    """Only FROM stdin brings data with it; a string that says so does not."""
-    script = "COPY t TO stdout; COPY t (\"from stdin\") FROM '/from stdin'; SELECT 'COPY t FROM stdin';\nx"
+    """Only FROM stdin brings data with it; a string that says so does not, nor a table of that name in a query."""
+    script = (
+        "COPY t TO stdout; COPY t (\"from stdin\") FROM '/from stdin'; SELECT 'COPY t FROM stdin';\n"
+        "COPY (SELECT * FROM stdin) TO '/x'; x"
+    )
 
-    assert [statement.data for statement in split(script)] == [None] * 4
+    assert [statement.data for statement in split(script)] == [None] * 5
+
+
+def test_what_follows_copy_in_its_line() -> None:
+    """It comes after the data, as psql has it, and none of it is lost; lines are those of the file."""
+    script = (
+        "COPY t FROM stdin; SELECT\n1\n\\.\n 2; COPY t FROM stdin; COPY u FROM stdin; -- x\n3\n\\.\n4\n\\.\nSELECT 5"
+    )
+
+    found = [(statement.text, statement.data, statement.line) for statement in split(script)]
+
+    assert found == [
+        ("COPY t FROM stdin", "1\n", 1),
+        ("SELECT\n 2", None, 1),
+        ("COPY t FROM stdin", "3\n", 4),
+        ("COPY u FROM stdin", "4\n", 4),
+        ("SELECT 5", None, 9),
+    ]
 
 
 def test_lines() -> None:
@@ -88,9 +112,9 @@ def test_windows_line_ends() -> None:
     ]
 
 
-@pytest.mark.parametrize("command", ["\\connect", "\\i", "\\gexec", "\\."])
+@pytest.mark.parametrize("command", ["\\connect", "\\i", "\\gexec", "\\.", "\\restrict"])
 def test_other_commands_of_psql(command: str) -> None:
-    """A command of psql is refused with its name and line, wherever it stands."""
+    """A command of psql is refused with its name and line, wherever it stands; in a statement every one is."""
     with pytest.raises(BackslashCommand) as caught:
         list(split(f"SELECT 1;\nSELECT 2 {command} other"))
 

@@ -159,6 +159,41 @@ def test_files_that_are_no_sql(project: Project, template: URL) -> None:
         run(project, template, "latin.sql")
 
 
+def test_a_byte_that_ends_a_statement_for_the_driver(project: Project, template: URL) -> None:
+    """Of a statement with a NUL in it libpq would send the first half, so nothing of the file is run."""
+    project.write("1.sql", "CREATE TABLE t (x int);\nINSERT INTO t VALUES (1)\0, (2);")
+
+    with pytest.raises(MigrationError, match=r"1\.sql:2: there is a NUL byte"):
+        run(project, template, "1.sql")
+    assert tables(template) == []
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_TW"])
+def test_another_client_encoding(project: Project, template: URL, encoding: str) -> None:
+    """What the encoding that the file sets does not have, or Python does not know, is told with its line."""
+    project.write("1.sql", f"SET client_encoding = '{encoding}';\n\nSELECT 1;\nSELECT '🐘';")
+
+    with pytest.raises(MigrationError, match=rf"1\.sql:[34]: this cannot be written in {encoding}"):
+        run(project, template, "1.sql")
+
+
+def test_a_client_encoding_that_has_all(project: Project, template: URL) -> None:
+    """The characters of the file arrive, whatever bytes the server is sent for them."""
+    project.write("1.sql", "SET client_encoding = 'LATIN1'; CREATE TABLE t AS SELECT 'ü' AS x;")
+
+    run(project, template, "1.sql")
+
+    assert query(template, "SELECT x FROM t") == [("ü",)]
+
+
+def test_copy_to_nobody(project: Project, template: URL) -> None:
+    """There is nowhere to write to, and the error says so in the words of SQL."""
+    project.write("1.sql", "SELECT 1;\nCOPY (SELECT 1) TO stdout;")
+
+    with pytest.raises(MigrationError, match=r"1\.sql:2: nobody reads what COPY writes here"):
+        run(project, template, "1.sql")
+
+
 def test_byte_order_mark(project: Project, template: URL) -> None:
     """A file of Windows may begin with a mark."""
     (project.root / "1.sql").write_text("CREATE TABLE t ();", encoding="utf-8-sig")

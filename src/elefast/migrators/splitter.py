@@ -12,15 +12,20 @@ from dataclasses import dataclass
 
 __all__ = ["BackslashCommand", "Statement", "split"]
 
-_IDENTIFIER = re.compile(r"[A-Za-z_\u0080-\uffff\U00010000-\U0010ffff][\w$\u0080-\uffff]*")
-_DOLLAR_TAG = re.compile(r"\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$")
+# As the server has them: every character beyond ASCII is a letter to it, also what Unicode calls a space or a sign.
+_SPACE = " \t\n\r\f\v"
+_LETTER = "A-Za-z_\u0080-\U0010ffff"
+_IDENTIFIER = re.compile(rf"[{_LETTER}][{_LETTER}0-9$]*")
+_DOLLAR_TAG = re.compile(rf"\$(?:[{_LETTER}][{_LETTER}0-9]*)?\$")
+_END_OF_LINE = re.compile(r"[\n\r]")
 _PLAIN_STRING = re.compile(r"'(?:[^']|'')*+'")
 _ESCAPED_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*+'", re.DOTALL)
 _PLAIN_NAME = re.compile(r'"(?:[^"]|"")*+"')
-_NUMBER = re.compile(r"\d[\w$]*")
+_NUMBER = re.compile(rf"[0-9]+(?:\.[0-9]*)?(?:[{_LETTER}][{_LETTER}0-9$]*)?")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 _COMMAND = re.compile(r"\\(\S*)[^\n]*")
-_COPY = re.compile(r"\s*COPY\b.*\bFROM\s+STDIN\b", re.IGNORECASE | re.DOTALL)
+# In parentheses would be a query, which can only be copied from.
+_COPY = re.compile(r"\s*COPY\b(?!\s*\().*\bFROM\s+STDIN\b", re.IGNORECASE | re.DOTALL)
 _END_OF_DATA = re.compile(r"^\\\.\r?$\n?", re.MULTILINE)
 # What pg_dump writes around a script since 2025, so that psql takes no commands from the data.
 _IGNORED_COMMANDS = frozenset({"restrict", "unrestrict"})
@@ -75,6 +80,7 @@ class _Splitter:
         self._backslash_escapes = backslash_escapes
         self._at = 0
         self._counted = (0, 1)  # a position and its line
+        self._taken_out: list[tuple[int, int]] = []  # where lines of data were, and how many
         self._begin()
 
     def _begin(self) -> None:
@@ -85,9 +91,8 @@ class _Splitter:
         self._blocks = 0
 
     def statements(self) -> Iterator[Statement]:
-        script = self._script
-        while self._at < len(script):
-            character = script[self._at]
+        while self._at < len(self._script):
+            character = self._script[self._at]
             if character == ";" and self._parentheses == 0 and self._blocks == 0:
                 self._at += 1
                 if self._start is not None:
@@ -98,12 +103,12 @@ class _Splitter:
             else:
                 self._advance(character)
         if self._start is not None:
-            yield self._finished(len(script))
+            yield self._finished(len(self._script))
 
     def _finished(self, end: int) -> Statement:
         assert self._start is not None
         line = self._line(self._start)
-        text = self._script[self._start : end].rstrip()
+        text = self._script[self._start : end].rstrip(_SPACE)
         data = self._copy_data() if _COPY.match("".join(self._code)) else None
         return Statement(text, line, data)
 
@@ -112,11 +117,11 @@ class _Splitter:
         script = self._script
         two = script[self._at : self._at + 2]
         if two == "--":
-            end = script.find("\n", self._at)
-            self._at = len(script) if end < 0 else end
+            end = _END_OF_LINE.search(script, self._at)
+            self._at = end.start() if end else len(script)
         elif two == "/*":
             self._comment()
-        elif character.isspace():
+        elif character in _SPACE:
             self._note(" ")
             self._at += 1
         else:
@@ -152,7 +157,7 @@ class _Splitter:
             elif character == ")":
                 self._parentheses = max(0, self._parentheses - 1)
             self._note(character)
-            # A number takes the letters after it, so that a dollar in it starts no quote: 1$a$.
+            # A number takes the letters after it, so that a dollar among them starts no quote: 1a$b$.
             number = _NUMBER.match(script, self._at)
             self._at = number.end() if number else self._at + 1
 
@@ -198,20 +203,29 @@ class _Splitter:
         self._at = len(self._script)
 
     def _command(self) -> None:
-        """Go behind a line such as ``\\restrict``; refuse any other command of psql."""
+        """Go behind a line such as ``\\restrict`` between two statements; refuse any other command of psql."""
         match = _COMMAND.match(self._script, self._at)
         assert match is not None
-        if match[1] not in _IGNORED_COMMANDS:
+        if match[1] not in _IGNORED_COMMANDS or self._start is not None:
             raise BackslashCommand(f"\\{match[1]}", self._line(self._at))
         self._at = match.end()
 
     def _copy_data(self) -> str:
-        """The lines behind the current one up to ``\\.``, or to the end; go behind them."""
-        newline = self._script.find("\n", self._at)
-        start = len(self._script) if newline < 0 else newline + 1
-        end = _END_OF_DATA.search(self._script, start)
-        self._at = end.end() if end else len(self._script)
-        return self._script[start : end.start() if end else len(self._script)]
+        """The lines behind the current one up to ``\\.``, or to the end.
+
+        Go behind them; or take them out, where the script goes on in the current line, which psql has read already.
+        """
+        script = self._script
+        newline = script.find("\n", self._at)
+        start = len(script) if newline < 0 else newline + 1
+        end = _END_OF_DATA.search(script, start)
+        after = end.end() if end else len(script)
+        if script[self._at : start].strip(_SPACE):
+            self._script = script[:start] + script[after:]
+            self._taken_out.append((start, script.count("\n", start, after)))
+        else:
+            self._at = after
+        return script[start : end.start() if end else after]
 
     def _line(self, position: int) -> int:
         known, line = self._counted
@@ -219,4 +233,4 @@ class _Splitter:
             known, line = 0, 1
         line += self._script.count("\n", known, position)
         self._counted = (position, line)
-        return line
+        return line + sum(lines for place, lines in self._taken_out if place <= position)

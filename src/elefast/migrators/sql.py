@@ -89,7 +89,8 @@ def run_file(path: Path, url: URL, *, shown_as: str = "") -> None:
     with raw_connection(url) as connection:
 
         def backslash_escapes() -> bool:
-            return connection.info.parameter_status("standard_conforming_strings") == "off"
+            # Not of `info`, which has to know the encoding that the file may have set.
+            return connection.pgconn.parameter_status(b"standard_conforming_strings") == b"off"
 
         try:
             for statement in split(script, backslash_escapes):
@@ -113,6 +114,14 @@ def _read(path: Path, name: str) -> str:
             f"{name} is an archive of pg_dump, not SQL. Dump with --format=plain, or use pg_restore as a command.",
             code="sql-not-runnable",
         )
+    if b"\0" in data:
+        # libpq would send a statement only up to there.
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise MigrationError(
+            f"{name}:{line}: there is a NUL byte, which PostgreSQL takes nowhere. Take it out, or save the file as "
+            "UTF-8 if it is UTF-16.",
+            code="sql-not-runnable",
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -124,20 +133,33 @@ def _read(path: Path, name: str) -> str:
 
 
 def _run(connection: psycopg.Connection, statement: Statement, name: str) -> None:
-    encoding = connection.info.encoding
+    # As bytes, and without parameters: percent signs are nothing special then.
+    command = _encoded(connection, statement, statement.text, name)
+    data = None if statement.data is None else _encoded(connection, statement, statement.data, name)
     try:
         with connection.cursor() as cursor:
-            # As bytes, and without parameters: percent signs are nothing special then.
-            command = statement.text.encode(encoding)
-            if statement.data is None:
+            if data is None:
                 cursor.execute(command)
             else:
                 with cursor.copy(command) as copy:
-                    copy.write(statement.data.encode(encoding))
+                    copy.write(data)
     except psycopg.Error as error:
         if error.sqlstate == "42704" and _NEWER_SETTING.match(statement.text):
             return
         raise MigrationError(_message(name, statement, error), code="sql-failed") from error
+
+
+def _encoded(connection: psycopg.Connection, statement: Statement, text: str, name: str) -> bytes:
+    """`text` in the encoding that the server expects now, which the file may have changed."""
+    try:
+        return text.encode(connection.info.encoding)
+    except (UnicodeEncodeError, psycopg.NotSupportedError) as error:
+        encoding = (connection.pgconn.parameter_status(b"client_encoding") or b"").decode()
+        raise MigrationError(
+            f"{name}:{statement.line}: this cannot be written in {encoding}, which the file sets as client_encoding. "
+            "The file is UTF-8: take that setting out (pg_dump --encoding=UTF8).",
+            code="sql-not-runnable",
+        ) from error
 
 
 def _message(name: str, statement: Statement, error: psycopg.Error) -> str:
@@ -146,7 +168,10 @@ def _message(name: str, statement: Statement, error: psycopg.Error) -> str:
         line += statement.text.count("\n", 0, int(error.diag.statement_position) - 1)
     head = " ".join(statement.text.split())
     head = head if len(head) <= _HEAD_LENGTH else f"{head[: _HEAD_LENGTH - 1]}…"
-    lines = [f"{name}:{line}: {error.diag.message_primary or str(error).strip()}"]
+    text = error.diag.message_primary or str(error).strip()
+    if error.sqlstate is None and statement.text[:4].upper() == "COPY":
+        text = "nobody reads what COPY writes here; take it out, or copy to a file of the server"
+    lines = [f"{name}:{line}: {text}"]
     for word, detail in (
         ("detail", error.diag.message_detail),
         ("hint", error.diag.message_hint),
