@@ -15,7 +15,9 @@ import elefast
 SOURCE = Path(elefast.__file__).parent
 
 # Each part, and the parts of elefast that it may import at run time, besides itself. Leaves may be imported by all.
-LEAVES = {"caches", "errors", "explanations", "lazy", "loops", "run", "report", "samples", "terminal", "urls"}
+LEAVES = {
+    "caches", "errors", "explanations", "lazy", "loops", "printable", "run", "report", "samples", "terminal", "urls",
+}  # fmt: skip
 ALLOWED = {
     "config": set[str](),
     "kernel": set[str](),

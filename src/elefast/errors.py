@@ -18,6 +18,7 @@
 A message says what is wrong, where, why, and what to do next, in that order.
 Each error has a code, which `elefast explain CODE` and `docs/reference/errors.md` say more about; a note of the
 exception names it, so that tracebacks, pytest and the command line show it below the message.
+What somebody else wrote is in it as text that can be shown anywhere.
 This module knows nothing of the rest, so that everything may import it.
 """
 
@@ -26,6 +27,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from elefast.printable import printable, short
 
 __all__ = [
     "ClosedError",
@@ -47,6 +50,7 @@ __all__ = [
 ]
 
 _MORE = "more: elefast explain "
+_LONGEST_PLACE = 250
 
 
 class ElefastError(Exception):
@@ -61,7 +65,7 @@ class ElefastError(Exception):
     exit_status = 1
 
     def __init__(self, *args: object, code: str = "") -> None:
-        super().__init__(*args)
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
         self.code = code
         _add_note(self, self.codes)
 
@@ -105,8 +109,9 @@ class Problem:
     code: str = ""
 
     def __str__(self) -> str:
-        what = f"{self.key}: {self.message}" if self.key else self.message
-        return f"{self.origin}  {what}" if self.origin else what
+        message = printable(self.message)
+        what = f"{short(self.key, _LONGEST_PLACE)}: {message}" if self.key else message
+        return f"{short(self.origin, _LONGEST_PLACE)}  {what}" if self.origin else what
 
 
 class ConfigurationError(ElefastError):
@@ -211,5 +216,5 @@ class LeakWarning(UserWarning):
     code = "left-behind"
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*args)
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
         _add_note(self, [self.code])

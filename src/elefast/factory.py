@@ -22,6 +22,7 @@ from elefast.blueprint import Blueprint
 from elefast.config import Loaded, settings_for_run
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.config.remembered import validated
+from elefast.config.toml import parse
 from elefast.kernel.fingerprint import digest
 from elefast.stack import Stack
 
@@ -71,8 +72,7 @@ def from_config(
     )
     rebuild = current.rebuild if current else False
     test_run = current.test_run if current else ""
-    # An argument may be any object, such as a pool class; it is known by its repr then.
-    values = json.dumps(loaded.settings.model_dump(), default=repr, sort_keys=True)
+    values = _text(loaded.settings.model_dump())
     identity = digest(values, str(loaded.project), str(os.getpid()), str(rebuild), test_run)
     with _lock:
         stack = _stacks.get(identity)
@@ -80,6 +80,14 @@ def from_config(
             blueprint = _blueprint(loaded, environment, rebuild=rebuild, test_run=test_run)
             stack = _stacks[identity] = Stack(blueprint, on_close=lambda closed: _forget(identity, closed))
         return stack
+
+
+def _text(values: dict[str, Any]) -> str:
+    """The settings as text. An argument may be any object, such as a pool class; it is known by its repr then."""
+    try:
+        return json.dumps(values, default=repr, sort_keys=True)
+    except TypeError:  # tables in it whose keys are no strings
+        return repr(values)
 
 
 def _forget(identity: str, closed: Stack) -> None:
@@ -134,10 +142,8 @@ def _is_default(loaded: Loaded, key: str) -> bool:
 
 def _project(loaded: Loaded) -> str:
     """Whose templates these are: the project's name, so that checkouts and machines share them."""
-    import tomllib
-
     try:
-        table = tomllib.loads((loaded.project / "pyproject.toml").read_text(encoding="utf-8"))
+        table = parse((loaded.project / "pyproject.toml").read_text(encoding="utf-8"))
         return str(table["project"]["name"])
     except (OSError, KeyError, TypeError, ValueError):
         return loaded.project.name

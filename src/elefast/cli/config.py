@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elefast.cli.output import add_profile
+from elefast.printable import printable, short
 
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format == "env":
         print("\n".join(_as_variables(rows, arguments.origin)))
     elif arguments.format == "json":
-        print(json.dumps(_as_json(rows, arguments.origin), indent=2, ensure_ascii=False, default=str))
+        print(printable(json.dumps(_as_json(rows, arguments.origin), indent=2, ensure_ascii=False, default=str)))
     elif len(rows) == 1 and rows[0].name == key:
         print(_line("", rows[0], arguments.origin))
     else:
@@ -132,7 +134,9 @@ def _as_variables(rows: list[Row], origin: bool) -> Iterator[str]:
             continue
         name = variable(row.path)
         comment = f"  # {row.origin}" if origin else ""
-        if HIDDEN in str(row.value):
+        if not _can_be_said(row.path):
+            yield f"# {short(row.name)} has a name that no variable can say{comment}"
+        elif HIDDEN in str(row.value):
             yield f"# {name} has a password, which is not shown{comment}"
         elif row.value in ("", [], {}):
             yield f"# {name} is empty, which no variable can say{comment}"
@@ -141,12 +145,17 @@ def _as_variables(rows: list[Row], origin: bool) -> Iterator[str]:
             yield f"{name}={shlex.quote(value)}{comment}"
 
 
+def _can_be_said(path: tuple[str, ...]) -> bool:
+    """Whether there is a variable for it: variables have no small letters, and two underscores are a border."""
+    return all(re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", part) for part in path)
+
+
 def _no_such_key(rows: list[Row], name: str) -> str:
     from elefast.config.keys import closest
     from elefast.config.wording import suggestion
 
     known = {".".join(row.path[:end]) for row in rows for end in range(1, len(row.path) + 1)}
-    return f'there is no key "{name}"{suggestion(closest(name, sorted(known)))}'
+    return f'there is no key "{short(name)}"{suggestion(closest(name, sorted(known)))}'
 
 
 def _as_json(rows: list[Row], origin: bool) -> dict[str, Any]:

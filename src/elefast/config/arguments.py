@@ -14,6 +14,8 @@ from elefast.config.keys import KeyPath, key_at
 from elefast.config.layers import Layer, places_from
 from elefast.config.origin import Origin
 from elefast.config.shapes import is_list, is_mapping, is_tuple
+from elefast.config.usable import unusable
+from elefast.config.wording import shown
 
 __all__ = ["argument_layer"]
 
@@ -31,6 +33,10 @@ def argument_layer(arguments: Mapping[str, Any], directory: Path) -> Layer:
     for name in sorted(arguments, key=lambda name: "__" in name):
         path = tuple(name.split("__"))
         origins[path] = Origin("argument", name)
+        # An object may contain itself.
+        if expected := unusable(arguments[name]):
+            layer.wrong(path, f"expected {expected}, got {shown(path[-1], arguments[name])}")
+            continue
         data: Any = _plain(arguments[name])
         for part in reversed(path):
             data = {part: data}

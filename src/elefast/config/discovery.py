@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from elefast.config.toml import parse
 
 __all__ = ["OVERLAY", "PYPROJECT", "Found", "directories", "find", "has_table", "in_directory"]
 
@@ -72,10 +73,8 @@ def has_table(pyproject: Path) -> bool:
         return False
     if b"elefast" not in content:
         return False
-    import tomllib
-
     try:
-        document: dict[str, Any] = tomllib.loads(content.decode())
+        document = parse(content.decode())
     except ValueError:  # TOMLDecodeError and UnicodeDecodeError
         import re
 

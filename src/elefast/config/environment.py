@@ -135,5 +135,5 @@ def _guessed(text: str) -> Any:
 def _json(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=str)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

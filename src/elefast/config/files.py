@@ -7,7 +7,6 @@ It must not know which file wins, and never raises for what is wrong in a file: 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,15 @@ from elefast.config.layers import Finding, Layer
 from elefast.config.locate import line_of, lines
 from elefast.config.origin import Origin
 from elefast.config.shapes import is_table
+from elefast.config.toml import TooDeepError, parse
 from elefast.config.wording import shown
+from elefast.printable import short
 
 __all__ = ["TomlFile", "read_file"]
 
 PROFILES = "profiles"
+_LONGEST_REASON = 200
+_NUMBER = re.compile(r"[0-9][0-9_]{4000}")
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -55,7 +58,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
     text = ""
     try:
         text = path.read_bytes().decode().replace("\r\n", "\n")
-        table: Any = tomllib.loads(text)
+        table: Any = parse(text)
     except (OSError, ValueError) as error:
         file.findings.append(_unreadable(path.name, text, error))
         file.broken = True
@@ -109,12 +112,25 @@ def _tables(profiles: Any, file: TomlFile, layer: Layer) -> dict[str, Mapping[st
 def _unreadable(name: str, text: str, error: OSError | ValueError) -> Finding:
     if isinstance(error, OSError):
         return Finding(Origin("file", name), "", f"cannot be read: {error.strerror or error}", code="file-unreadable")
-    if not isinstance(error, tomllib.TOMLDecodeError):
-        return Finding(Origin("file", name), "", "cannot be read: it is not UTF-8 text", code="file-unreadable")
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return Finding(Origin("file", name, line), "", "cannot be read: it is not UTF-8 text", code="file-unreadable")
+    line, column, reason = _where_and_why(text, error)
+    message = f"not valid TOML: {short(reason, _LONGEST_REASON)}{column}"
+    return Finding(Origin("file", name, line), "", message, code="invalid-toml")
+
+
+def _where_and_why(text: str, error: ValueError) -> tuple[int, str, str]:
+    """The line at which the parser gave up, the column for the end of the message, and what it said."""
+    if text.startswith("\ufeff"):
+        return 1, "", "it begins with a byte order mark, save it as UTF-8 without one"
+    if isinstance(error, TooDeepError):
+        return 0, "", str(error)
     # Python says the line at the end of the message; it belongs to the front.
     position = _POSITION.search(str(error))
-    line = int(position[1]) if position and position[1] else max(len(text.splitlines()), 1)
+    if position is None and (number := _NUMBER.search(text)):
+        # Its limit for integers it tells without a place.
+        return text.count("\n", 0, number.start()) + 1, "", "an integer has more digits than 64 bits can hold"
+    line = int(position[1]) if position and position[1] else text.rstrip("\n").count("\n") + 1
     column = f" (column {position[2]})" if position and position[2] else ""
-    return Finding(
-        Origin("file", name, line), "", f"not valid TOML: {_POSITION.sub('', str(error))}{column}", code="invalid-toml"
-    )
+    return line, column, _POSITION.sub("", str(error))

@@ -36,6 +36,9 @@ KeyPath = tuple[str, ...]
 _FIRST = "0.2.0"
 """The first version that had a configuration, and so most keys."""
 
+_LONGEST = 100
+"""A longer name is no typo of any key."""
+
 _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "an integer",
@@ -168,6 +171,8 @@ def closest(name: str, known: Iterable[str], *, exact: bool = False) -> str:
     folded = {_folded(candidate): candidate for candidate in known}
     if exact or _folded(name) in folded:
         return folded.get(_folded(name), "")
+    if len(name) > _LONGEST:
+        return ""
     matches = difflib.get_close_matches(_folded(name), folded, n=1, cutoff=0.75)
     return folded[matches[0]] if matches else ""
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
@@ -20,6 +20,7 @@ from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dot
 from elefast.config.model import Settings
 from elefast.config.origin import DEFAULT, Origin
 from elefast.config.shapes import is_list, is_table
+from elefast.config.usable import DEEPEST, unusable
 from elefast.config.values import FilePath, is_target
 from elefast.config.wording import shown, suggestion
 
@@ -36,9 +37,11 @@ def places_from(origins: Mapping[KeyPath, Origin]) -> Where:
     """
 
     def where(path: tuple[str | int, ...]) -> Origin:
-        around = (origins[known] for known in sorted(origins, reverse=True) if path[: len(known)] == known)
-        inside = (origin for known, origin in origins.items() if known[: len(path)] == path)
-        return next(around, None) or next(inside, DEFAULT)
+        for end in range(len(path), 0, -1):
+            around = origins.get(cast("KeyPath", path[:end]))  # the number of a list's item is in none
+            if around is not None:
+                return around
+        return next((origin for known, origin in origins.items() if known[: len(path)] == path), DEFAULT)
 
     return where
 
@@ -64,6 +67,7 @@ class Layer:
         shown_as: What comes before the keys in errors, such as `profiles.ci`.
         values: The values by path. A table of the model never is a value, a part of an open table is one.
         tables: The tables that were written, also empty ones.
+        inner: The tables inside of open tables.
         findings: What is wrong with the keys.
     """
 
@@ -73,6 +77,7 @@ class Layer:
     shown_as: KeyPath = ()
     values: dict[KeyPath, Any] = field(default_factory=dict[KeyPath, Any])
     tables: set[str] = field(default_factory=set[str])
+    inner: set[KeyPath] = field(default_factory=set[KeyPath])
     findings: list[Finding] = field(default_factory=list[Finding])
 
     def add(self, data: Mapping[str, Any], path: KeyPath = ()) -> None:
@@ -104,20 +109,30 @@ class Layer:
         assert key is not None
         if len(path) > 1:
             self.tables.add(path[0])
-        if not key.is_open:
-            self.values[path] = _absolute(key, value, self.directory)
-        elif is_table(value):
+        if key.is_open and is_table(value):
             self.add_open(path, value)
-        else:
+        elif key.is_open:
             self.wrong(path, f"expected a table, got {shown(name, value)}")
+        elif expected := unusable(value):
+            self.wrong(path, f"expected {expected}, got {shown(name, value)}")
+        else:
+            self.values[path] = _absolute(key, value, self.directory)
 
     def add_open(self, path: KeyPath, value: Any) -> None:
         """Take in the user's own keys part by part, because tables merge key by key at any depth."""
-        if is_table(value):
+        if is_table(value) and len(path) < DEEPEST:
             for name, inner in value.items():
                 self.add_open((*path, name), inner)
-        else:
-            self.values[path] = value
+            return
+        if expected := unusable(path) or unusable(value, depth=len(path)):
+            self.wrong(path, f"expected {expected}, got {shown(path[-1], value)}")
+            return
+        around = [path[:end] for end in range(1, len(path))]
+        if path in self.inner or any(table in self.values for table in around):
+            self.wrong(path, "is a value here and a table elsewhere, choose one", "conflicting-keys")
+            return
+        self.inner.update(around)
+        self.values[path] = value
 
     def _unknown(self, path: KeyPath, known: list[str]) -> None:
         better = closest(path[-1], known, exact=True) or _elsewhere(path) or closest(path[-1], known)

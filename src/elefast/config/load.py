@@ -27,10 +27,13 @@ from elefast.config.model import Settings, read_from
 from elefast.config.origin import DEFAULT, Origin
 from elefast.config.rules import Facts, violations
 from elefast.config.selection import alembic_file, select_migrator
-from elefast.config.wording import explain, in_words, suggestion
+from elefast.config.wording import explain, in_words, shown, suggestion
 from elefast.errors import ConfigurationError, Problem
+from elefast.printable import short
 
 __all__ = ["HINT", "Loaded", "Resolved", "load_settings", "resolve"]
+
+_LONGEST_PATH = 250
 
 HINT = 'run "elefast config --origin" to see every value and where it came from'
 
@@ -144,7 +147,7 @@ def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) 
     """The files to read: those of `path`, or the nearest ones from `base` upwards."""
     start = base
     if path is not None:
-        start = Path(os.path.abspath(base / Path(path).expanduser()))
+        start = Path(os.path.abspath(base / os.path.expanduser(path)))
         if not os.path.lexists(start):
             raise ConfigurationError([Problem(str(start), "", "does not exist", code="config-not-found")], HINT)
         if start.suffix == ".toml" and not start.is_dir():
@@ -177,7 +180,10 @@ def _named(file: Path) -> Found:
 def _nothing_found(start: Path) -> list[Problem]:
     problems = [
         Problem(
-            "", "", f"no configuration found, looked in {start} and the directories above it", code="config-not-found"
+            "",
+            "",
+            f"no configuration found, looked in {short(str(start), _LONGEST_PATH)} and the directories above it",
+            code="config-not-found",
         )
     ]
     for directory in directories(start):
@@ -195,7 +201,8 @@ def _unknown_profile(name: str, chosen_by: Origin, files: list[TomlFile]) -> lis
         return []
     advice = suggestion(closest(name, known))
     there = f"the known ones are {in_words(known)}" if known else "there are no profiles"
-    return [Finding(chosen_by, "", f'unknown profile "{name}", {there}{advice}', code="unknown-profile")]
+    message = f"unknown profile {shown('profile', name)}, {there}{advice}"
+    return [Finding(chosen_by, "", message, code="unknown-profile")]
 
 
 def _default_paths(directory: Path) -> Layer:
@@ -255,7 +262,7 @@ def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[Ke
 def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:
     """The place of the value at `path`, or of the table at `path`, in the first layer that has it."""
     for layer in layers:
-        if path[0] in layer.tables and len(path) == 1:
+        if path in layer.values or (path[0] in layer.tables and len(path) == 1):
             return layer.where(path)
         for written in layer.values:
             shared = min(len(written), len(path))
@@ -266,14 +273,25 @@ def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:
 
 def _provenance(layers: list[Layer]) -> dict[str, Origin]:
     provenance = {key.name: DEFAULT for key in all_keys() if not key.is_open}
-    for layer in reversed(layers):
-        for path in layer.values:
-            provenance[dotted(path)] = layer.where(path)
-    return provenance
+    return provenance | {dotted(path): layer.where(path) for path, layer in _in_force(layers).items()}
 
 
 def _values(layers: list[Layer]) -> dict[KeyPath, Any]:
-    return {path: value for layer in reversed(layers) for path, value in layer.values.items()}
+    return {path: layer.values[path] for path, layer in _in_force(layers).items()}
+
+
+def _in_force(layers: list[Layer]) -> dict[KeyPath, Layer]:
+    """Each path that has a value, and the layer that it is from; the first one of `layers` wins.
+
+    Where one layer has a value and another a table, none of what the other says is in force.
+    """
+    found: dict[KeyPath, Layer] = {}
+    for layer in layers:
+        inner = {path[:end] for path in found for end in range(1, len(path))}
+        for path in layer.values:
+            if path not in inner and not any(path[:end] in found for end in range(1, len(path) + 1)):
+                found[path] = layer
+    return found
 
 
 def _problems(findings: list[Finding]) -> tuple[Problem, ...]:

@@ -41,7 +41,7 @@ def lines(text: str) -> dict[Place, int]:
     """
     reader = _Reader(text)
     # A place that is missing must not turn a good configuration into a broken one.
-    with suppress(ValueError, IndexError):
+    with suppress(ValueError, IndexError, RecursionError):
         reader.read()
     return reader.found
 

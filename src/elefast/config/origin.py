@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from elefast.printable import short
+
 __all__ = ["DEFAULT", "Origin"]
 
 Kind = Literal["argument", "environment", "file", "default"]
@@ -30,12 +32,13 @@ class Origin:
     line: int = 0
 
     def __str__(self) -> str:
+        name = short(self.name)
         if self.kind == "argument":
-            return f"from_config({self.name}=...)"
+            return f"from_config({name}=...)"
         if self.kind == "environment":
-            return f"env {self.name}"
+            return f"env {name}"
         if self.kind == "file":
-            return f"{self.name}:{self.line}" if self.line else self.name
+            return f"{name}:{self.line}" if self.line else name
         return "default"
 
     @property

@@ -14,9 +14,9 @@ __all__ = ["HIDDEN", "hide"]
 
 HIDDEN = "***"
 
-# Greedy up to the last "@": a password that should have been percent-encoded must not show its tail.
-_IN_URL = re.compile(r"(//[^:@/?#\s]*):.*@", re.DOTALL)
-_BEFORE_AT = re.compile(r"^([^:@\s]*):(?!//).*@", re.DOTALL)
+# Up to the last "@": a password that should have been percent-encoded must not show its tail.
+_IN_URL = re.compile(r"(?://|(?<=:)/)[^:@/?#\s]*:")  # of two slashes one is lost where a path was expected
+_BEFORE_AT = re.compile(r"^[^:@\s]*:(?!//)")
 _FORGOTTEN_HOST = re.compile(r"(//[^:@/?#\s\[]*):(?!\d+(?:[/?#,]|$))[^/?#]+")
 _WRITTEN_OUT = re.compile(  # as libpq's keyword, in a URL's query, as an option, in JSON
     r"""((?:pass|password|passwd|pwd)(?:\s*=|["']\s*:)\s*)('(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?|[^\s&]*)""",
@@ -42,8 +42,14 @@ def hide(key: str, value: Any) -> Any:
         value = _WRITTEN_OUT.sub(rf"\1{HIDDEN}", value)
         if "@" not in value:
             return _FORGOTTEN_HOST.sub(rf"\1:{HIDDEN}", value)
-        if ":" in value:
-            value = _IN_URL.sub(rf"\1:{HIDDEN}@", value)
-            if key.endswith("url"):
-                value = _BEFORE_AT.sub(rf"\1:{HIDDEN}@", value)
+        value = _up_to_last_at(_IN_URL, value)
+        if key.endswith("url"):
+            value = _up_to_last_at(_BEFORE_AT, value)
     return value
+
+
+def _up_to_last_at(before: re.Pattern[str], text: str) -> str:
+    """`text` without what is between `before` and its last "@"."""
+    at = text.rindex("@")
+    match = before.search(text, 0, at)
+    return f"{text[: match.end()]}{HIDDEN}{text[at:]}" if match else text

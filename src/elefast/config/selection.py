@@ -5,13 +5,13 @@ It must not know how a migrator works.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Container
 from pathlib import Path
 
 from elefast.config.discovery import PYPROJECT
 from elefast.config.loaded import Migrator, Selection
 from elefast.config.model import Settings
+from elefast.config.toml import parse
 
 __all__ = ["ESSENTIAL", "Migrator", "Selection", "alembic_file", "migrator_tables", "select_migrator"]
 
@@ -59,7 +59,7 @@ def alembic_file(directory: Path) -> str:
         return "alembic.ini"
     try:
         content = (directory / PYPROJECT).read_bytes()
-        document = tomllib.loads(content.decode()) if b"alembic" in content else {}
+        document = parse(content.decode()) if b"alembic" in content else {}
     except (OSError, ValueError):
         return ""
     tool = document.get("tool")

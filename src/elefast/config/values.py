@@ -136,11 +136,11 @@ def _targets(value: str | list[str]) -> str | list[str]:
 
 
 def _server_version(value: str) -> str:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.specifiers import SpecifierSet
 
     try:
-        SpecifierSet(value)
-    except InvalidSpecifier:
+        SpecifierSet(value).contains("18.1")
+    except ValueError:  # InvalidSpecifier; or, when it is used, a number of thousands of digits
         better = f">={value}" if re.fullmatch(r"\d+(\.\d+)?", value) else ""
         advice = f'did you mean "{better}"?' if better else ""
         raise WrongValueError('a version specifier such as ">=14" or ">=16,<19"', advice) from None
@@ -148,10 +148,10 @@ def _server_version(value: str) -> str:
 
 
 _UNITS = {unit.lower(): unit for unit in ("B", "kB", "MB", "GB", "TB")}
-_MEMORY = r"([1-9][0-9]*(B|kB|MB|GB|TB)?)?"
-_ENGINE_SIZE = r"([1-9][0-9]*[kmgKMG]?)?"
-_TMPFS_SIZE = r"[1-9][0-9]*[kmgKMG]?"
-_TIME = r"([1-9][0-9]*(us|ms|s|min|h|d)?)?"
+_MEMORY = r"([1-9][0-9]{0,15}(B|kB|MB|GB|TB)?)?"
+_ENGINE_SIZE = r"([1-9][0-9]{0,15}[kmgKMG]?)?"
+_TMPFS_SIZE = r"[1-9][0-9]{0,15}[kmgKMG]?"
+_TIME = r"([1-9][0-9]{0,15}(us|ms|s|min|h|d)?)?"
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _EXPORT = rf"{_VARIABLE}(=postgresql(\+[a-z0-9_]+)?)?"
 _CONTAINER = r"([a-zA-Z0-9][a-zA-Z0-9_.-]*)?"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import date, time
 from typing import Any, cast
 
 from pydantic_core import ErrorDetails
@@ -14,28 +15,36 @@ from pydantic_core import ErrorDetails
 from elefast.config.keys import Key, closest
 from elefast.config.secrets import hide
 from elefast.config.values import WrongValueError
+from elefast.printable import short
 
 __all__ = ["explain", "in_words", "shown", "suggestion"]
 
-_LONGEST = 80
+_MOST = 20
 
 
 def shown(key: str, value: Any) -> str:
     """The value as an error shows it: as in TOML, without passwords, and not too long."""
+    if isinstance(value, date | time):
+        return value.isoformat()
     if not isinstance(value, str | int | float | bool | list | dict | None):
         return f"an object of type {type(cast('object', value)).__name__}"
-    text = json.dumps(hide(key, value), ensure_ascii=False, default=lambda inner: type(inner).__name__)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    try:
+        text = json.dumps(hide(key, value), ensure_ascii=False, default=lambda inner: type(inner).__name__)
+    except (ValueError, TypeError, RecursionError):
+        # An integer of thousands of digits, something that contains itself, keys that are no strings.
+        return f"an object of type {type(cast('object', value)).__name__}"
+    return short(text)
 
 
 def suggestion(better: str) -> str:
     """`, did you mean "port"?`, or nothing."""
-    return f', did you mean "{better}"?' if better else ""
+    return f', did you mean "{short(better)}"?' if better else ""
 
 
 def in_words(items: Iterable[str]) -> str:
-    """`"a", "b"`."""
-    return ", ".join(f'"{item}"' for item in items)
+    """`"a", "b"`; the first ones, where they are many."""
+    found = list(items)
+    return ", ".join([*(f'"{short(item)}"' for item in found[:_MOST]), *(["..."] if len(found) > _MOST else [])])
 
 
 def explain(key: Key, error: ErrorDetails) -> str:

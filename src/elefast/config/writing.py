@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from elefast.config.shapes import is_list, is_mapping
+from elefast.printable import printable
 
 __all__ = ["toml_key", "toml_value"]
 
@@ -17,7 +18,7 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         # JSON escapes everything that TOML wants escaped, but the delete character.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return printable(json.dumps(value, ensure_ascii=False))
     if isinstance(value, int | float):
         return repr(value)
     if is_list(value):

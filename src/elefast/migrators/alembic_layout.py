@@ -178,7 +178,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             table = tomllib.load(file).get("tool", {}).get("alembic", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise _problem("config", f"{path} cannot be read: {error}") from error
     return table if isinstance(table, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 

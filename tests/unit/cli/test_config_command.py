@@ -108,6 +108,38 @@ def test_a_wrong_configuration_is_shown_and_explained(capsys: pytest.CaptureFixt
     )
 
 
+def test_a_value_in_one_place_and_a_table_in_another(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place that wins is shown whole, and nothing of the other."""
+    _write("engine.options.x.y = 1\nengine.connect_args.x = 1\n")
+    monkeypatch.setenv("ELEFAST_ENGINE__OPTIONS__X", "2")
+    monkeypatch.setenv("ELEFAST_ENGINE__CONNECT_ARGS__X__Y", "2")
+    assert main(["config", "--json"]) == 0
+    engine = json.loads(capsys.readouterr().out)["engine"]
+    assert (engine["options"], engine["connect_args"]) == ({"x": 2}, {"x": {"y": 2}})
+    assert "y" not in load_settings().settings.engine.options
+
+
+def test_what_would_move_the_cursor_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the names and values of what is shown."""
+    _write('docker.user = "\\u009b1A"\nengine.options."\\u202e" = "\\u001b[1A"\n')
+    for form in ("toml", "json"):
+        assert main(["config", "--format", form]) == 0
+        shown = capsys.readouterr().out
+        assert not {"\x9b", "\x1b", "\u202e"} & set(shown)
+    assert json.loads(shown)["engine"]["options"] == {"\u202e": "\x1b[1A"}
+
+
+def test_no_name_is_a_command_for_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names that no variable can have are in comments."""
+    _write('engine.options."; date #" = 1\nengine.options.A = 1\nengine.options."a\\nb" = 1\nengine.options.ok = 1\n')
+    assert main(["config", "--format", "env"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["ELEFAST_ENGINE__OPTIONS__OK=1"]
+    assert len(lines) == 4
+
+
 def test_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
     """A mistyped key is an error with a suggestion."""
     _write("")

@@ -89,6 +89,14 @@ def test_a_broken_pyproject_of_somebody_else_does_not_count(project: Project) ->
     assert find(project.directory) is None
 
 
+def test_a_file_of_great_depth_counts_if_it_seems_to(project: Project) -> None:
+    """Python's parser gives up on it in a way of its own."""
+    project.write("pyproject.toml", f"[tool.elefast]\nx = {'[' * 9999}")
+    assert find(project.directory) is not None
+    project.write("pyproject.toml", f"[tool.other]\nelefast = {'[' * 9999}")
+    assert find(project.directory) is None
+
+
 def test_a_directory_of_that_name_is_no_file(project: Project) -> None:
     """`elefast.toml` as a directory is nothing."""
     (project.directory / "elefast.toml").mkdir()

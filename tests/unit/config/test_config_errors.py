@@ -21,6 +21,10 @@ REMOTE = (
 URL = "postgresql://user:password@127.0.0.1:5432/postgres"
 
 
+_RECURSIVE: dict[str, Any] = {"options": {}}
+_RECURSIVE["options"]["x"] = [_RECURSIVE, _RECURSIVE]
+
+
 @dataclass(frozen=True)
 class Case:
     """A wrong configuration: `pyproject` goes below `[tool.elefast]`, on line 2 and the following ones."""
@@ -62,6 +66,10 @@ CASES = {
     "value for an open table": Case(
         ['elefast.toml:1  engine.options: expected a table, got "x"'], overlay='engine.options = "x"'
     ),
+    "key that would break the line": Case(
+        ["pyproject.toml:2  a\\n\\u001b[31m: unknown key"], pyproject='"a\\n\\u001b[31m" = 1'
+    ),
+    "key of great length": Case([f"elefast.toml:1  {'x' * 250}...: unknown key"], overlay=f"{'x' * 3000} = 1"),
     "value for profiles": Case(["elefast.toml:1  profiles: expected a table, got 3"], overlay="profiles = 3"),
     "value for a profile": Case(
         ["elefast.toml:1  profiles.ci: expected a table, got true"], overlay="profiles.ci = true"
@@ -243,6 +251,68 @@ CASES = {
         pyproject='engine.url = "postgresql:///x"',
         env={"PGHOST": "db.prod"},
     ),
+    # What no key can use
+    "NUL": Case(
+        ['pyproject.toml:2  docker.user: expected text without the character NUL, got "a\\u0000b"'],
+        pyproject='docker.user = "a\\u0000b"',
+    ),
+    "NUL in a list": Case(
+        ['env ELEFAST_SEED  seed: expected text without the character NUL, got ["a", "b\\u0000"]'],
+        env={"ELEFAST_SEED": '["a", "b\\u0000"]'},
+    ),
+    "NUL in a name of an open table": Case(
+        ["pyproject.toml:2  engine.connect_args.x.\\u0000: expected text without the character NUL, got 1"],
+        pyproject='engine.connect_args = { x = { "\\u0000" = 1 } }',
+    ),
+    "bytes that are no UTF-8 in a variable": Case(
+        ['env ELEFAST_DOCKER__USER  docker.user: expected text that is UTF-8, got "\\udcff"'],
+        env={"ELEFAST_DOCKER__USER": "\udcff"},
+    ),
+    "bytes that are no UTF-8 in the name of a variable": Case(
+        ["env ELEFAST_ENGINE__OPTIONS__\\udcff  engine.options.\\udcff: expected text that is UTF-8, got 1"],
+        env={"ELEFAST_ENGINE__OPTIONS__\udcff": "1"},
+    ),
+    "integer beyond 64 bits": Case(
+        [f"pyproject.toml:2  pool.size: expected an integer of 64 bits, got {2**63}"], pyproject=f"pool.size = {2**63}"
+    ),
+    "integer that Python does not write": Case(
+        ["pyproject.toml:2  engine.options.x: expected an integer of 64 bits, got an object of type int"],
+        pyproject=f"engine.options.x = 0x{'F' * 4000}",
+    ),
+    "value of great depth": Case(
+        [
+            "pyproject.toml:2  engine.options.x: expected at most 50 levels of lists and tables, "
+            f"got {'[' * 60}{']' * 20}..."
+        ],
+        pyproject=f"engine.options = {{ x = {'[' * 60}{']' * 60} }}",
+    ),
+    "tables of great depth": Case(
+        [
+            f"pyproject.toml:2  engine.options{'.a' * 48}: expected at most 50 levels of lists and tables, "
+            'got {"a": {"a": {"a": 1}}}'
+        ],
+        pyproject=f"engine.options{'.a' * 51} = 1",
+    ),
+    "argument that contains itself": Case(
+        ["from_config(engine=...)  engine: expected at most 50 levels of lists and tables, got an object of type dict"],
+        arguments={"engine": _RECURSIVE},
+    ),
+    "value and table at once": Case(
+        ["env ELEFAST_ENGINE__OPTIONS__A__B  engine.options.a.b: is a value here and a table elsewhere, choose one"],
+        env={"ELEFAST_ENGINE__OPTIONS__A": "1", "ELEFAST_ENGINE__OPTIONS__A__B": "2"},
+    ),
+    "date": Case(["pyproject.toml:2  postgres: expected a string, got 2025-01-02"], pyproject="postgres = 2025-01-02"),
+    "time that no number can hold": Case(
+        [f'pyproject.toml:2  tuning.checkpoint_timeout: expected a time such as "30min", got "{"9" * 79}...'],
+        pyproject=f"tuning.checkpoint_timeout = '{'9' * 400}us'",
+    ),
+    "version that no number can hold": Case(
+        [
+            'pyproject.toml:2  postgres: expected a version specifier such as ">=14" or ">=16,<19", '
+            f'got ">={"9" * 77}...'
+        ],
+        pyproject=f"postgres = '>={'9' * 5000}'",
+    ),
     # Keys that do not fit together
     "provider without its URL": Case(
         ['pyproject.toml:2  provider: "url" needs engine.url; write it, or set ELEFAST_ENGINE__URL'],
@@ -356,6 +426,10 @@ CASES = {
         pyproject="profiles.docker = {}",
         arguments={"profile": "docekr"},
     ),
+    "profile with a password": Case(
+        ['env ELEFAST_PROFILE  unknown profile "postgresql://me:***@localhost", there are no profiles'],
+        env={"ELEFAST_PROFILE": "postgresql://me:secret@localhost"},
+    ),
     "profile where there are none": Case(
         ['env ELEFAST_PROFILE  unknown profile "ci", there are no profiles'], env={"ELEFAST_PROFILE": "ci"}
     ),
@@ -370,6 +444,17 @@ CASES = {
     ),
     "broken pyproject.toml with the table": Case(
         ["pyproject.toml:2  not valid TOML: Invalid value (column 12)"], pyproject="provider = local"
+    ),
+    "number of too many digits": Case(
+        ["elefast.toml:2  not valid TOML: an integer has more digits than 64 bits can hold"],
+        overlay=f"\npool.size = {'9' * 5000}",
+    ),
+    "document of great depth": Case(
+        ["elefast.toml  not valid TOML: it is nested too deeply"], overlay=f"engine.options.x = {'[' * 9999}"
+    ),
+    "byte order mark": Case(
+        ["elefast.toml:1  not valid TOML: it begins with a byte order mark, save it as UTF-8 without one"],
+        overlay="\ufeffkeep = 'always'",
     ),
     "what a broken file may say is not missed": Case(
         ["elefast.toml:1  not valid TOML: Expected '=' after a key in a key/value pair (column 8)"],
@@ -442,6 +527,12 @@ def test_a_path_that_does_not_exist(project: Project) -> None:
     assert project.problems(path="nowhere") == [f"{missing}  does not exist"]
 
 
+def test_a_path_in_nobodys_home(project: Project) -> None:
+    """A user that does not exist has no home, and what is below it does not exist either."""
+    (problem,) = project.problems(path="~nobody-of-this-name/x")
+    assert problem.endswith("~nobody-of-this-name/x  does not exist")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_an_unreadable_file(project: Project) -> None:
     """The reason is the operating system's; a link to itself cannot be read by anybody, not even by root."""
@@ -452,7 +543,7 @@ def test_an_unreadable_file(project: Project) -> None:
 def test_a_file_that_is_not_text(project: Project) -> None:
     """TOML is UTF-8."""
     (project.directory / "elefast.toml").write_bytes(b'provider = "\xff"\n')
-    assert project.problems() == ["elefast.toml  cannot be read: it is not UTF-8 text"]
+    assert project.problems() == ["elefast.toml:1  cannot be read: it is not UTF-8 text"]
 
 
 def test_no_configuration(project: Project) -> None:

@@ -51,6 +51,8 @@ VALUES: list[tuple[str, Any, Any]] = [
     ("run", ["tool", "--password=secret"], ["tool", "--password=***"]),
     ("seed", ["tests.seeding:load"], ["tests.seeding:load"]),
     ("port", 5432, 5432),
+    ("config", "/here/postgresql:/me:secret@localhost", "/here/postgresql:/me:***@localhost"),
+    ("image", "registry:5000/postgres:18@sha256:1234", "registry:5000/postgres:18@sha256:1234"),
 ]
 
 
@@ -58,6 +60,12 @@ VALUES: list[tuple[str, Any, Any]] = [
 def test_other_values(key: str, value: Any, shown: Any) -> None:
     """Keys that hold passwords, and URLs anywhere."""
     assert hide(key, value) == shown
+
+
+def test_a_long_value_is_looked_at_once() -> None:
+    """Whatever the value: a search for its end at every place of it would take minutes for this one."""
+    value = "@" + "//x:" * 200_000
+    assert hide("engine.url", value) == value
 
 
 def test_settings_hide_passwords_in_text_only(project: Project) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tomllib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -108,6 +107,7 @@ def look(root: Path) -> Look:
     """
     from elefast.config.discovery import OVERLAY, PYPROJECT, has_table
     from elefast.config.selection import alembic_file
+    from elefast.config.toml import parse
 
     file = root / PYPROJECT
     text = _text(file)
@@ -118,8 +118,8 @@ def look(root: Path) -> Look:
             code="invalid-toml",
         )
     try:
-        document = tomllib.loads(text or "")
-    except tomllib.TOMLDecodeError as error:
+        document = parse(text or "")
+    except ValueError as error:
         raise ConfigurationError(
             f"{file} is not valid TOML: {error}. Mend it, then run `elefast init` again.", code="invalid-toml"
         ) from None

@@ -1,0 +1,27 @@
+"""Text from anywhere as text that can be shown anywhere: on a terminal, in a log, in a file of UTF-8.
+
+Names, values and what servers say may have characters that move the cursor, hide what stands beside them, or are no
+characters at all. This module knows nothing of the rest, so that everything may import it.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["printable", "short"]
+
+# Controls, marks that turn the direction, ends of lines that only Unicode knows, and what is left of bytes that are no
+# UTF-8. Not all that Python calls unprintable: a French server speaks with no-break spaces.
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_LONGEST = 80
+
+
+def printable(text: str) -> str:
+    """`text` with its odd characters escaped as JSON has them; ends of lines and tabs stay."""
+    return _ODD.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def short(text: str, longest: int = _LONGEST) -> str:
+    """`text` on one line, cut where it is longer than `longest` characters."""
+    shown = printable(text[: longest + 1].replace("\n", "\\n").replace("\t", "\\t"))
+    return shown if len(shown) <= longest else f"{shown[:longest]}..."

@@ -1,0 +1,34 @@
+"""Text from anywhere, shown anywhere."""
+
+from __future__ import annotations
+
+from elefast.errors import ConfigurationError, LeakWarning, MigrationError, Problem
+from elefast.printable import printable, short
+
+
+def test_what_is_readable_stays() -> None:
+    """Letters of any script, signs, spaces of any width, ends of lines."""
+    text = "größe\t\u00a0« 🐘\u200d👓 »\n日本"
+    assert printable(text) == text
+
+
+def test_what_would_do_something_is_escaped() -> None:
+    """Controls, marks of direction, separators that some programs take for ends of lines, and halves of characters."""
+    assert printable("\x1b[2J\r\x9b\u202e\u2028\ufeff\udcff\0") == (
+        "\\u001b[2J\\u000d\\u009b\\u202e\\u2028\\ufeff\\udcff\\u0000"
+    )
+
+
+def test_short_text_is_one_line() -> None:
+    """And has its length whatever had to be escaped."""
+    assert short("a\nb\tc") == "a\\nb\\tc"
+    assert short("x" * 80) == "x" * 80
+    assert short("\0" * 80) == "\\u0000" * 13 + "\\u..."
+
+
+def test_every_error_can_be_shown() -> None:
+    """Errors and warnings escape what they were given; a problem has its place and key on one line."""
+    assert str(MigrationError("\x1b\udcff\n")) == "\\u001b\\udcff\n"
+    assert str(LeakWarning("\x1b")) == "\\u001b"
+    error = ConfigurationError([Problem("env A\n", "b\nc", "d\x1b", code="wrong-value")])
+    assert "\n  env A\\n  b\\nc: d\\u001b" in str(error)
