@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -157,7 +158,8 @@ class SyncLink:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with suppress(Exception):  # pg8000 minds that the server is gone
+                connection.close()
         self._engine.dispose()
 
     def abandon(self) -> None:

@@ -21,6 +21,7 @@ OWNER = "0123456789ab"
         "a_d0123456789ab_1_00000000",
         "x\0y",
         "🐘" * 30,
+        "no utf-8: \udcff",
     ],
 )
 def test_any_prefix_gives_a_name_that_fits_and_can_be_read_back(prefix: str) -> None:

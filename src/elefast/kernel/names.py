@@ -69,8 +69,9 @@ class Name:
     def __str__(self) -> str:
         tail = f"_{self.kind}{self.owner}_{self.serial}"
         room = MAX_BYTES - len(tail) - 1 - CHECK_LENGTH
-        # NUL is the one character that PostgreSQL takes nowhere; a cut inside a character is undone.
-        prefix = self.prefix.replace("\0", "").encode()[:room].decode(errors="ignore")
+        # NUL is the one character that PostgreSQL takes nowhere, and what is left of bytes that are no UTF-8 is none;
+        # a cut inside a character is undone.
+        prefix = self.prefix.replace("\0", "").encode(errors="replace")[:room].decode(errors="ignore")
         head = prefix + tail
         return f"{head}_{_check(head)}"
 
