@@ -17,6 +17,12 @@ from elefast.urls import shown
 
 __all__ = ["cause", "full", "hopeless", "no_createdb", "silent", "sqlstate"]
 
+# What libpq and psycopg say of options that no server will make right.
+_OPTIONS = re.compile(
+    r"invalid (?:connection option|URI query parameter|port number|percent-encoded|\"?\w+\"? value)"
+    r"|bad value for|(?:could not|cannot) match \d+|could not parse network address|does not support SSL|weak sslmode"
+    r"|definition of service|service file .* not found|certificate file .* does not exist|missing \"=\" after"
+)
 # What a server says that has no connection left, where the driver has no SQLSTATE of a failed attempt.
 _FULL = re.compile(r"too many (?:clients|connections)|remaining connection slots")
 
@@ -75,7 +81,7 @@ def hopeless(error: BaseException, url: URL) -> ElefastError | None:
     elif state == "28000" or re.search(r'role "[^"]*" does not exist', text):
         code = "role-missing"
         advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
-    elif re.search(r"invalid (?:connection option|sslmode|URI query parameter)|does not support SSL", text):
+    elif _OPTIONS.search(text):
         code, advice = "url-options", "Correct the options of the URL."
     else:
         return None

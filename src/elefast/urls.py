@@ -6,6 +6,7 @@ It knows SQLAlchemy's URLs and the options of libpq and of the drivers, and conn
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -13,11 +14,14 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, make_url
 
-__all__ = ["as_url", "dsn", "host_of", "libpq_url", "port_of", "shown", "with_driver"]
+__all__ = ["as_url", "dsn", "host_of", "libpq_url", "port_of", "shown", "with_driver", "without_secrets"]
 
 _TRUTH = {"true": "1", "on": "1", "yes": "1", "1": "1", "false": "0", "off": "0", "no": "0", "0": "0"}
 # What asyncpg's dialect takes over from a URL, and what asyncpg calls it.
 _ASYNCPG_OPTIONS = {"sslmode": "ssl", "host": "host", "port": "port"}
+# Options whose values are for nobody's eyes.
+_SECRET = re.compile(r"pass(word|wd|phrase)?$|pwd$|secret|token", re.IGNORECASE)
+_HIDDEN = "***"
 
 
 def as_url(target: Any) -> URL:
@@ -36,8 +40,19 @@ def as_url(target: Any) -> URL:
 
 
 def shown(url: URL) -> str:
-    """`url` for people: without the password."""
-    return url.render_as_string(hide_password=True)
+    """`url` for people: without the password, and those among its options."""
+    hidden = url.update_query_dict(dict.fromkeys(_secrets(url), _HIDDEN))
+    return hidden.render_as_string(hide_password=True).replace(quote(_HIDDEN), _HIDDEN)
+
+
+def without_secrets(url: URL) -> URL:
+    """`url` without its password, and without options that are secret."""
+    bare = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
+    return bare.difference_update_query(_secrets(url))
+
+
+def _secrets(url: URL) -> list[str]:
+    return [name for name in url.query if _SECRET.search(name)]
 
 
 def libpq_url(url: URL, database: str | None = None) -> URL:
@@ -59,7 +74,7 @@ def libpq_url(url: URL, database: str | None = None) -> URL:
             # pg8000 names the socket file, libpq its directory and the port that is part of its name.
             directory, _, file = text.rpartition("/")
             suffix = file.rpartition(".")[2]
-            host, port = None, int(suffix) if suffix.isdigit() else port
+            host, port = None, int(suffix) if suffix.isascii() and suffix.isdecimal() else port
             query["host"] = directory or "/"
         elif name == "ssl":
             query.setdefault("sslmode", {"1": "require", "0": "disable"}.get(flag, text))
@@ -71,10 +86,13 @@ def libpq_url(url: URL, database: str | None = None) -> URL:
             query.setdefault("keepalives", flag or text)
         elif name in _libpq_options():
             query[name] = value
-    named = _first(query.pop("dbname", None))
+    # What stands in either place has one place from here on, which every driver knows; drivers take the option.
+    named, user, password = (_first(query.pop(name, None)) for name in ("dbname", "user", "password"))
     own = url.database or named
     return url.set(
         drivername="postgresql+psycopg",
+        username=user or url.username,
+        password=password or url.password,
         host=host,
         port=port,
         database=own if database is None else database,
@@ -100,8 +118,14 @@ def with_driver(url: URL, drivername: str, database: str | None = None, *, writt
     if driver == "asyncpg":
         query = {_ASYNCPG_OPTIONS[key]: value for key, value in query.items() if key in _ASYNCPG_OPTIONS}
     elif driver == "pg8000":
-        socket = _first(query.get("host"))
-        query = {"unix_sock": f"{socket}/.s.PGSQL.{port_of(plain)}"} if socket else {}
+        first = (_first(query.get("host")) or "").partition(",")[0]
+        query = {}
+        if first.startswith(("/", "@")):
+            query = {"unix_sock": f"{first}/.s.PGSQL.{port_of(plain)}"}
+        elif first:
+            # It knows one host; here the port may stand behind it.
+            name, _, port = first.rpartition(":") if first.count(":") == 1 else (first, "", "")
+            plain = plain.set(host=name, port=int(port) if port.isdecimal() else port_of(plain))
     return plain.set(drivername=drivername, query=query)
 
 
@@ -130,8 +154,12 @@ def host_of(url: URL) -> str | None:
 
 
 def port_of(url: URL) -> int:
-    """The port of `url`, as libpq sees it."""
-    return int(url.port or _first(url.query.get("port")) or os.environ.get("PGPORT") or 5432)
+    """The port of `url`, as libpq sees it; of several the first one."""
+    for text in (str(url.port or ""), _first(url.query.get("port")), os.environ.get("PGPORT")):
+        port = (text or "").partition(",")[0]
+        if port.isascii() and port.isdecimal():
+            return int(port)
+    return 5432
 
 
 def _first(value: str | Sequence[str] | None) -> str | None:
@@ -144,7 +172,7 @@ def _seconds(text: str) -> str:
     # libpq takes whole seconds, and reads 0 as "for ever".
     try:
         return str(max(1, round(float(text))))
-    except ValueError:
+    except (ValueError, OverflowError):
         return text
 
 

@@ -1,6 +1,6 @@
 """Which host a connection would go to, and whether that is this machine; nothing is looked up in the DNS.
 
-It must not know settings: it is given a URL, arguments of a driver, and the environment.
+It must not know settings: it is given a URL, arguments of drivers, and environments.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import ipaddress
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elefast.config.shapes import is_list
+from elefast.printable import short
 
 __all__ = ["is_local", "remote_host", "remote_in_arguments", "remote_in_environment"]
 
 _OWN = ("localhost", "host.docker.internal")
-_ADDRESSES = ("hostaddr", "host")
+_ADDRESSES = ("hostaddr", "host", "unix_sock")
+# What leads to hosts that are written elsewhere; nothing of it is read here.
+_ELSEWHERE = ("service", "servicefile", "dsn", "conninfo", "sock")
 
 
 def remote_host(url: str) -> str:
@@ -32,32 +35,44 @@ def remote_host(url: str) -> str:
         for text in (value,) if isinstance(value, str) or value is None else value:
             if remote := _first_remote(text or ""):
                 return remote
-    return _service(parsed.query.get("service"))
+    return _elsewhere(parsed.query)
 
 
 def remote_in_arguments(arguments: Mapping[str, Any]) -> str:
     """The first host among a driver's arguments that is not this machine, or an empty string."""
     for name in _ADDRESSES:
         value: Any = arguments.get(name)
-        for text in value if is_list(value) else (value,):
-            if isinstance(text, str) and (remote := _first_remote(text)):
+        for one in value if is_list(value) else (value,):
+            # Drivers make text of what is none: 167772161 is 10.0.0.1 as well.
+            if one is not None and (remote := _first_remote(str(one))):
                 return remote
-    return _service(arguments.get("service"))
+    return _elsewhere(arguments)
 
 
-def remote_in_environment(url: str, env: Mapping[str, str]) -> tuple[str, str]:
-    """The libpq variable that would send this URL elsewhere, and its host; empty strings if none does."""
+def remote_in_environment(
+    url: str, arguments: Sequence[Mapping[str, Any]], *environments: Mapping[str, str]
+) -> tuple[str, str]:
+    """The libpq variable that would send this URL elsewhere, and its host; empty strings if none does.
+
+    Args:
+        url: The URL.
+        arguments: Those of the drivers, which may take back what the URL says.
+        environments: Where the variables may be.
+    """
     from sqlalchemy.engine import make_url
 
     parsed = make_url(url)
-    names: list[str] = [] if "hostaddr" in parsed.query else ["PGHOSTADDR"]
-    if not parsed.host and "host" not in parsed.query:
+    names = ["PGHOSTADDR"]
+    if (not parsed.host and "host" not in parsed.query) or any(not given.get("host", "x") for given in arguments):
         names.append("PGHOST")
-    for name in names:
-        if remote := _first_remote(env.get(name, "")):
-            return name, remote
-    service = "" if parsed.host else _service(env.get("PGSERVICE"))
-    return ("PGSERVICE", service) if service else ("", "")
+    for env in environments:
+        for name in names:
+            if remote := _first_remote(env.get(name, "")):
+                return name, remote
+        # A host in the URL is no help: the service may have an address, which counts more.
+        if service := env.get("PGSERVICE", ""):
+            return "PGSERVICE", _of("service", service)
+    return "", ""
 
 
 def is_local(host: str) -> bool:
@@ -68,8 +83,11 @@ def is_local(host: str) -> bool:
     if name in _OWN or name.endswith(".localhost") or name in _names_of_this_machine():
         return True
     try:
-        address = ipaddress.ip_address(name.partition("%")[0])
+        # A zone would be no part of an address but of a name, which anybody may own: 127.0.0.1%x.example.
+        address = ipaddress.ip_address(name)
     except ValueError:
+        return False
+    if getattr(address, "scope_id", None):
         return False
     mapped = getattr(address, "ipv4_mapped", None) or address
     return bool(mapped.is_loopback or mapped.is_unspecified)
@@ -84,13 +102,22 @@ def _first_remote(hosts: str) -> str:
     """The first remote one of a comma-separated list, each perhaps with a port, as `host` may hold it."""
     for host in hosts.split(","):
         name, colon, port = host.rpartition(":")
-        if colon and port.isdigit() and ":" not in name:
+        if colon and port.isascii() and port.isdecimal() and ":" not in name:
             host = name
         if not is_local(host):
             return host
     return ""
 
 
-def _service(name: Any) -> str:
-    """A service file can name any host; elefast does not read it."""
-    return f"of service {name}" if name else ""
+def _elsewhere(options: Mapping[str, Any]) -> str:
+    """The first option that can name any host in a place of its own, in words."""
+    for name, value in options.items():
+        # Drivers put names and values together for libpq, so that one name may be several: "x=1 host".
+        if value not in (None, "") and (name in _ELSEWHERE or not str(name).isidentifier()):
+            return _of(str(name), value)
+    return ""
+
+
+def _of(name: str, value: Any) -> str:
+    # Others than these two may have a password in them.
+    return f"of {name} {short(str(value))}" if name in ("service", "servicefile") else f"of {short(name)}"

@@ -109,6 +109,7 @@ def _question(found: Found, profile: str | None, env: Mapping[str, str]) -> str:
         [_FORMAT, sys.version, sys.platform, platform.node(), socket.gethostname(), code],
         [str(directory), str(found.overlay), str(found.pyproject), (directory / "alembic.ini").is_file()],
         [profile or "", sorted(item for item in env.items() if item[0].startswith(_PREFIX) or item[0] in _LOOKED_AT)],
+        sorted(item for item in os.environ.items() if item[0] in _LOOKED_AT),
         [_content(path) for path in files],
     ):
         state.update(json.dumps(part).encode() + b"\0")

@@ -5,6 +5,7 @@ It must not know where values came from; `load` turns a violation into a line of
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from elefast.config.keys import KeyPath, dotted, variable
 from elefast.config.model import Settings
 from elefast.config.selection import ESSENTIAL, Migrator, migrator_tables
 from elefast.config.wording import in_words
+from elefast.printable import short
 
 __all__ = ["Facts", "Violation", "violations"]
 
@@ -122,10 +124,12 @@ def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
     for name in ("connect_args", "async_connect_args"):
         if host := hosts.remote_in_arguments(getattr(engine, name)):
             yield Violation(("engine", name), f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
-    libpq, host = hosts.remote_in_environment(engine.url, facts.env)
+    # Drivers read the variables of the process, whatever environment the configuration is from.
+    arguments = (engine.connect_args, engine.async_connect_args)
+    libpq, host = hosts.remote_in_environment(engine.url, arguments, facts.env, os.environ)
     if libpq:
         yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, variable=libpq, code="remote-host")
 
 
 def _quoted(host: str) -> str:
-    return host if host.startswith("of ") else f'"{host}"'
+    return host if host.startswith("of ") else f'"{short(host)}"'

@@ -19,7 +19,7 @@ _IN_URL = re.compile(r"(?://|(?<=:)/)[^:@/?#\s]*:")  # of two slashes one is los
 _BEFORE_AT = re.compile(r"^[^:@\s]*:(?!//)")
 _FORGOTTEN_HOST = re.compile(r"(//[^:@/?#\s\[]*):(?!\d+(?:[/?#,]|$))[^/?#]+")
 _WRITTEN_OUT = re.compile(  # as libpq's keyword, in a URL's query, as an option, in JSON
-    r"""((?:pass|password|passwd|pwd)(?:\s*=|["']\s*:)\s*)('(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?|[^\s&]*)""",
+    r"""((?:pass|password|passwd|pwd|secret|token)(?:\s*=|["']\s*:)\s*)('(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?|[^\s&]*)""",
     re.IGNORECASE,
 )
 _NAMES = re.compile(r"pass(word|wd|phrase)?$|pwd$|secret|token", re.IGNORECASE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -220,6 +220,7 @@ def _server_url(value: str) -> str:
         raise WrongValueError('a PostgreSQL URL, "postgresql://..." or "postgresql+driver://..."')
 
     # SQLAlchemy reads it here because SQLAlchemy will connect with it: no second opinion about the host.
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -231,6 +232,14 @@ def _server_url(value: str) -> str:
         raise WrongValueError(f'a URL such as "{example}"', _escape_advice(rest))
     if url.port is not None and not 1 <= url.port <= 65535:
         raise WrongValueError("a URL with a port from 1 to 65535")
+    options = [text for name, values in url.normalized_query.items() for text in (name, *values)]
+    if any("\0" in text for text in (url.username or "", str(url.password or ""), *options)):
+        raise WrongValueError("a URL without %00")
+    reader: Any = PGDialect_psycopg  # untyped
+    try:
+        reader().create_connect_args(url.set(drivername="postgresql+psycopg"))
+    except (ArgumentError, ValueError):
+        raise WrongValueError('a URL with hosts as in "?host=a:1&host=b:2" or "?host=a,b&port=1,2"') from None
     return value
 
 

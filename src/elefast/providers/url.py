@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from elefast.errors import ConfigurationError, Problem
 from elefast.providers.lease import nothing
+from elefast.urls import libpq_url, shown
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -28,7 +29,7 @@ class UrlLease:
     def __init__(self, url: URL, reason: str) -> None:
         self._url = url
         self.reason = reason
-        self.description = f"existing server {url.render_as_string(hide_password=True)}"
+        self.description = f"existing server {shown(url)}"
 
     def __repr__(self) -> str:
         return f"<UrlLease {self.description}>"
@@ -80,8 +81,6 @@ def maintenance_url(url: str | URL) -> URL:
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
-
-    from elefast.urls import libpq_url
 
     if not url:
         raise _wrong(

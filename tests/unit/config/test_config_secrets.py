@@ -22,6 +22,7 @@ URLS = {
     "postgres:/me:secret@localhost": "postgres:***@localhost",
     "me:secret@localhost": "me:***@localhost",
     "postgresql://localhost/x?user=me&password=secret": "postgresql://localhost/x?user=me&password=***",
+    "postgresql://localhost/x?oauth_client_secret=secret&port=1": "postgresql://localhost/x?oauth_client_secret=***&port=1",
     "host=localhost password='sec ret' user=me": "host=localhost password=*** user=me",
     "postgresql://me@localhost:5432/x": "postgresql://me@localhost:5432/x",
     "postgresql://localhost:5432/x": "postgresql://localhost:5432/x",

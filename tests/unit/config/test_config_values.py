@@ -89,6 +89,8 @@ REMOTE = [
     "127.0.0.1.example.com",
     "mylocalhost",
     "127.1",
+    "127.0.0.1%x.example",
+    "::1%x.example",
 ]
 
 
@@ -125,6 +127,11 @@ REMOTE_URLS = [
     "postgresql:///x?host=localhost,db",
     "postgresql://[2001:db8::1]/x",
     "postgresql:///x?service=production",
+    "postgresql://localhost/x?servicefile=/tmp/x",
+    "postgresql+pg8000:///x?unix_sock=db/.s.PGSQL.5432",
+    "postgresql+psycopg2:///x?dsn=host%3Ddb",
+    "postgresql+psycopg:///x?conninfo=hostaddr%3D10.0.0.1",
+    "postgresql+asyncpg:///x?dsn=postgresql://db/x",
 ]
 
 
@@ -161,7 +168,9 @@ def test_a_url_that_is_not_used_may_be_remote(project: Project) -> None:
     [
         ({"PGHOST": "db"}, "postgresql:///x"),
         ({"PGHOSTADDR": "10.0.0.1"}, "postgresql://localhost/x"),
+        ({"PGHOSTADDR": "10.0.0.1"}, "postgresql://localhost/x?hostaddr=127.0.0.1"),
         ({"PGSERVICE": "production"}, "postgresql:///x"),
+        ({"PGSERVICE": "production"}, "postgresql://localhost/x"),
     ],
 )
 def test_libpqs_variables_count(project: Project, env: dict[str, str], url: str) -> None:
@@ -174,7 +183,47 @@ def test_libpqs_variables_count(project: Project, env: dict[str, str], url: str)
 def test_libpqs_variables_that_do_not_count(project: Project) -> None:
     """A URL with a host wins over `PGHOST`."""
     project.write("elefast.toml", "")
-    project.load({"PGHOST": "db", "PGSERVICE": "x"}, engine__url="postgresql://localhost/x")
+    project.load({"PGHOST": "db"}, engine__url="postgresql://localhost/x")
+
+
+def test_libpqs_variables_are_those_of_the_process(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever environment the configuration is read with, drivers read that of the process."""
+    project.write("elefast.toml", "")
+    monkeypatch.setenv("PGHOSTADDR", "10.0.0.1")
+    (problem,) = project.problems({}, engine__url="postgresql://localhost/x")
+    assert problem.startswith('env PGHOSTADDR  engine.url: the host "10.0.0.1"')
+
+
+@pytest.mark.parametrize("arguments", [{"host": ""}, {"host": None}])
+def test_arguments_that_take_the_host_back(project: Project, arguments: dict[str, Any]) -> None:
+    """Then `PGHOST` counts."""
+    project.write("elefast.toml", "")
+    (problem,) = project.problems(
+        {"PGHOST": "db"}, engine={"url": "postgresql://localhost/x", "connect_args": arguments}
+    )
+    assert problem.startswith("env PGHOST ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"host": "db"},
+        {"hostaddr": "10.0.0.1"},
+        {"host": 167772161},
+        {"conninfo": "hostaddr=10.0.0.1"},
+        {"dsn": "postgresql://db/x"},
+        {"service": "production"},
+        {" host": "db"},
+        {"port=1 host": "db"},
+    ],
+)
+@pytest.mark.parametrize("key", ["connect_args", "async_connect_args"])
+def test_arguments_of_drivers_count(project: Project, key: str, arguments: dict[str, Any]) -> None:
+    """They win over the URL, or fill what it leaves open, and may name a host in a text of their own."""
+    project.write("elefast.toml", "")
+    (problem,) = project.problems(engine={"url": "postgresql:///x", key: arguments})
+    assert problem.startswith(f"from_config(engine=...)  engine.{key}: the host ")
+    assert "is not this machine" in problem
 
 
 MIGRATORS: list[tuple[str, dict[str, str], str, str]] = [
