@@ -35,7 +35,7 @@ from elefast.restorer import Restorer
 from elefast.returns import Returns
 from elefast.samples import Samples
 from elefast.session import Session
-from elefast.urls import dsn, with_driver
+from elefast.urls import dsn, with_driver, without_secrets
 from elefast.watch import Watch
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ class Running:
         final, stayed = self.control.keep(name, json.dumps(note))
         url = self.lease.url.set(database=final)
         # The password of a server of somebody else's has no place in a log.
-        bare = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
-        psql = f"psql {shlex.quote(dsn(url if self.lease.owned else bare))}"
+        psql = f"psql {shlex.quote(dsn(url if self.lease.owned else without_secrets(url)))}"
         self.report.kept.append(Kept(final, test, dsn(url), psql))
         self.lease.hold()
         self.report.release.add(time.perf_counter() - start)
