@@ -118,6 +118,20 @@ def test_two_kept_of_one_name_are_both_named(inside: Path, said: Said, kept: str
     assert said("url", "test_order").strip().rpartition("/")[2] in (kept, again)
 
 
+def test_a_test_of_any_name_is_shown(inside: Path, said: Said) -> None:
+    """Also of a file whose name is no UTF-8, or moves the cursor; programs are told the name as it is."""
+    tests = ["test_\udcff.py::test_it[\x1b[1A]", "test_a\nb.py::test_it"]
+    with elefast.from_config() as stack:
+        for test in tests:
+            stack.open(test).release(keep="always")
+    shown = said("ls")
+    assert "test_\\udcff.py::test_it[\\u001b[1A]" in shown
+    assert "test_a\\nb.py::test_it" in shown
+    assert [item["test"] for item in json.loads(said("ls", "--json")) if item["kind"] == "kept"] == tests
+    assert said("url", tests[0]).startswith("postgresql://")
+    assert "test_a\\nb.py::test_it" in said("url", "::test_it", status=2)
+
+
 def test_template_explains_what_would_be_rebuilt(inside: Path, said: Said) -> None:
     """Without building: the file that changed, and what the key is made from."""
     assert "would be built: there was none yet" in said("template")

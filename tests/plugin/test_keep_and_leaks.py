@@ -96,6 +96,12 @@ def test_expected_failures_are_not_kept(kept: Project) -> None:
     assert _kept(kept, "--elefast-keep") == ["test_surprise"]
 
 
+def test_a_test_of_any_name_is_one_line(kept: Project) -> None:
+    """What would break the line, or move the cursor, is escaped."""
+    kept.file("test_a\n\x1b[1A.py", "def test_it(db): pass")
+    assert "kept      test_a\\n\\u001b[1A.py::test_it" in kept.run("--elefast-keep=always").stdout.lines
+
+
 def test_kept_databases_are_shown_with_q(kept: Project) -> None:
     """Whoever asked for them wants to know where they are."""
     kept.tests(TWO)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from elefast.errors import UsageError
+from elefast.printable import short
 
 if TYPE_CHECKING:
     from elefast.kernel.inventory import Item
 
 __all__ = ["chosen", "newest_kept"]
+
+_LONGEST = 1000
 
 
 def chosen(items: Sequence[Item], wanted: str) -> str:
@@ -31,7 +34,7 @@ def chosen(items: Sequence[Item], wanted: str) -> str:
         if found:
             raise UsageError(
                 f'"{wanted}" means several databases:\n'
-                + "\n".join(f"  {item.name}  {item.test}".rstrip() for item in found)
+                + "\n".join(f"  {item.name}  {short(item.test, _LONGEST)}".rstrip() for item in found)
                 + "\nName one of them in full.",
                 code="database-ambiguous",
             )

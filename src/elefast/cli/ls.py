@@ -6,11 +6,14 @@ import argparse
 from typing import TYPE_CHECKING
 
 from elefast.cli.output import add_json, add_profile, console, print_json
+from elefast.printable import printable, short
 
 if TYPE_CHECKING:
     from elefast.kernel.inventory import Item
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
+
+_LONGEST = 1000
 
 NAME = "ls"
 HELP = "list the databases of elefast's own on the server: their kind, their test, who uses them"
@@ -55,8 +58,9 @@ def _table(items: list[Item]) -> None:
     for item in items:
         users = [item.holder] if item.holder else []
         users += [str(session) for session in item.sessions]
+        whose = short(item.test or item.project, _LONGEST)
         table.add_row(
-            item.name, KINDS[item.kind], shown_size(item.size), item.since, item.test or item.project, "\n".join(users)
+            item.name, KINDS[item.kind], shown_size(item.size), item.since, whose, printable("\n".join(users))
         )
     out = console()
     out.soft_wrap = False

@@ -11,6 +11,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from elefast.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -42,4 +44,4 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     """One JSON document on the standard output; what JSON has no word for is shown as text."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(printable(json.dumps(value, indent=2, ensure_ascii=False, default=str)))

@@ -152,8 +152,8 @@ EXPLANATIONS = (
         (
             "A CI service with a host name of its own, such as `postgres`.",
             "`DATABASE_URL` or `PGHOST` of a development environment leads to a shared server.",
-            "`PGHOSTADDR` or `PGSERVICE` is set: drivers read them even where the URL has a host, and an address counts "
-            "more than a name.",
+            "`PGHOSTADDR` or `PGSERVICE` is set: drivers read them even where the URL has a host, and an address "
+            "counts more than a name.",
         ),
         (
             "Unset the variable that the message names.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from elefast.errors import ConfigurationError, ElefastError, more
+from elefast.printable import short
 
 if TYPE_CHECKING:
     from elefast.config import Loaded
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from elefast.watch import Findings
 
 __all__ = ["broken_header", "header", "leak_line", "packed", "summary", "unpacked"]
+
+_LONGEST = 1000
+"""A node id may have any length, and any characters."""
 
 # Shown in the header where the project set them; migrator and provider are always shown.
 _NOTABLE = ("engine.url", "isolation", "keep", "leaks", "postgres")
@@ -75,7 +79,7 @@ def summary(
     report = Report.merge(reports)
     lines = report.lines(costs) if terminal.verbosity >= 0 or costs else []
     for kept in report.kept:
-        lines += [f"kept      {kept.test or kept.name}", f"          {kept.psql}"]
+        lines += [f"kept      {short(kept.test or kept.name, _LONGEST)}", f"          {kept.psql}"]
     if report.kept:
         lines.append(_way_out(report))
     if not lines and not problems:
@@ -95,7 +99,7 @@ def _way_out(report: Report) -> str:
 
 def leak_line(leak: Leak) -> str:
     """A leak in one line, with the test that it is of."""
-    return f"{leak.test or 'a database of no test'} {leak.what}: {leak.text}"
+    return f"{short(leak.test, _LONGEST) or 'a database of no test'} {leak.what}: {leak.text}"
 
 
 def packed(reports: Sequence[Report], leaks: Sequence[Leak], findings: Sequence[Findings]) -> dict[str, Any]:
