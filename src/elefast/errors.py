@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elefast.printable import printable, short
+from elefast.printable import readable, short
 
 __all__ = [
     "ClosedError",
@@ -65,7 +65,7 @@ class ElefastError(Exception):
     exit_status = 1
 
     def __init__(self, *args: object, code: str = "") -> None:
-        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(readable(arg) if isinstance(arg, str) else arg for arg in args))
         self.code = code
         _add_note(self, self.codes)
 
@@ -109,7 +109,7 @@ class Problem:
     code: str = ""
 
     def __str__(self) -> str:
-        message = printable(self.message)
+        message = readable(self.message)
         what = f"{short(self.key, _LONGEST_PLACE)}: {message}" if self.key else message
         return f"{short(self.origin, _LONGEST_PLACE)}  {what}" if self.origin else what
 
@@ -216,5 +216,5 @@ class LeakWarning(UserWarning):
     code = "left-behind"
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(readable(arg) if isinstance(arg, str) else arg for arg in args))
         _add_note(self, [self.code])

@@ -23,6 +23,7 @@ from elefast.config import Loaded, settings_for_run
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.config.remembered import validated
 from elefast.config.toml import parse
+from elefast.errors import ConfigurationError, Problem
 from elefast.kernel.fingerprint import digest
 from elefast.stack import Stack
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from elefast.providers import DockerProvider, LocalProvider, Provider
 
 __all__ = ["from_config"]
+
+_OF_POOLS = ("pool_timeout", "pool_use_lifo")
 
 _stacks: dict[str, Stack] = {}
 _lock = threading.Lock()
@@ -77,6 +80,7 @@ def from_config(
     with _lock:
         stack = _stacks.get(identity)
         if stack is None or stack.closed:
+            _check_engines(loaded)
             blueprint = _blueprint(loaded, environment, rebuild=rebuild, test_run=test_run)
             stack = _stacks[identity] = Stack(blueprint, on_close=lambda closed: _forget(identity, closed))
         return stack
@@ -112,6 +116,9 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
     pool = {"pool_size": engine.pool_size, "max_overflow": engine.max_overflow} if sized else {}
     # A default is no wish of the project's: only what it wrote makes async engines keep connections.
     wished = {key: value for key, value in pool.items() if not _is_default(loaded, f"engine.{key}")}
+    # Without a pool there is nothing to wait for in it.
+    idle = () if wished or not sized else _OF_POOLS
+    async_options = {key: value for key, value in options.items() if key not in idle}
     return Blueprint(
         settings=functools.cache(lambda: validated(settings)),
         provenance=loaded.provenance,
@@ -121,7 +128,7 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         driver=driver,
         async_driver=async_driver(settings),
         engine_options={**pool, **options, "connect_args": engine.connect_args},
-        async_engine_options={**wished, **options, "connect_args": engine.async_connect_args},
+        async_engine_options={**wished, **async_options, "connect_args": engine.async_connect_args},
         project=_project(loaded),
         strategy=settings.template.strategy,
         cache=settings.template.cache,
@@ -134,6 +141,35 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         test_run=test_run,
         watches=settings.leaks != "ignore",
     )
+
+
+def _check_engines(loaded: Loaded) -> None:
+    """See that engines can be made as the project wants them, before anything is started for them.
+
+    Raises:
+        ConfigurationError: With what SQLAlchemy and the drivers do not take.
+    """
+    engine = loaded.settings.engine
+    if not (engine.options or engine.connect_args or engine.async_connect_args):
+        return
+    from elefast.engine_options import refusals
+
+    found = refusals(
+        sync_driver(loaded.settings),
+        async_driver(loaded.settings),
+        engine.options,
+        engine.connect_args,
+        engine.async_connect_args,
+    )
+    problems = [Problem(_place(loaded, f"engine.{key}"), f"engine.{key}", why, code=code) for key, why, code in found]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _place(loaded: Loaded, key: str) -> str:
+    """Where `key`, or the first thing in it, was written."""
+    places = (str(place) for name, place in loaded.provenance.items() if name == key or name.startswith(f"{key}."))
+    return next(places, "")
 
 
 def _is_default(loaded: Loaded, key: str) -> bool:

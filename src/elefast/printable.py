@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["printable", "short"]
+__all__ = ["printable", "readable", "short"]
 
 # Controls, marks that turn the direction, ends of lines that only Unicode knows, and what is left of bytes that are no
 # UTF-8. Not all that Python calls unprintable: a French server speaks with no-break spaces.
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _LONGEST = 80
+_HEAD, _TAIL = 1000, 300
 
 
 def printable(text: str) -> str:
     """`text` with its odd characters escaped as JSON has them; ends of lines and tabs stay."""
     return _ODD.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def readable(text: str) -> str:
+    """`printable`, and without the middle of lines that nobody would read to their end, where the advice is."""
+    lines = printable(text).split("\n")
+    return "\n".join(f"{it[:_HEAD]} ... {it[-_TAIL:]}" if len(it) > _HEAD + _TAIL + 5 else it for it in lines)
 
 
 def short(text: str, longest: int = _LONGEST) -> str:

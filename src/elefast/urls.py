@@ -14,7 +14,17 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, make_url
 
-__all__ = ["as_url", "dsn", "host_of", "libpq_url", "port_of", "shown", "with_driver", "without_secrets"]
+__all__ = [
+    "as_url",
+    "dsn",
+    "host_of",
+    "libpq_options",
+    "libpq_url",
+    "port_of",
+    "shown",
+    "with_driver",
+    "without_secrets",
+]
 
 _TRUTH = {"true": "1", "on": "1", "yes": "1", "1": "1", "false": "0", "off": "0", "no": "0", "0": "0"}
 # What asyncpg's dialect takes over from a URL, and what asyncpg calls it.
@@ -84,7 +94,7 @@ def libpq_url(url: URL, database: str | None = None) -> URL:
             query.setdefault("connect_timeout", _seconds(text))
         elif name == "tcp_keepalive":
             query.setdefault("keepalives", flag or text)
-        elif name in _libpq_options():
+        elif name in libpq_options():
             query[name] = value
     # What stands in either place has one place from here on, which every driver knows; drivers take the option.
     named, user, password = (_first(query.pop(name, None)) for name in ("dbname", "user", "password"))
@@ -177,7 +187,8 @@ def _seconds(text: str) -> str:
 
 
 @cache
-def _libpq_options() -> frozenset[str]:
+def libpq_options() -> frozenset[str]:
+    """The names of the options that the libpq of psycopg knows."""
     from psycopg import pq
 
     return frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())

@@ -124,6 +124,16 @@ def test_failing_statement(project: Project, template: URL) -> None:
     )
 
 
+def test_passwords_in_failing_statements(project: Project, template: URL) -> None:
+    """They are hidden, however they are quoted."""
+    for number, statement in enumerate(("CREATE ROLE x PASSWORD 'it''s secret'", "ALTER ROLE x password E'a\\'secret")):
+        project.write(f"{number}.sql", f"{statement} nonsense;")
+        with pytest.raises(MigrationError) as caught:
+            run(project, template, f"{number}.sql")
+        assert "secret" not in str(caught.value).partition("statement: ")[2]
+        assert "***" in str(caught.value)
+
+
 def test_failing_data(project: Project, template: URL) -> None:
     """A mistake in the data of COPY is located by PostgreSQL's own words."""
     project.write("1.sql", "CREATE TABLE t (x int);\nCOPY t FROM stdin;\n1\nabc\n\\.\n")

@@ -54,6 +54,44 @@ def test_a_wrong_configuration_is_said_at_once(project: Path, env: dict[str, str
         elefast.from_config(project, env=env, pool={"sice": 1})
 
 
+def test_what_no_engine_takes_is_said_at_once(project: Path, env: dict[str, str]) -> None:
+    """Keywords of create_engine() and arguments of the drivers, each with its place; nothing is started for them."""
+    (project / "elefast.toml").write_text(
+        "[engine]\noptions = { nonsense = 1, pool_timeout = 5, plugins = ['nothing'] }\n"
+        "connect_args = { nonsense = 1, connect_timeout = 5, prepare_threshold = 1 }\n"
+        "[engine.async_connect_args]\n"
+        "connect_timeout = 1\nstatement_cache_size = 0\nprepared_statement_cache_size = 0\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        elefast.from_config(project, env={**env, "ELEFAST_ENGINE__ASYNC_DRIVER": "asyncpg"})
+    assert [str(problem) for problem in caught.value.problems] == [
+        "elefast.toml:2  engine.options.nonsense: create_engine() does not take it: "
+        "TypeError: Invalid argument(s) 'nonsense' sent to create_engine()",
+        "elefast.toml:2  engine.options.plugins: create_engine() does not take it: "
+        "NoSuchModuleError: Can't load plugin: sqlalchemy.plugins:nothing",
+        "elefast.toml:3  engine.connect_args.nonsense: postgresql+psycopg has no such argument",
+        "elefast.toml:5  engine.async_connect_args.connect_timeout: postgresql+asyncpg has no such argument",
+    ]
+
+
+def test_options_of_pools_are_no_trouble_for_async_engines(project: Path, env: dict[str, str]) -> None:
+    """They have no pool, and so nothing to wait for in it, unless the project wants them to have one."""
+    for engine in (
+        {"options": {"pool_timeout": 5, "pool_use_lifo": True}},
+        {"options": {"pool_timeout": 5}, "pool_size": 1},
+    ):
+        with elefast.from_config(project, env=env, engine=engine) as stack:
+            lent = stack.open()
+            assert isinstance(lent.async_.engine.pool, NullPool) == ("pool_size" not in engine)
+            lent.release(wait=True)
+
+
+def test_options_that_do_not_go_together(project: Path, env: dict[str, str]) -> None:
+    """Each of them is right alone, so the table is named."""
+    with pytest.raises(ConfigurationError, match=r"engine.options: create_engine\(\) does not take it: .*pool_timeout"):
+        elefast.from_config(project, env=env, engine={"options": {"poolclass": NullPool, "pool_timeout": 5}})
+
+
 def test_a_stack_gives_databases_of_both_kinds(stack: elefast.Stack, names: Names) -> None:
     """One database, two views, gone after its release."""
     lent = stack.open("a test")

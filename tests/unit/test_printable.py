@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elefast.errors import ConfigurationError, LeakWarning, MigrationError, Problem
-from elefast.printable import printable, short
+from elefast.printable import printable, readable, short
 
 
 def test_what_is_readable_stays() -> None:
@@ -24,6 +24,13 @@ def test_short_text_is_one_line() -> None:
     assert short("a\nb\tc") == "a\\nb\\tc"
     assert short("x" * 80) == "x" * 80
     assert short("\0" * 80) == "\\u0000" * 13 + "\\u..."
+
+
+def test_long_lines_keep_their_ends() -> None:
+    """What is wrong stands at the beginning of a line, and what to do at its end."""
+    assert readable("a" * 1300) == "a" * 1300
+    assert readable(f"x\n{'a' * 2000}{'b' * 2000}") == f"x\n{'a' * 1000} ... {'b' * 300}"
+    assert str(MigrationError("a" * 5000)) == f"{'a' * 1000} ... {'a' * 300}"
 
 
 def test_every_error_can_be_shown() -> None:

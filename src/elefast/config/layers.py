@@ -20,7 +20,7 @@ from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dot
 from elefast.config.model import Settings
 from elefast.config.origin import DEFAULT, Origin
 from elefast.config.shapes import is_list, is_table
-from elefast.config.usable import DEEPEST, unusable
+from elefast.config.usable import DEEPEST, fits, unusable
 from elefast.config.values import FilePath, is_target
 from elefast.config.wording import shown, suggestion
 
@@ -69,6 +69,7 @@ class Layer:
         tables: The tables that were written, also empty ones.
         inner: The tables inside of open tables.
         findings: What is wrong with the keys.
+        refused: Where something is wrong.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Layer:
     tables: set[str] = field(default_factory=set[str])
     inner: set[KeyPath] = field(default_factory=set[KeyPath])
     findings: list[Finding] = field(default_factory=list[Finding])
+    refused: set[KeyPath] = field(default_factory=set[KeyPath])
 
     def add(self, data: Mapping[str, Any], path: KeyPath = ()) -> None:
         """Take in a nested mapping that lies at `path`: "" for the top, or a table of the model."""
@@ -94,6 +96,7 @@ class Layer:
 
     def wrong(self, path: KeyPath, message: str, code: str = "wrong-value") -> None:
         """Note what is wrong with the key at `path`."""
+        self.refused.add(path)
         self.findings.append(Finding(self.where(path), dotted((*self.shown_as, *path)), message, code=code))
 
     def _add_table(self, path: KeyPath, value: Any) -> None:
@@ -117,6 +120,9 @@ class Layer:
             self.wrong(path, f"expected {expected}, got {shown(name, value)}")
         else:
             self.values[path] = _absolute(key, value, self.directory)
+            if key.file and not fits(self.values[path]):
+                self.wrong(path, f"expected a path that is not longer than any can be, got {shown(name, value)}")
+                del self.values[path]
 
     def add_open(self, path: KeyPath, value: Any) -> None:
         """Take in the user's own keys part by part, because tables merge key by key at any depth."""

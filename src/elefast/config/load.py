@@ -232,8 +232,9 @@ def _validated(layers: list[Layer], facts: Facts) -> tuple[Settings, list[Findin
                 raise  # nobody wrote it, so leaving it out again would not help
             findings += [finding for _, finding in explained]
             wrong |= {path for path, _ in explained}
+    known = wrong.union(*(layer.refused for layer in layers))
     for violation in violations(settings, facts) if facts.complete else ():
-        if wrong.isdisjoint((violation.path, *violation.others)):
+        if known.isdisjoint((violation.path, *violation.others)):
             places = (_origin(path, layers) for path in (violation.path, *violation.others))
             origin = next((place for place in places if place != DEFAULT), DEFAULT)
             if violation.variable:

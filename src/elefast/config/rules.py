@@ -60,7 +60,7 @@ class Violation:
 
 def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
     """Every broken rule, in no particular order."""
-    for rule in (_needed, _one_table, _contradictions, _duplicates, _local_only):
+    for rule in (_needed, _one_table, _contradictions, _duplicates, _engine_options, _local_only):
         yield from rule(settings, facts)
 
 
@@ -111,6 +111,17 @@ def _duplicates(settings: Settings, _: Facts) -> Iterator[Violation]:
             yield Violation(
                 ("tuning", "settings", name), f"has a key of its own, write tuning.{own}", code="reserved-setting"
             )
+
+
+def _engine_options(settings: Settings, _: Facts) -> Iterator[Violation]:
+    """Keywords of create_engine() that have a key of their own, or would lead every engine to one database."""
+    for name in settings.engine.options:
+        path: KeyPath = ("engine", "options", name)
+        if name in type(settings.engine).model_fields:
+            yield Violation(path, f"has a key of its own, write engine.{name}", code="reserved-setting")
+        elif name == "creator":
+            message = "would lead every engine to one database, write engine.connect_args"
+            yield Violation(path, message, code="reserved-setting")
 
 
 def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:

@@ -17,7 +17,7 @@ HIDDEN = "***"
 # Up to the last "@": a password that should have been percent-encoded must not show its tail.
 _IN_URL = re.compile(r"(?://|(?<=:)/)[^:@/?#\s]*:")  # of two slashes one is lost where a path was expected
 _BEFORE_AT = re.compile(r"^[^:@\s]*:(?!//)")
-_FORGOTTEN_HOST = re.compile(r"(//[^:@/?#\s\[]*):(?!\d+(?:[/?#,]|$))[^/?#]+")
+_FORGOTTEN_HOST = re.compile(r"((?://|(?<=:)/)[^:@/?#\s\[]*):(?!\d+(?:[/?#,]|$))[^/?#]+")
 _WRITTEN_OUT = re.compile(  # as libpq's keyword, in a URL's query, as an option, in JSON
     r"""((?:pass|password|passwd|pwd|secret|token)(?:\s*=|["']\s*:)\s*)('(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?|[^\s&]*)""",
     re.IGNORECASE,

@@ -5,13 +5,17 @@ It must not know keys.
 
 from __future__ import annotations
 
+import os
+
 from elefast.config.shapes import is_list, is_mapping, is_tuple
 
-__all__ = ["DEEPEST", "unusable"]
+__all__ = ["DEEPEST", "fits", "unusable"]
 
 DEEPEST = 50
 """So deep may a value be nested; Python's own limit depends on who calls."""
 
+_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -27,6 +31,16 @@ def unusable(value: object, depth: int = 0) -> str:
         return f"at most {DEEPEST} levels of lists and tables"
     inside = [*value, *value.values()] if is_mapping(value) else value
     return next(filter(None, (unusable(inner, depth + 1) for inner in inside)), "")
+
+
+def fits(value: object) -> bool:
+    """Whether a path, or each of a list of them, is one that an operating system would look at."""
+    if is_list(value):
+        return all(fits(inner) for inner in value)
+    if not isinstance(value, str):
+        return True
+    path = os.fsencode(value)
+    return len(path) < _LONGEST_PATH and all(len(name) <= _LONGEST_NAME for name in path.split(os.fsencode(os.sep)))
 
 
 def _unusable_text(text: str) -> str:

@@ -132,9 +132,10 @@ EXPLANATIONS = (
     ),
     _wrong(
         "reserved-setting",
-        "A server setting is elefast's own business",
-        "`tuning.settings` may set anything but what elefast itself or the image has to set, such as the port.",
-        ("A `postgresql.conf` was copied whole.",),
+        "A setting is elefast's own business",
+        "`tuning.settings` may set anything but what elefast itself or the image has to set, such as the port, and "
+        "`engine.options` anything but what has a key of its own or decides which database an engine leads to.",
+        ("A `postgresql.conf` was copied whole.", "A call of `create_engine()` was copied whole."),
         ("Leave the setting out, or use the key that the message names.",),
     ),
     _wrong(

@@ -14,8 +14,11 @@ from elefast.errors import ConfigurationError, Problem
 from elefast.kernel import digests
 from elefast.kernel.fingerprint import Input, digest
 from elefast.kernel.manifest import relative
+from elefast.printable import short
 
 __all__ = ["expand", "file_input", "watched"]
+
+_LONGEST = 250
 
 
 def expand(root: Path, patterns: Iterable[str], key: str) -> list[Path]:
@@ -65,7 +68,7 @@ def file_input(path: str | Path, root: Path) -> Input:
 
 def _matches(root: Path, pattern: str) -> list[Path]:
     path = root / pattern
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
     if not glob.has_magic(pattern):
         return []
@@ -75,6 +78,7 @@ def _matches(root: Path, pattern: str) -> list[Path]:
 
 def _nothing(root: Path, pattern: str) -> str:
     where = "" if os.path.isabs(pattern) else f" in {root}"
+    shown = short(pattern, _LONGEST)
     if glob.has_magic(pattern):
-        return f'no file matches "{pattern}"{where}'
-    return f'there is no file "{pattern}"{where}'
+        return f'no file matches "{shown}"{where}'
+    return f'there is no file "{shown}"{where}'

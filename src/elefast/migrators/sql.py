@@ -30,6 +30,7 @@ __all__ = ["Sql", "run_file"]
 
 # Written by pg_dump whatever the server; an older server does not know it, and psql goes on.
 _NEWER_SETTING = re.compile(r"SET\s+transaction_timeout\b", re.IGNORECASE)
+_PASSWORD = re.compile(r"(\bPASSWORD\s+)E?'(?:[^'\\]|''|\\.)*'?", re.IGNORECASE)
 _ARCHIVE = b"PGDMP"
 _HEAD_LENGTH = 80
 
@@ -166,7 +167,7 @@ def _message(name: str, statement: Statement, error: psycopg.Error) -> str:
     line = statement.line
     if error.diag.statement_position:
         line += statement.text.count("\n", 0, int(error.diag.statement_position) - 1)
-    head = " ".join(statement.text.split())
+    head = _PASSWORD.sub(r"\1'***'", " ".join(statement.text.split()))
     head = head if len(head) <= _HEAD_LENGTH else f"{head[: _HEAD_LENGTH - 1]}…"
     text = error.diag.message_primary or str(error).strip()
     if error.sqlstate is None and statement.text[:4].upper() == "COPY":

@@ -293,6 +293,14 @@ CASES = {
         ],
         pyproject=f"engine.options{'.a' * 51} = 1",
     ),
+    "path that is too long": Case(
+        [f'pyproject.toml:2  sql.files: expected a path that is not longer than any can be, got ["{"x" * 78}...'],
+        pyproject=f"sql.files = ['{'x' * 256}']",
+    ),
+    "path of too many parts": Case(
+        [f'pyproject.toml:2  local.data_dir: expected a path that is not longer than any can be, got "{"x/" * 39}x...'],
+        pyproject=f"local.data_dir = '{'x/' * 3000}'",
+    ),
     "argument that contains itself": Case(
         ["from_config(engine=...)  engine: expected at most 50 levels of lists and tables, got an object of type dict"],
         arguments={"engine": _RECURSIVE},
@@ -348,6 +356,17 @@ CASES = {
             "pyproject.toml:4  tuning.settings.log_statement: has a key of its own, write tuning.log_statements",
         ],
         pyproject="[tool.elefast.tuning.settings]\nFsync = 'off'\nlog_statement = 'all'",
+    ),
+    "keyword of the engine with a key of its own": Case(
+        ["pyproject.toml:2  engine.options.pool_size: has a key of its own, write engine.pool_size"],
+        pyproject="engine.options.pool_size = 1",
+    ),
+    "keyword of the engine that leads to one database": Case(
+        [
+            "from_config(engine=...)  engine.options.creator: would lead every engine to one database, "
+            "write engine.connect_args"
+        ],
+        arguments={"engine": {"options": {"creator": print}}},
     ),
     # Environment
     "variable of the wrong type": Case(
