@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -164,11 +164,14 @@ class Templates:
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
         session = self._session
         strategy = session.facts.strategy(self._strategy)
-        drafted = session.copy(template.draft, key, encoding=encoding, strategy=strategy)
-        turn = session.connects
+        # Known before there is anything of that name, so that it can be dropped whenever we are interrupted.
+        drafted = template.draft_name(key)
         name = str(drafted)
+        turn = session.connects
         _log.info("building a template (%s)", reason)
         try:
+            session.copy(template.draft, drafted, encoding=encoding, strategy=strategy)
+            turn = session.connects
             manifest = self._recipe.build(session.url.set(database=name))
             if self._key(encoding, kept) != key:
                 raise MigrationError(
@@ -199,7 +202,8 @@ class Templates:
             )
             raise
         except BaseException:
-            session.drop(name, grace=0)
+            with suppress(Exception):  # what brought us here is the one to see, and the next sweep takes the draft
+                session.drop(name, grace=0)
             raise
         if kept:
             # A lock does not keep out the session that has it, so our own are left out by name.

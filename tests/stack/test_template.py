@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 import elefast
 from elefast.kernel import databases
+from elefast.kernel.names import Name
 
 
 def test_copies_have_statistics_and_the_cache_file_of_their_catalogs(project: Path, env: dict[str, str]) -> None:
@@ -54,6 +56,24 @@ def test_files_are_copied_as_always_where_blocks_cannot_be_shared(
     stack.create("first", "utf8")
     stack.create("second", "utf8")
     assert ways == ["clone", "copy", "copy"]
+
+
+def test_an_interrupt_right_after_a_draft_was_made_leaves_none(
+    stack: elefast.Stack, names: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ctrl-C may come after the server has done something and before anybody has noted it."""
+    before = names()
+    create = databases.create
+
+    def interrupted(connection: Connection, name: Name, **options: str) -> None:
+        create(connection, name, **options)
+        assert str(name) in names()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(databases, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stack.open()
+    assert names() == before
 
 
 def _files(connection: Connection, name: str) -> list[str]:

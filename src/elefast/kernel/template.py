@@ -35,6 +35,7 @@ __all__ = [
     "Template",
     "build_lock",
     "draft",
+    "draft_name",
     "fail",
     "failure",
     "find",
@@ -141,11 +142,16 @@ def newest(connection: Connection, project: str) -> list[Input]:
     return []
 
 
-def draft(connection: Connection, key: Key, *, encoding: str, strategy: str) -> Name:
+def draft_name(key: Key) -> Name:
+    """A new name for the draft of a template."""
+    return Name("elefast", Kind.DRAFT, owner_of(key), new_serial())
+
+
+def draft(connection: Connection, name: Name, *, encoding: str, strategy: str) -> None:
     """Create the empty database that a template is built in."""
-    name = Name("elefast", Kind.DRAFT, owner_of(key), new_serial())
-    databases.create(connection, name, encoding=encoding, strategy=strategy)
-    return name
+    # A connection that is lost before the answer comes leads here again.
+    if not databases.exists(connection, str(name)):
+        databases.create(connection, name, encoding=encoding, strategy=strategy)
 
 
 def polish(connection: Connection) -> None:
