@@ -16,8 +16,19 @@ SOURCE = Path(elefast.__file__).parent
 
 # Each part, and the parts of elefast that it may import at run time, besides itself. Leaves may be imported by all.
 LEAVES = {
-    "caches", "errors", "explanations", "lazy", "loops", "printable", "run", "report", "samples", "terminal", "urls",
-}  # fmt: skip
+    "caches",
+    "errors",
+    "explanations",
+    "interrupts",
+    "lazy",
+    "loops",
+    "printable",
+    "report",
+    "run",
+    "samples",
+    "terminal",
+    "urls",
+}
 ALLOWED = {
     "config": set[str](),
     "kernel": set[str](),

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
+from elefast.interrupts import deferred
 from elefast.kernel import databases, locks, ready, replay, server, sql
 from elefast.kernel.blockers import Left
 from elefast.kernel.names import Kind, Name, new_owner, serial
@@ -256,8 +257,11 @@ class Control:
             ours = set(self._templates.names) if self._templates is not None else set[str]()
             return sweep(self.session, self.run, ours, kept=kept, templates=templates)
 
+    @deferred()
     def close(self, *, unused: Sequence[str] = (), leave: int = 0, passing: bool = False) -> None:
-        """Drop what this process still has on the server and let go of it; safe to repeat, never raises.
+        """Drop what this process still has on the server and let go of it; safe to repeat, raises no error.
+
+        A first Ctrl-C meanwhile waits for its end.
 
         Args:
             unused: Databases in ``utf8`` as the template made them, of which the next run may have some.

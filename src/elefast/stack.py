@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import URL, Engine
 
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
+from elefast.interrupts import deferred
 from elefast.kernel.visitors import visitors
 from elefast.lent import LentDatabase
 from elefast.report import Kept, Leak, Report
@@ -250,8 +251,9 @@ class Stack:
         """Whether it was closed."""
         return self._closed
 
+    @deferred()
     def close(self) -> None:
-        """Drop the databases, let go of the server; safe to repeat."""
+        """Drop the databases, let go of the server; safe to repeat. A first Ctrl-C meanwhile waits for its end."""
         with self._lock:
             if self._closed:
                 return

@@ -454,6 +454,30 @@ def test_closing_at_exit_is_silent_and_complete(start: Start, names: Names) -> N
     assert names() - before == {out.strip()}
 
 
+def test_ctrl_c_at_the_end_leaves_nothing(start: Start, names: Names) -> None:
+    """What had begun to go is gone, and then the program ends as it should."""
+    program = """
+import signal, elefast
+from elefast.kernel import databases
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with elefast.from_config() as stack:
+    for _ in range(3):
+        stack.open()
+    print(stack.report().template, flush=True)
+    drop = databases.drop
+    def interrupted(*given, **named):
+        databases.drop = drop
+        signal.raise_signal(signal.SIGINT)
+        return drop(*given, **named)
+    databases.drop = interrupted
+"""
+    before = names()
+    process = start(program)
+    out, err = process.communicate(timeout=60)
+    assert err.strip().endswith("KeyboardInterrupt")
+    assert names() - before == {out.strip()}
+
+
 def test_the_end_does_not_wait_for_a_server_that_is_gone() -> None:
     """A thread that is patient with it is told that nobody needs it any more."""
     url = make_url("postgresql+psycopg://127.0.0.1:1/x")
