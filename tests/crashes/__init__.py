@@ -1,0 +1,1 @@
+"""Runs of pytest that are killed at random moments, and what is found afterwards."""

@@ -1,0 +1,74 @@
+"""The world of the rounds: a server for `provider = "url"`, and a directory with what ``initdb`` makes."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crashes.kills import Kill
+from tests.crashes.places import ROLE, LocalPlace, Place, UrlPlace
+from tests.crashes.project import Project, Variant
+from tests.crashes.rounds import ROUNDS, SEED, World
+from tests.crashes.runs import Run
+from tests.faults.server import Server
+
+PLAIN = Variant("sql", asyncio=False, workers=0, isolation="database", keep="never", cache=True)
+
+
+def pytest_report_header() -> str:
+    """What repeats the run."""
+    return f"crashes: TEST_CRASH_SEED={SEED} TEST_CRASH_ROUNDS={ROUNDS}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _linux() -> None:
+    """They look into /proc."""
+    if sys.platform != "linux":
+        pytest.skip("these tests find their victims in /proc")
+
+
+@pytest.fixture(scope="session")
+def world(elefast_root: Path) -> Iterator[World]:
+    """What the rounds have in common; made with the first one, and gone after the last."""
+    home = elefast_root / "crashes"
+    home.mkdir(mode=0o711)
+    server = Server(home / "server")
+    server.start(max_prepared_transactions=5)
+    try:
+        cached, duration = _warm(home)
+
+        def open_place(kill: Kill | None, chance: random.Random, directory: Path) -> Place:
+            directory.mkdir(mode=0o711)
+            kinds = kill.places if kill else ("url", "local")
+            if chance.choice(kinds) == "url":
+                return UrlPlace(server, directory / "caches", chance.choice(["postgres", ROLE]))
+            has_cache = chance.random() < 0.8 if kill is None or kill.cached is None else kill.cached
+            root = home / f"local-{directory.name}"
+            return LocalPlace(root, reuse=chance.random() < 0.5, cached=cached if has_cache else None)
+
+        yield World(open_place, duration)
+    finally:
+        server.stop()
+        shutil.rmtree(home)
+
+
+def _warm(home: Path) -> tuple[Path, float]:
+    """A directory with what ``initdb`` made, for places to be copied from, and how long a run takes here."""
+    place = LocalPlace(home / "warm", reuse=True, cached=None)
+    project = Project(home / "project", PLAIN)
+    run = Run(project, place.env, home.parent.name, place.directory)
+    duration = run.end()
+    assert run.process.returncode == 0, run.text
+    run.vanish()
+    cached = home / "cached"
+    cached.mkdir(mode=0o711)
+    for path in (home / "warm" / "disk").glob("initdb-[0-9][0-9]-*"):
+        path.rename(cached / path.name)
+    place.close()
+    assert any(cached.iterdir())
+    return cached, duration
