@@ -275,6 +275,20 @@ def test_a_keeper_killed_while_it_builds(root: Path, bin_dir: str, clients: Clie
     lease.release()
 
 
+@pytest.mark.parametrize("name", ["building-1-1732566000000000000", "trash-aa-1-1732566000000000000"])
+def test_what_a_killed_keeper_was_at_goes_with_the_next_start(root: Path, bin_dir: str, name: str) -> None:
+    """Where it put something together, or removed it, beside the servers; however lately that was."""
+    _stopped(root, bin_dir)
+    rubbish = [root / parent / name for parent in ("memory", "disk")]
+    for path in rubbish:
+        place.claim(str(path))
+        (path / "data").mkdir()
+    lease = provider(root, bin_dir, reuse=True).acquire()
+    assert until(lambda: not any(path.exists() for path in rubbish))
+    lease.release()
+    assert until(lambda: not processes_below(root))
+
+
 def test_a_broken_cache_is_made_again(root: Path, bin_dir: str) -> None:
     """What is in its place is not trusted."""
     cluster = _stopped(root, bin_dir)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,43 @@ def test_the_second_to_publish_gives_way(tmp_path: Path) -> None:
     place.publish(second, str(target))
     assert [entry.name for entry in tmp_path.iterdir()] == ["target"]
     assert (target / "first").exists()
+
+
+def test_what_somebody_puts_together_is_not_left(tmp_path: Path) -> None:
+    """Whoever sweeps spares it, and removes it once that process is gone."""
+    program = "import sys; from elefast.providers.local import place; print(place.building(sys.argv[1])); input()"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        path = Path(process.stdout.readline().strip())
+        (path / "data").mkdir()
+        assert not place.remove_left(str(path))
+        assert (path / "data").exists()
+        process.kill()
+        process.wait()
+        assert place.remove_left(str(path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_we_put_together_we_may_remove(tmp_path: Path) -> None:
+    """Though we still have the lock on it."""
+    path = place.building(str(tmp_path))
+    assert not place.remove_left(path)
+    assert place.remove(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["building-12-1732566000000000000", "trash-data-12-1732566000000000000"])
+def test_what_was_not_marked_yet_goes_if_it_is_empty(tmp_path: Path, name: str) -> None:
+    """Only under a name that nobody gives by accident."""
+    for path in (tmp_path / name, tmp_path / "building-1-1"):
+        path.mkdir()
+        assert not place.remove_left(str(path))
+    assert [path.name for path in tmp_path.iterdir()] == ["building-1-1"]
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "precious").touch()
+    assert not place.remove_left(str(tmp_path / name))
+    assert (tmp_path / name / "precious").exists()
 
 
 def test_the_users_own_roots_are_private_and_named_after_him(monkeypatch: pytest.MonkeyPatch) -> None:

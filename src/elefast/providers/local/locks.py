@@ -19,19 +19,26 @@ import os
 __all__ = ["is_held", "same_file", "take"]
 
 
-def take(path: str, *, exclusive: bool, wait: bool = False) -> int | None:
-    """Lock the file at `path`, which is made where it does not exist.
+def take(path: str, *, exclusive: bool, wait: bool = False, make: bool = True) -> int | None:
+    """Lock the file at `path`.
+
+    Args:
+        path: The file.
+        exclusive: Or together with others.
+        wait: Until nobody is in the way.
+        make: Make the file where it does not exist.
 
     Returns:
         The descriptor that holds the lock until it is closed, or ``None``: somebody else has it, or the
         file was replaced while we waited.
 
     Raises:
-        FileNotFoundError: The directory of the file has gone.
+        FileNotFoundError: The directory of the file has gone, or the file itself.
     """
     import fcntl
 
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if make else 0)
+    descriptor = os.open(path, flags, 0o600)
     try:
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

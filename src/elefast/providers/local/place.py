@@ -4,6 +4,8 @@
   directories in which each thing of ours has a directory with a marker in it.
 - Nothing without the marker is ever deleted, and a directory is first renamed, then emptied: whoever
   looks for it finds either all of it or nothing.
+- Whoever puts a directory together or empties it has a lock on its marker, so that what a killed process
+  was at can be told from what a living one is at.
 
 Must stay light: the keeper imports it.
 """
@@ -13,9 +15,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import time
 
+from elefast.providers.local import locks
 from elefast.providers.local.state import KeeperError
 
 TYPE_CHECKING = False
@@ -36,6 +40,7 @@ __all__ = [
     "release",
     "remove",
     "remove_if_empty",
+    "remove_left",
     "root",
     "space",
 ]
@@ -43,6 +48,7 @@ __all__ = [
 MARKER = ".elefast"
 TRASH = "trash-"
 BUILDING = "building-"
+_UNFINISHED = re.compile(r"(building|trash-.+)-\d+-\d{16,}")
 MEBIBYTE = 1024 * 1024
 NEEDED_FILE_SYSTEM = 512 * MEBIBYTE
 NEEDED_MEMORY = 1024 * MEBIBYTE
@@ -167,8 +173,17 @@ def release(path: str) -> None:
 
 
 def building(parent: str) -> str:
-    """A new directory in `parent` in which something is put together before it gets its name."""
-    return claim(os.path.join(parent, f"{BUILDING}{os.getpid()}-{time.time_ns()}"))
+    """A new directory in `parent` in which something is put together before it gets its name.
+
+    Its marker is locked for as long as this process lives.
+    """
+    while True:
+        path = os.path.join(parent, f"{BUILDING}{os.getpid()}-{time.time_ns()}")
+        _private(path)
+        # Somebody who sweeps may take it for a left one before it is locked.
+        with contextlib.suppress(FileNotFoundError):
+            if locks.take(os.path.join(path, MARKER), exclusive=True) is not None:
+                return path
 
 
 def publish(made: str, target: str) -> None:
@@ -212,8 +227,36 @@ def _mark(path: str, text: str) -> None:
 
 def remove(path: str) -> bool:
     """Delete a directory of ours with all that is in it; whether there was one."""
-    if os.path.islink(path) or not os.path.isfile(os.path.join(path, MARKER)):
+    return _remove(path, whatever=True)
+
+
+def remove_left(path: str) -> bool:
+    """Delete a directory that nobody puts together or empties any more; whether there was one."""
+    if _remove(path, whatever=False):
+        return True
+    if _UNFINISHED.fullmatch(os.path.basename(path)) and not os.path.islink(path):
+        # Not marked yet, or not any more; whoever is just about to mark it makes another one.
+        remove_if_empty(path)
+    return False
+
+
+def _remove(path: str, *, whatever: bool) -> bool:
+    marker = os.path.join(path, MARKER)
+    if os.path.islink(path) or not os.path.isfile(marker):
         return False
+    try:
+        lock = locks.take(marker, exclusive=True, make=False)
+    except FileNotFoundError:
+        return False
+    try:
+        # We may have put it together ourselves, and then have the lock already.
+        return (whatever or lock is not None) and _empty(path)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _empty(path: str) -> bool:
     if not os.path.basename(path).startswith(TRASH):
         trash = os.path.join(os.path.dirname(path), f"{TRASH}{os.path.basename(path)}-{os.getpid()}-{time.time_ns()}")
         try:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-UNFINISHED_AFTER = 3600.0
 FORGOTTEN_AFTER = 14 * 24 * 3600.0
 
 
@@ -40,12 +39,12 @@ def sweep(places: Places, mine: str) -> None:
 
 def _sweep(places: Places, root: str, name: str) -> None:
     path = os.path.join(root, name)
+    if name.startswith((place.TRASH, place.BUILDING)):
+        place.remove_left(path)
+        return
     if not os.path.isfile(os.path.join(path, place.MARKER)):
         return
-    if name.startswith((place.TRASH, place.BUILDING)):
-        if _age(path) > UNFINISHED_AFTER:
-            place.remove(path)
-    elif root == places.servers and os.path.isfile(os.path.join(path, state.USERS)):
+    if root == places.servers and os.path.isfile(os.path.join(path, state.USERS)):
         _sweep_server(places, path, name)
     elif _age(path) > FORGOTTEN_AFTER and not os.path.exists(os.path.join(places.servers, name, state.USERS)):
         # Caches, copied binaries, and data on the disk whose server's directory memory has lost.
