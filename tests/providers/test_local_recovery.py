@@ -16,12 +16,13 @@ import pytest
 
 from elefast.errors import RefusedError, ServerStartError, ServerUnavailableError
 from elefast.providers import running_servers
-from elefast.providers.local import LocalLease, place, sweep
+from elefast.providers.local import LocalLease, orphans, place, sweep
 from elefast.providers.local.provider import places_for
 from tests.providers.provider_support import (
     Clients,
     ask,
     connect,
+    dsn,
     gone,
     installations,
     keeper_pid,
@@ -287,6 +288,34 @@ def test_what_a_killed_keeper_was_at_goes_with_the_next_start(root: Path, bin_di
     assert until(lambda: not any(path.exists() for path in rubbish))
     lease.release()
     assert until(lambda: not processes_below(root))
+
+
+def test_files_that_no_database_has_go_with_the_next_start(root: Path, bin_dir: str) -> None:
+    """PostgreSQL leaves them where it is killed while it copies a database; what a database has stays."""
+    base = _stopped(root, bin_dir) / "data" / "base"
+    shutil.copytree(base / "1", base / "99999")
+    lease = provider(root, bin_dir, reuse=True).acquire()
+    assert not (base / "99999").exists()
+    assert _kept(lease)
+    lease.release()
+    assert until(lambda: not processes_below(root))
+
+
+def test_files_of_a_database_that_is_being_made_stay(root: Path, bin_dir: str) -> None:
+    """Nobody looks while somebody is at it."""
+    lease = provider(root, bin_dir).acquire()
+    made = Path(lease.data_dir, "base", "99999")
+    made.mkdir()
+    with connect(lease) as somebody, psycopg.connect(dsn(lease)) as looking:
+        with somebody.transaction():
+            somebody.execute("lock table pg_database in row exclusive mode")  # as CREATE DATABASE does
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                orphans.clear(looking, lease.data_dir)
+        assert made.exists()
+        looking.rollback()
+        assert orphans.clear(looking, lease.data_dir) == [str(made)]
+    lease.release()
+    assert until(lambda: gone(root))
 
 
 def test_a_broken_cache_is_made_again(root: Path, bin_dir: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,9 +15,11 @@ from importlib import import_module
 from typing import Any
 
 from elefast.errors import ServerStartError
-from elefast.providers.local import locks, place, state
+from elefast.providers.local import locks, orphans, place, state
 from elefast.providers.local.keeper import BUSY
 from elefast.providers.local.server import ADDRESS
+
+_log = logging.getLogger("elefast")
 
 __all__ = ["dismiss", "prove", "start_keeper"]
 
@@ -88,13 +91,16 @@ def dismiss(keeper: str) -> None:
 
 
 def prove(described: Mapping[str, Any], timeout: float) -> None:
-    """Connect once: what listens on that port is ours if it knows our password's verifier."""
+    """Connect once: what listens on that port is ours if it knows our password's verifier.
+
+    And look for what the server's earlier life has left, as long as somebody is connected.
+    """
     import psycopg
 
     cluster = os.path.dirname(described["data"])
     try:
         # All that a PG* variable of the tests could change is given.
-        psycopg.connect(
+        connection = psycopg.connect(
             host=ADDRESS,
             hostaddr=ADDRESS,
             options=" ",
@@ -105,10 +111,13 @@ def prove(described: Mapping[str, Any], timeout: float) -> None:
             password=described["password"],
             dbname="postgres",
             connect_timeout=max(2, int(timeout)),
-        ).close()
+        )
     except psycopg.Error as error:
         raise ServerStartError(
             f"the local server runs, but does not let us in: {error}\n"
             f"if its password was changed, remove {cluster} when nobody uses it",
             code="server-locked-out",
         ) from error
+    with connection, suppress(psycopg.Error, OSError):
+        for path in orphans.clear(connection, described["data"]):
+            _log.info("removed %s: no database has these files", path)
