@@ -30,6 +30,9 @@ __all__ = ["LocalPlace", "Place", "UrlPlace", "answers", "leftovers", "rows_of"]
 ROLE = "builder"
 SOMEBODY = "somebody"
 LONG_AGO = 1_500_000_000
+_UNKNOWN_FILES = """
+    select name from pg_ls_dir('base') name where name ~ '^[0-9]+$' and name not in (select oid::text from pg_database)
+"""
 
 
 class Place(Protocol):
@@ -223,7 +226,8 @@ class LocalPlace:
         os.environ["_ELEFAST_ROOT"] = str(self._root)
         try:
             with elefast.from_config(project.path, env={**os.environ, **self.env}) as stack:
-                return leftovers(stack.upkeep().ask, project, set())
+                ask = stack.upkeep().ask
+                return [*leftovers(ask, project, set()), *(f"base/{name}" for (name,) in ask(_UNKNOWN_FILES))]
         finally:
             os.environ["_ELEFAST_ROOT"] = before
             assert until(lambda: not family("", self._root), 60)

@@ -237,15 +237,18 @@ def _tests(variant: Variant) -> str:
     used = "or bool_or(is_called)" if variant.isolation == "database" else ""
     empty = f"select sum(count) = 0 from ({counts}) counts"
     fresh = f"select not (false {used}) from part_0_id_seq"
+    # Not as it is looked for: a traceback shows the lines of the source.
     body = f"""
+WRONG = "-".join({WRONG.split("-")!r})
+
 def check(rows):
     expected = json.loads(Path(os.environ["CRASH_EXPECTED"]).read_text())
     columns = [name for name, in rows({_COLUMNS!r})]
-    assert columns == expected["columns"], f"{WRONG} schema: {{columns}}"
+    assert columns == expected["columns"], f"{{WRONG}} schema: {{columns}}"
     versions = rows("select version from release")
-    assert versions == [(expected["version"],)], f"{WRONG} version: {{versions}}"
-    assert rows({empty!r}) == [(True,)], "{WRONG} rows of another test"
-    assert rows({fresh!r}) == [(True,)], "{WRONG} a sequence that another test used"
+    assert versions == [(expected["version"],)], f"{{WRONG}} version: {{versions}}"
+    assert rows({empty!r}) == [(True,)], f"{{WRONG}} rows of another test"
+    assert rows({fresh!r}) == [(True,)], f"{{WRONG}} a sequence that another test used"
 
 DIRT = ["insert into part_0 (body) values ('dirt')", "insert into part_4 (body) values ('dirt')"]
 """
