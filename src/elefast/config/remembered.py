@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from elefast.caches import is_ours
+from elefast.caches import is_ours, replace
 from elefast.config.discovery import PYPROJECT, Found, find
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.origin import Origin
@@ -172,13 +172,9 @@ def _keep(kept: str, question: str, loaded: Loaded, env: Mapping[str, str]) -> N
         "migrator": [loaded.migrator.migrator, loaded.migrator.reason],
         "profile": loaded.profile,
     }
-    temporary = f"{kept}.{os.getpid()}"
     # No home, a full disk, values that only Python has: then it is read the next time, too.
     with suppress(OSError, TypeError, ValueError):
         text = json.dumps(data)
         if json.loads(text) != data:
             return
-        os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, kept)
+        replace(kept, text)

@@ -29,7 +29,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from elefast.caches import is_ours
+from elefast import caches
 from elefast.kernel.fingerprint import digest
 
 __all__ = ["ABSENT", "SETTLED", "Stamp", "has_moved", "load", "memo", "of", "remember", "save", "stamp"]
@@ -129,7 +129,7 @@ def load(kept: str) -> None:
     _loaded.add(kept)
     # Whatever is wrong with it, it is only a cache.
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError), open(kept, "rb") as file:
-        if not is_ours(os.fstat(file.fileno()), 0o022):
+        if not caches.is_ours(os.fstat(file.fileno()), 0o022):
             return
         data: Any = json.load(file)
         if data["format"] != _FORMAT:
@@ -153,22 +153,13 @@ def save(kept: str) -> None:
     _news = False
     used = {name: [*_known[name][0], _known[name][1]] for name in list(_seen) if name in _known}
     memos = {name: _memos[name] for name in list(_used_memos) if name in _memos}
-    temporary = f"{kept}.{os.getpid()}"
-    try:
-        place = os.path.dirname(kept)
-        os.makedirs(place, mode=0o700, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"format": _FORMAT, "files": used, "memos": memos}, file, separators=(",", ":"))
-        os.replace(temporary, kept)
-        _forget_old(place)
-    except OSError:
-        # No home, a full disk: then the files are read again.
-        with suppress(OSError):
-            os.unlink(temporary)
+    with suppress(OSError):  # no home, a full disk: then the files are read again
+        caches.replace(kept, json.dumps({"format": _FORMAT, "files": used, "memos": memos}, separators=(",", ":")))
+        _forget_old(os.path.dirname(kept))
 
 
 def _forget_old(place: str) -> None:
-    """Remove what nobody has written for a month: projects that are gone, and files of processes that were killed."""
+    """Remove what nobody has written for a month: of projects that are gone."""
     with os.scandir(place) as entries:
         for entry in entries:
             if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > _FORGOTTEN_AFTER:

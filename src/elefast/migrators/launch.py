@@ -122,7 +122,9 @@ class Interpreter:
 
     def _send(self, what: Mapping[str, Any]) -> None:
         assert self._process.stdin
-        with suppress(OSError):  # it ended early (on Windows a broken pipe has another name); its status and output say why
+        with suppress(
+            OSError
+        ):  # it ended early (on Windows a broken pipe has another name); its status and output say why
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
             # It stays open: its end tells the interpreter that we are gone.
             self._process.stdin.flush()

@@ -58,9 +58,10 @@ def read(directory: str, name: str = STATE) -> dict[str, Any]:
 
 
 def write(directory: str, value: dict[str, Any], name: str = STATE) -> None:
-    """Replace the JSON object in `directory`, readable by its owner only."""
+    """Replace the JSON object in `directory`, readable by its owner only. Nobody else may be at it."""
     target = os.path.join(directory, name)
-    temporary = f"{target}.{os.getpid()}"
+    # Always the same name, so that what a killed process leaves is gone with the next one.
+    temporary = f"{target}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
