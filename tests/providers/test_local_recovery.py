@@ -16,7 +16,7 @@ import pytest
 
 from elefast.errors import RefusedError, ServerStartError, ServerUnavailableError
 from elefast.providers import running_servers
-from elefast.providers.local import LocalLease, orphans, place, sweep
+from elefast.providers.local import LocalLease, orphans, place, start, sweep
 from elefast.providers.local.provider import places_for
 from tests.providers.provider_support import (
     Clients,
@@ -107,6 +107,33 @@ def test_what_a_killed_keeper_left_is_swept(root: Path, bin_dir: str) -> None:
     assert until(lambda: not left.exists())
     other.release()
     assert until(lambda: gone(root))
+
+
+def test_an_interrupt_before_there_is_a_keeper_leaves_nothing(
+    root: Path, bin_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who would have removed the directory in the end."""
+
+    def interrupted(job: object) -> bool:
+        assert len(list((root / "memory").iterdir())) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "_spawn_keeper", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        provider(root, bin_dir).acquire()
+    assert list((root / "memory").iterdir()) == []
+
+
+@pytest.mark.parametrize("files", [[], ["users"], ["users", "start"]], ids=len)
+def test_what_was_left_before_there_was_a_keeper_is_swept(root: Path, files: list[str]) -> None:
+    """Its user was killed; there is nothing in it that could be of use to anybody."""
+    left = root / "memory" / "0123456789ab"
+    left.mkdir(parents=True)
+    place.claim(str(left))
+    for name in files:
+        (left / name).touch()
+    sweep.sweep(places_for(root), "none")
+    assert not left.exists()
 
 
 def test_the_sweep_spares_what_is_used(root: Path, bin_dir: str) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from elefast import errors
 from elefast.caches import ROOT_VARIABLE
 from elefast.errors import ConfigurationError, Problem, ServerStartError, ServerUnavailableError
 from elefast.providers.lease import nothing
-from elefast.providers.local import locks, place, prepare, state
+from elefast.providers.local import locks, place, prepare, state, sweep
 from elefast.providers.local.lease import LocalLease
 from elefast.providers.local.start import dismiss, prove, start_keeper
 
@@ -140,6 +141,18 @@ class LocalProvider:
 
     def _acquire(self, binaries: Binaries, places: place.Places, on_new: Callable[[], None]) -> LocalLease:
         job = self._job(binaries, places)
+        try:
+            return self._join(job, binaries, places, on_new)
+        except BaseException:
+            # An interrupt, say, before there is a keeper: then nobody else sees to the directory.
+            with suppress(OSError):
+                sweep.sweep_server(places, job["identity"])
+            raise
+
+    def _join(
+        self, job: Mapping[str, Any], binaries: Binaries, places: place.Places, on_new: Callable[[], None]
+    ) -> LocalLease:
+        """Become a user of the server, and wait until it is ready."""
         directory: str = job["server"]
         deadline = time.monotonic() + self._start_timeout + INITDB_TIMEOUT + STOP_TIMEOUT
         while time.monotonic() < deadline:

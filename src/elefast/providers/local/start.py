@@ -38,7 +38,7 @@ def start_keeper(directory: str, job: Mapping[str, Any]) -> bool:
         # The last keeper's words must be gone before anybody can see that there is a new one. It may take
         # the port that it had: whoever wrote down how to connect still can.
         port = state.read(directory).get("port", 0)
-        state.write(directory, {"status": "starting", "port": port})
+        state.write(directory, {"status": "starting", "port": port, "reuse": job["reuse"]})
         return _spawn_keeper({**job, "port": port})
     except FileNotFoundError:
         return False

@@ -1,7 +1,7 @@
 """What killed keepers have left: found by the mark and by locks that nobody holds, and removed.
 
 A server that is reused stays until nobody has wanted it for two weeks, and so do caches.
-Only the keeper runs this, while nobody waits for it.
+The keeper runs this, while nobody waits for it; and whoever has given up waiting for one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from elefast.providers.local.place import Places
 
-__all__ = ["sweep"]
+__all__ = ["sweep", "sweep_server"]
 
+_CACHES = ("initdb-", "binaries-")
 FORGOTTEN_AFTER = 14 * 24 * 3600.0
 
 
@@ -44,17 +45,19 @@ def _sweep(places: Places, root: str, name: str) -> None:
         return
     if not os.path.isfile(os.path.join(path, place.MARKER)):
         return
-    if root == places.servers and os.path.isfile(os.path.join(path, state.USERS)):
-        _sweep_server(places, path, name)
+    if root == places.servers and not name.startswith(_CACHES):
+        sweep_server(places, name)
     elif _age(path) > FORGOTTEN_AFTER and not os.path.exists(os.path.join(places.servers, name, state.USERS)):
         # Caches, copied binaries, and data on the disk whose server's directory memory has lost.
         place.remove(path)
 
 
-def _sweep_server(places: Places, path: str, identity: str) -> None:
-    described = state.read(path)
-    kept = bool(described.get("reuse", True)) or os.path.exists(os.path.join(path, state.HELD))
-    if kept and _age(os.path.join(path, state.USERS)) < FORGOTTEN_AFTER:
+def sweep_server(places: Places, identity: str) -> None:
+    """Remove a server's directory that nobody uses and nobody keeps, unless its data are to stay."""
+    path = os.path.join(places.servers, identity)
+    if _stays(path) and _age(os.path.join(path, state.USERS)) < FORGOTTEN_AFTER:
+        return
+    if not os.path.isfile(os.path.join(path, place.MARKER)):
         return
     # The users first: with that lock in our hands nobody can take the other one for a keeper's.
     users = locks.take(os.path.join(path, state.USERS), exclusive=True)
@@ -72,6 +75,13 @@ def _sweep_server(places: Places, path: str, identity: str) -> None:
         for descriptor in (keeper, users):
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _stays(path: str) -> bool:
+    if os.path.exists(os.path.join(path, state.HELD)):
+        return True
+    # Where nobody has said so, there may be nothing yet: its user was killed, or interrupted, before it had a keeper.
+    return bool(state.read(path).get("reuse", os.path.exists(os.path.join(path, "cluster"))))
 
 
 def _age(path: str) -> float:
