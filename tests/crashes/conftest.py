@@ -62,9 +62,12 @@ def _warm(home: Path) -> tuple[Path, float]:
     place = LocalPlace(home / "warm", reuse=True, cached=None)
     project = Project(home / "project", PLAIN)
     run = Run(project, place.env, home.parent.name, place.directory)
-    duration = run.end()
-    assert run.process.returncode == 0, run.text
-    run.vanish()
+    try:
+        duration = run.end()
+        assert run.process.returncode == 0, run.text
+        run.vanish()
+    finally:
+        run.kill()
     cached = home / "cached"
     cached.mkdir(mode=0o711)
     for path in (home / "warm" / "disk").glob("initdb-[0-9][0-9]-*"):

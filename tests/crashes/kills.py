@@ -9,7 +9,7 @@ from signal import SIGKILL, SIGQUIT, SIGTERM, Signals
 
 from tests.crashes.places import Place
 from tests.crashes.processes import Process, send
-from tests.crashes.project import MIGRATORS
+from tests.crashes.project import ISOLATIONS, MIGRATORS
 from tests.crashes.runs import Run
 
 __all__ = ["KILLS", "Kill"]
@@ -33,6 +33,7 @@ class Kill:
         places: Where there are such victims.
         workers: Whether there are only with pytest-xdist.
         migrators: With which of them there are.
+        isolations: And with which of these.
         builds: Whether there are only while a template is built.
         cached: Whether there are only where ``initdb`` has nothing to copy; as `LocalPlace` has it.
     """
@@ -47,6 +48,7 @@ class Kill:
     places: tuple[str, ...] = (URL, LOCAL)
     workers: bool | None = None
     migrators: tuple[str, ...] = MIGRATORS
+    isolations: tuple[str, ...] = ISOLATIONS
     builds: bool = False
     cached: bool | None = None
 
@@ -128,6 +130,7 @@ KILLS = [
         "pg_terminate_backend at a random moment",
         _sessions("application_name like 'elefast pool %'"),
         fleeting=True,
+        isolations=("database",),
     ),
     Kill(
         "draft-session",

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["KEEP", "MIGRATORS", "POOL", "WRONG", "Project", "Variant"]
+__all__ = ["ISOLATIONS", "KEEP", "MIGRATORS", "POOL", "WRONG", "Project", "Variant"]
 
 TABLES = 5
 TESTS = 8
 MIGRATORS = ("alembic", "metadata", "sql")
+ISOLATIONS = ("database", "transaction")
 KEEP = 1
 POOL = 3
 
@@ -45,14 +46,16 @@ class Variant:
     cache: bool
 
     @classmethod
-    def draw(cls, chance: random.Random, *, workers: bool | None, migrators: Sequence[str]) -> Variant:
-        """One by chance, with one of `migrators`; with workers or without, where `workers` says so."""
+    def draw(
+        cls, chance: random.Random, *, workers: bool | None, migrators: Sequence[str], isolations: Sequence[str]
+    ) -> Variant:
+        """One by chance, with one of `migrators` and of `isolations`; with workers or not, where `workers` says so."""
         has_workers = chance.random() < 0.35 if workers is None else workers
         return cls(
             chance.choice(migrators),
             chance.random() < 0.3,
             2 if has_workers else 0,
-            "transaction" if chance.random() < 0.2 else "database",
+            isolations[-1] if chance.random() < 0.2 else isolations[0],
             "failed" if chance.random() < 0.2 else "never",
             chance.random() < 0.85,
         )
@@ -76,6 +79,9 @@ class Project:
         self.variant = variant
         self.version = 0
         path.mkdir(parents=True)
+        self.temporary = path / "tmp"
+        """For the temporary files of its runs."""
+        self.temporary.mkdir(mode=0o711)
         self._write("pyproject.toml", _configuration(variant))
         self._write("conftest.py", _CONFTEST)
         self._write("test_it.py", _tests(variant))

@@ -24,7 +24,7 @@ from typing import Any
 from tests.crashes.kills import Kill
 from tests.crashes.moments import Moment
 from tests.crashes.places import Place
-from tests.crashes.project import MIGRATORS, WRONG, Project, Variant
+from tests.crashes.project import ISOLATIONS, MIGRATORS, WRONG, Project, Variant
 from tests.crashes.runs import HangError, Run
 
 __all__ = ["ROUNDS", "SEED", "Game", "Tally", "World", "play_all"]
@@ -102,7 +102,10 @@ class Game:
         self.world = world
         self.directory = directory
         self.variant = Variant.draw(
-            self.chance, workers=kill.workers if kill else None, migrators=kill.migrators if kill else MIGRATORS
+            self.chance,
+            workers=kill.workers if kill else None,
+            migrators=kill.migrators if kill else MIGRATORS,
+            isolations=kill.isolations if kill else ISOLATIONS,
         )
         self.place = world.open_place(kill, self.chance, directory)
         self.project = Project(directory / "project", self.variant)
@@ -208,12 +211,16 @@ class Game:
         """See what is left, and that nothing of others was touched."""
         # The last backends of a run may need a moment to be gone.
         deadline = time.monotonic() + 5
-        while (found := self.place.left(self.project)) and time.monotonic() < deadline:
+        while (found := self._left()) and time.monotonic() < deadline:
             time.sleep(0.1)
         if found:
             self.problems.append(("left", "\n".join(found)))
         if touched := self.place.touched():
             self.problems.append(("touched", "\n".join(touched)))
+
+    def _left(self) -> list[str]:
+        temporary = [path.name for path in self.project.temporary.iterdir() if not path.name.startswith("pytest-of-")]
+        return self.place.left(self.project) + temporary
 
     def play(self) -> bool:
         """The whole round; whether its victim was met."""

@@ -48,6 +48,8 @@ class Run:
             **project.env,
             **env,
             "CRASH_WORD": word,
+            "TMPDIR": str(project.temporary),
+            "PYTEST_DEBUG_TEMPROOT": str(project.temporary),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONFAULTHANDLER": "1",
         }
