@@ -232,12 +232,12 @@ class Game:
                 struck += self.attack()
         if self.chance.random() < 0.4:
             self.change()
-        at_once = self.chance.random() < 0.5
-        if not at_once:
+        if self.chance.random() < 0.5:
             self.vanish()
+        # Processes that are still at work when it begins may have what it cannot sweep: then the run after it does.
+        at_work = any(run.family() for run in self.runs)
         self.passes("the next run")
-        if at_once and any(run.family() for run in self.runs[:-1]):
-            # They were at work when it began, so it could not sweep what they left: the run after them does.
+        if at_work:
             self.vanish()
             self.passes("the run after the next")
         self.vanish()
