@@ -98,10 +98,10 @@ class Moment:
                 what, pattern = chance.choice(list(FILES.items()))
                 return cls(what, pattern=pattern, delay=delay)
             case _:
-                # Few of the statements are rare ones, and they are at the beginning.
-                number = int(chance.choice([30, 60, 150]) * chance.random()) + 1
+                # Rare ones are at the beginning and at the end; between them are those of the tests.
+                since, most = chance.choice([("start", 30), ("start", 60), ("start", 120), ("end", 25)])
                 process = f"gw{chance.randrange(variant.workers)}" if variant.workers else "alone"
-                statement = f"{process} {number} {chance.choice(['before', 'after'])}"
+                statement = f"{process} {chance.randint(1, most)} {chance.choice(['before', 'after'])} {since}"
                 return cls(f"statement {statement}", statement=statement, mark=mark)
 
     @property

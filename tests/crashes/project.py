@@ -201,19 +201,19 @@ for number in range({tables}):
 Table("release", Base.metadata, Column("version", Integer))
 """
 
-# A process can be stopped at the n-th statement that any engine in it executes, for whoever kills it to come. Where
-# nobody comes it goes on, so that a harness that died holds up nobody.
+# A process can be stopped at the n-th statement that any engine in it executes, from the start or after the last test,
+# for whoever kills it to come. Where nobody comes it goes on, so that a harness that died holds up nobody.
 _CONFTEST = """
 import os
 import threading
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine, event
 
-at, mark, lock, count = os.environ.get("CRASH_AT", ""), Path(os.environ.get("CRASH_MARK", "")), threading.Lock(), 0
-process, _, rest = at.partition(" ")
-number, _, moment = rest.partition(" ")
+process, number, moment, since = os.environ.get("CRASH_AT", "- 0 before start").split()
+mark, lock, count = Path(os.environ.get("CRASH_MARK", "")), threading.Lock(), 0
 
 def reached(connection, cursor, statement, parameters, context, many):
     global count
@@ -227,8 +227,17 @@ def reached(connection, cursor, statement, parameters, context, many):
     while mark.exists() and time.monotonic() < deadline:
         time.sleep(0.001)
 
-if at and process == os.environ.get("PYTEST_XDIST_WORKER", "alone"):
-    event.listen(Engine, f"{moment}_cursor_execute", reached)
+def begin():
+    if process == os.environ.get("PYTEST_XDIST_WORKER", "alone"):
+        event.listen(Engine, f"{moment}_cursor_execute", reached)
+
+if since == "start":
+    begin()
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    if since == "end":
+        begin()
 """
 
 _COLUMNS = """
