@@ -13,16 +13,11 @@ import pytest
 from tests.crashes.kills import Kill
 from tests.crashes.places import ROLE, LocalPlace, Place, UrlPlace
 from tests.crashes.project import Project, Variant
-from tests.crashes.rounds import ROUNDS, SEED, World
+from tests.crashes.rounds import World
 from tests.crashes.runs import Run
 from tests.faults.server import Server
 
 PLAIN = Variant("sql", asyncio=False, workers=0, isolation="database", keep="never", cache=True)
-
-
-def pytest_report_header() -> str:
-    """What repeats the run."""
-    return f"crashes: TEST_CRASH_SEED={SEED} TEST_CRASH_ROUNDS={ROUNDS}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -289,6 +289,7 @@ def play_all(game: Callable[[int, Path], Game], directory: Path, test: str) -> T
         directory: For all of them.
         test: The node id of the test, for whoever repeats a round.
     """
+    print(f"TEST_CRASH_SEED={SEED} TEST_CRASH_ROUNDS={ROUNDS}")
     tally = Tally()
     for number in range(ROUNDS):
         one = game(SEED + number, directory / str(number))

@@ -9,16 +9,15 @@ import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import psycopg
 import pytest
 
 from elefast.providers.docker.container import OWNER, PORT, PROJECT
-from tests.crashes.kills import Kill
+from tests.crashes.kills import KILLS, Kill
 from tests.crashes.moments import Moment
 from tests.crashes.places import Place, answers, leftovers, rows_of
 from tests.crashes.project import Project
@@ -165,32 +164,17 @@ def _nobody(run: Run, place: Place) -> Sequence[int]:
     return []
 
 
-def _pytest(run: Run, place: Place) -> Sequence[int]:
-    return [] if run.ended else [run.process.pid]
-
-
-def _worker(run: Run, place: Place) -> Sequence[int]:
-    return [process.pid for process in run.family() if process.is_worker]
-
-
-def _group(run: Run, place: Place) -> Sequence[int]:
-    return [] if run.ended else [-run.process.pid]
+def _with_container(name: str) -> Kill:
+    """A kind of kill that is the same wherever the server is."""
+    (kill,) = [kill for kill in KILLS if kill.name == name]
+    return replace(kill, what=f"{kill.what}, with a container", how=f"{kill.how}, mostly while the container starts")
 
 
 _AT = "at a random moment, mostly while it starts"
 _KILLS = [
     ContainerKill("docker kill", "a container killed", f"docker kill {_AT}", _nobody),
     ContainerKill("docker rm", "a container removed", f"docker rm --force {_AT}", _nobody, remove=True),
-    Kill("pytest", "pytest killed, with a container", f"SIGKILL or SIGTERM {_AT}", _pytest, signals=(SIGKILL, SIGTERM)),
-    Kill(
-        "worker",
-        "a worker of pytest-xdist killed, with a container",
-        f"SIGKILL or SIGTERM {_AT}",
-        _worker,
-        signals=(SIGKILL, SIGTERM),
-        workers=True,
-    ),
-    Kill("group", "a CI job cancelled, with a container", f"SIGKILL {_AT}", _group, signals=(SIGKILL,)),
+    *map(_with_container, ("pytest", "worker", "group")),
 ]
 _ROWS = [pytest.param(kill, id=kill.name, marks=pytest.mark.fault(kill.what, how=kill.how)) for kill in _KILLS]
 
