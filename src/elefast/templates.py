@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -69,6 +70,8 @@ class Templates:
         self._ready: dict[str, Template] = {}
         self._errors: dict[str, ElefastError] = {}
         self._replaced: set[str] = set()
+        self._passing: set[str] = set()
+        """The names of those that are to go with the run, whether they are there yet or not."""
 
     def get(self, encoding: str) -> Template:
         """The template in `encoding`; built if there is none that fits. One caller at a time.
@@ -140,7 +143,9 @@ class Templates:
             self._session.call(locks.release_shared, use_lock(made.name))
             parsed = Name.parse(made.name)
             if parsed is not None and parsed.kind is Kind.VOLATILE:
-                self._session.call(drop_unused, made.name, use_lock(made.name))
+                self._passing.add(made.name)
+        for name in self._passing:
+            self._session.call(drop_unused, name, use_lock(name))
         self._ready.clear()
 
     def _find_or_build(self, encoding: str) -> Template:
@@ -167,6 +172,8 @@ class Templates:
         # Known before there is anything of that name, so that it can be dropped whenever we are interrupted.
         drafted = template.draft_name(key)
         name = str(drafted)
+        if not kept:
+            self._passing.add(str(replace(drafted, kind=Kind.VOLATILE)))
         turn = session.connects
         _log.info("building a template (%s)", reason)
         try:

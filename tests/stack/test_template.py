@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 import elefast
 from elefast.kernel import databases
-from elefast.kernel.names import Name
+from elefast.kernel.names import Kind, Name
 
 
 def test_copies_have_statistics_and_the_cache_file_of_their_catalogs(project: Path, env: dict[str, str]) -> None:
@@ -73,6 +73,26 @@ def test_an_interrupt_right_after_a_draft_was_made_leaves_none(
     monkeypatch.setattr(databases, "create", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stack.open()
+    assert names() == before
+
+
+def test_an_interrupt_right_after_a_template_of_the_run_was_made_leaves_none(
+    project: Path, env: dict[str, str], names: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes at the end, though nobody has used it yet."""
+    before = names()
+    rename = databases.rename
+
+    def interrupted(connection: Connection, name: str, new: Name) -> None:
+        rename(connection, name, new)
+        assert new.kind is Kind.VOLATILE
+        assert str(new) in names()
+        raise KeyboardInterrupt
+
+    with elefast.from_config(project, env=env, template={"cache": False}) as stack, monkeypatch.context() as patch:
+        patch.setattr(databases, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stack.open()
     assert names() == before
 
 
