@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.crashes.foreign import ROLE
 from tests.crashes.kills import Kill
-from tests.crashes.places import ROLE, LocalPlace, Place, UrlPlace
+from tests.crashes.places import LocalPlace, Place, UrlPlace
 from tests.crashes.project import Project, Variant
 from tests.crashes.rounds import World
 from tests.crashes.runs import Run

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +50,7 @@ FILES: Mapping[str, str] = {
     "a copy is put aside": "disk/building-*",
     "a directory is removed": "memory/trash-*",
 }
-"""In the directory of a local server; what is not elefast's has other names but for two, see `places`."""
-
-_FOREIGN = {"trash-1-1-1", "trash-2-2-2", "building-1-1", "foreign"}
+"""In the directory of a local server, when it is new or other than before."""
 
 
 @dataclass
@@ -76,6 +75,7 @@ class Moment:
     statement: str = ""
     delay: float = 0.0
     mark: Path = field(default_factory=Path)
+    _before: set[tuple[Path, int]] = field(default_factory=set[tuple[Path, int]])
 
     @classmethod
     def of(cls, kill: Kill, chance: random.Random) -> Moment:
@@ -111,6 +111,8 @@ class Moment:
 
     def come(self, run: Run, place: Place) -> bool:
         """Wait for it; whether it came before the run ended."""
+        if self.pattern and place.directory is not None:
+            self._before = _stamped(place.directory, self.pattern)
         while not self._is_now(run, place):
             if run.ended:
                 return False
@@ -132,7 +134,7 @@ class Moment:
             return bool(place.ask(self.query))
         if self.pattern:
             assert place.directory is not None
-            return any(_FOREIGN.isdisjoint(path.parts) for path in place.directory.glob(self.pattern))
+            return bool(_stamped(place.directory, self.pattern) - self._before)
         if self.statement:
             return self.mark.exists()
         return time.monotonic() - run.began >= self.seconds
@@ -140,3 +142,11 @@ class Moment:
 
 def _delay(chance: random.Random) -> float:
     return chance.choice([0.0, 0.0, chance.uniform(0, 0.01), chance.uniform(0, 0.3)])
+
+
+def _stamped(directory: Path, pattern: str) -> set[tuple[Path, int]]:
+    found: set[tuple[Path, int]] = set()
+    for path in directory.glob(pattern):
+        with suppress(OSError):
+            found.add((path, path.lstat().st_mtime_ns))
+    return found

@@ -19,8 +19,10 @@ import pytest
 from elefast.providers.docker.container import OWNER, PORT, PROJECT
 from tests.crashes.kills import KILLS, Kill
 from tests.crashes.moments import Moment
-from tests.crashes.places import Place, answers, leftovers, rows_of
+from tests.crashes.monitor import Monitor
+from tests.crashes.places import Place
 from tests.crashes.project import Project
+from tests.crashes.remains import leftovers
 from tests.crashes.rounds import Game, Tally, World, play_all
 from tests.crashes.runs import Run
 from tests.docker.container_support import lock_files, names
@@ -46,7 +48,7 @@ class DockerPlace:
         self._client = client
         self._image = image
         self._project = project
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._monitor = Monitor(self._connect)
         self._locks = lock_files()
         labels = {OWNER: "somebody-else", PROJECT: str(project)}
         name = f"elefast-project-{secrets.token_hex(6)}"
@@ -62,8 +64,7 @@ class DockerPlace:
         }
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
-        self._connection = answers(self._connection, self._connect)
-        return rows_of(self._connection, query)
+        return self._monitor.ask(query)
 
     def containers(self) -> list[str]:
         """The names of elefast's containers of this project."""
@@ -107,8 +108,7 @@ class DockerPlace:
         return [] if now == self._before else [f"{self._before}, now {now}"]
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._monitor.close()
         self.empty()
         self._foreign.remove(force=True, v=True)
 
