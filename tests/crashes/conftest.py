@@ -45,7 +45,8 @@ def world(elefast_root: Path) -> Iterator[World]:
                 return UrlPlace(server, directory / "caches", chance.choice(["postgres", ROLE]))
             has_cache = chance.random() < 0.8 if kill is None or kill.cached is None else kill.cached
             root = home / f"local-{directory.name}"
-            return LocalPlace(root, reuse=chance.random() < 0.5, cached=cached if has_cache else None)
+            reuse, named = chance.random() < 0.5, chance.random() < 0.2
+            return LocalPlace(root, reuse=reuse, cached=cached if has_cache else None, named=named)
 
         yield World(open_place, duration)
     finally:

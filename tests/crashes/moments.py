@@ -43,8 +43,9 @@ SEEN: Mapping[str, str] = {
 
 FILES: Mapping[str, str] = {
     "a keeper is there": "memory/*/keeper",
-    "a data directory is made": "memory/*/building-*",
-    "a data directory is complete": "memory/*/cluster/data",
+    "a data directory is made": "*/*/building-*",
+    "a data directory is complete": "*/*/cluster/data",
+    "a named directory is used": "named/*",
     "the server starts": "memory/*/cluster/data/postmaster.pid",
     "the keeper says something": "memory/*/state.json",
     "a copy is put aside": "disk/building-*",

@@ -150,9 +150,10 @@ class LocalPlace:
         root: The directory, which is made.
         reuse: Whether the data stay for the next run.
         cached: A directory with what ``initdb`` once made, to be copied; None for a place without.
+        named: Whether the project names the data directory.
     """
 
-    def __init__(self, root: Path, *, reuse: bool, cached: Path | None) -> None:
+    def __init__(self, root: Path, *, reuse: bool, cached: Path | None, named: bool = False) -> None:
         self.directory: Path | None = root
         self.outlives = reuse
         self._root = root
@@ -165,6 +166,7 @@ class LocalPlace:
             for path in (root / "disk").rglob("*"):
                 original = (cached / path.relative_to(root / "disk")).lstat()
                 os.chown(path, original.st_uid, original.st_gid, follow_symlinks=False)
+        self._named = str(root / "named") if named else ""
         self._foreign = foreign_directories(root)
         self._before = self._look()
 
@@ -174,6 +176,7 @@ class LocalPlace:
             "ELEFAST_PROVIDER": "local",
             "ELEFAST_LOCAL__REUSE": str(self.outlives).lower(),
             "ELEFAST_LOCAL__BIN_DIR": os.environ.get("TEST_POSTGRES_BIN", ""),
+            "ELEFAST_LOCAL__DATA_DIR": self._named,
             "_ELEFAST_ROOT": str(self._root),
         }
 
@@ -181,7 +184,8 @@ class LocalPlace:
         return self._monitor.ask(query)
 
     def postmaster(self) -> int:
-        return next((pid for path in self._root.glob("memory/*/cluster*/data") if (pid := _postmaster(path))), 0)
+        data = [*self._root.glob("memory/*/cluster/data"), *self._root.glob("named/cluster*/data")]
+        return next((pid for path in data if (pid := _postmaster(path))), 0)
 
     def heal(self) -> None:
         """Nothing: its keeper, or the next one, does that."""
@@ -194,6 +198,7 @@ class LocalPlace:
             for path in (self._root / place).iterdir():
                 if str(path.relative_to(self._root)) not in self._foreign:
                     shutil.rmtree(path)
+        shutil.rmtree(self._named, ignore_errors=True)
 
     def left(self, project: Project) -> list[str]:
         # What only saves time may stay, and so may the room that it is in.

@@ -47,6 +47,10 @@ def of_a_kept_server(path: Path) -> bool:
     """Whether a path below the root is of a server whose data stay; what PostgreSQL has in them is its own business."""
     known = {".elefast", state.USERS, state.KEEPER, state.START, state.STATE, state.LOG, "s", "cluster"}
     match path.parts:
+        case ("named",) | ("named", ".elefast" | "cluster"):
+            return True
+        case ("named", "cluster", *rest):
+            return of_a_kept_server(Path("memory", "any", "cluster", *rest))
         case ("memory", name):
             return "-" not in name
         case ("memory", _, name):
