@@ -81,7 +81,8 @@ class Moment:
     @classmethod
     def of(cls, kill: Kill, chance: random.Random) -> Moment:
         """One at which there is a victim for `kill`."""
-        return cls("as soon as it was there", condition=kill.find, delay=_delay(chance))
+        delay = chance.choice([0.0, chance.uniform(0, 0.02), chance.uniform(0, 0.15)])
+        return cls("as soon as it was there", condition=kill.find, delay=delay)
 
     @classmethod
     def draw(cls, chance: random.Random, variant: Variant, *, local: bool, duration: float, mark: Path) -> Moment:

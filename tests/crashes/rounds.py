@@ -125,7 +125,7 @@ class Game:
     def prepare(self) -> None:
         """Often there is something from an earlier run, and often not of the same schema."""
         needs_empty = self.kill is not None and self.kill.cached is False
-        if not needs_empty and self.chance.random() < 0.4:
+        if not needs_empty and self.chance.random() < 0.35:
             self.passes("the run before the kill")
             if self.chance.random() < 0.7:
                 self.project.change(2)
@@ -225,14 +225,14 @@ class Game:
     def play(self) -> bool:
         """The whole round; whether its victim was met."""
         self.prepare()
-        times = 2 if self.chance.random() < 0.2 else 1
+        times = 2 if self.chance.random() < 0.15 else 1
         struck = 0
         for _ in range(ATTEMPTS):
             if struck < times:
                 struck += self.attack()
         if self.chance.random() < 0.4:
             self.change()
-        if self.chance.random() < 0.5:
+        if self.chance.random() < 0.6:
             self.vanish()
         # Processes that are still at work when it begins may have what it cannot sweep: then the run after it does.
         at_work = any(run.family() for run in self.runs)
