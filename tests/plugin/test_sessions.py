@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from _pytest._code.code import ExceptionChainRepr
+
+from elefast.pytest_plugin.interrupt import shorten
 
 from .conftest import Project
 
@@ -54,6 +57,45 @@ def test_a_run_that_is_interrupted(project: Project, left: Callable[[], set[str]
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*- elefast -*", "*KeyboardInterrupt*"])
     assert left() == set()
+
+
+@pytest.mark.parametrize("option", ["", "--full-trace"])
+def test_an_interrupt_in_the_middle_of_elefast(project: Project, option: str) -> None:
+    """It is shown where elefast was called: pytest takes long to render the rest, which is there for who asks."""
+    project.file(
+        "conftest.py",
+        "from elefast.control import Control\n"
+        "def interrupted(control):\n"
+        "    raise KeyboardInterrupt\n"
+        "Control.create = interrupted",
+    )
+    project.tests("def test_it(db): pass")
+    result = project.run_apart(*option.split())
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    where = "*conftest.py:3: KeyboardInterrupt" if option else "*pytest_plugin*fixtures.py:*: KeyboardInterrupt"
+    result.stdout.fnmatch_lines([where])
+    assert ("pool.py" in result.stdout.str()) == bool(option)
+
+
+def test_nobody_sees_the_interrupt_of_a_worker(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controller of pytest-xdist has its own, so hardly anything is left to render."""
+    monkeypatch.setattr(pytestconfig, "workerinput", {}, raising=False)
+    try:
+        try:
+            raise ValueError
+        except ValueError:
+            _interrupting()
+    except KeyboardInterrupt:
+        interrupt = pytest.ExceptionInfo[BaseException].from_current()
+    shorten(pytestconfig, interrupt)
+    assert len(interrupt.traceback) == 1
+    shown = interrupt.getrepr()
+    assert isinstance(shown, ExceptionChainRepr)
+    assert len(shown.chain) == 1
+
+
+def _interrupting() -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_conftest_that_breaks_at_import_leaves_no_stack_behind(

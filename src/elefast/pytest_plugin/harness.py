@@ -23,6 +23,7 @@ from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning, told
 from elefast.pytest_plugin import report
 from elefast.pytest_plugin.environment import Environment, mentioned, mentions
+from elefast.pytest_plugin.interrupt import shorten
 
 if TYPE_CHECKING:
     from elefast.config import Loaded, Settings
@@ -242,6 +243,11 @@ class Harness:
             return self._stack.holders(error) if self._stack is not None else []
         except ElefastError:
             return []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Before pytest renders the traceback of Ctrl-C."""
+        shorten(self.config, excinfo)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
