@@ -23,6 +23,10 @@ __all__ = ["Pool"]
 
 _log = logging.getLogger("elefast")
 
+_CONNECTED = 4
+"""So many of those that come back may be connected to before a test has them; others are connected to one by one.
+They have a connection anyway, and each one closed is one more to open."""
+
 
 class Pool:
     """Databases of one control, kept ready.
@@ -278,8 +282,8 @@ class Pool:
             # With the one that a test has now there are as many as the pool is to have.
             wanted = 0 < self._size >= len(self._ready) and not self._closing
             ahead = self._ahead
-            if ahead is not None and (not ahead.wanted or any(map(ahead.has, self._ready))):
-                ahead = None  # one connection that nobody has yet is enough
+            if ahead is not None and (not ahead.wanted or sum(map(ahead.has, self._ready)) >= _CONNECTED):
+                ahead = None
             self._busy += 1
             self._returning += 1
             self._returning_since = time.monotonic()

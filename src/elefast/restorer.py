@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +25,7 @@ from elefast.errors import ElefastError
 from elefast.kernel import databases, restore
 from elefast.kernel.contents import Contents
 from elefast.kernel.names import Name
-from elefast.kernel.restore import Outside
+from elefast.kernel.restore import Outside, Relation
 from elefast.kernel.sql import execute
 from elefast.kernel.template import Template
 from elefast.samples import Samples
@@ -54,6 +54,8 @@ class _Known:
     outside: Outside
     contents: Contents | None
     """What its template has in it; None where that cannot be known."""
+    template: str
+    """The name of its template; empty for PostgreSQL's own."""
     times: int = 0
 
 
@@ -69,6 +71,8 @@ class Restorer:
         """What it took to put each back."""
         self._control = control
         self._known: dict[str, _Known] = {}
+        self._relations: dict[str, Mapping[int, Relation]] = {}
+        """What there is in the copies of a template, by its name."""
         # One for all databases, so that it asks the server only once what it is.
         self._engine = maintenance_engine(control.url, MAINTENANCE)
         self._leads_to = ""
@@ -82,7 +86,8 @@ class Restorer:
     def note(self, name: str, template: Template | None, session: Session) -> None:
         """Remember how database `name` is, a copy of `template` that has just been made and that nobody has had."""
         if self.works and (found := session.call(restore.outside, name)) is not None:
-            self._known[name] = _Known(found, Contents() if template is None else template.contents)
+            contents, source = (Contents(), "") if template is None else (template.contents, template.name)
+            self._known[name] = _Known(found, contents, source)
 
     def forget(self, name: str) -> None:
         """Database `name` will not come back."""
@@ -125,10 +130,13 @@ class Restorer:
         session.call(databases.rename, name, new)
         with self._inside(str(new), ahead) as (connection, stays):
             execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
-            seen = restore.changes(connection)
+            relations = self._relations.get(known.template) or restore.relations(connection, session.facts)
+            seen = restore.changes(connection, relations)
             if why_not := restore.why_not(seen, known.outside, now, known.contents, session.facts):
                 return why_not
-            counts = restore.undo(connection, seen, known.contents, session.facts) if seen else now.counts
+            # No catalog was written to, so it is the same in all of them.
+            self._relations.setdefault(known.template, relations)
+            counts = restore.undo(connection, seen, known.contents, session.facts) if seen.used else now.counts
             if counts is None:
                 return "something in it takes more room than before"
             execute(connection, "; ".join(f"RESET {setting}" for setting in _SETTINGS))

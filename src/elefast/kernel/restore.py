@@ -16,7 +16,8 @@ Functions over a connection in autocommit mode; which databases there are, and w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -25,7 +26,19 @@ from elefast.kernel.contents import FIRST_OWN, Contents
 from elefast.kernel.server import Facts
 from elefast.kernel.sql import execute, literal, rows
 
-__all__ = ["FIRST_VERSION", "Change", "Counts", "Outside", "changes", "outside", "undo", "why_not"]
+__all__ = [
+    "FIRST_VERSION",
+    "Change",
+    "Changes",
+    "Counts",
+    "Outside",
+    "Relation",
+    "changes",
+    "outside",
+    "relations",
+    "undo",
+    "why_not",
+]
 
 FIRST_VERSION = 150000
 """Before it, counts went through UDP to a collector, which might miss some."""
@@ -74,26 +87,57 @@ class Outside:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A table, a toast table or a sequence of the project's that was used.
+class Relation:
+    """A table, a toast table or a sequence of the project's, as all copies of one template have it.
 
     Args:
-        database: The oid of the database that it is in.
-        oid: Of the relation.
+        oid: What PostgreSQL knows it by.
         kind: Its ``relkind``.
         name: Qualified and quoted.
-        writes: Rows that were inserted, updated or deleted.
         estimate: Its ``reltuples``.
-        special: It has rules, or triggers that fire in any case; or somebody vacuumed or analysed it.
+        special: It has rules, or triggers that fire in any case.
+        indexes: The oids of its indexes, and how many bytes each may have when it is empty.
     """
 
-    database: int
     oid: int
     kind: str
     name: str
-    writes: int
     estimate: float
     special: bool
+    indexes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A relation that was used.
+
+    Args:
+        relation: Which.
+        writes: Rows that were inserted, updated or deleted; of a sequence not counted.
+        cared: Somebody vacuumed or analysed it.
+    """
+
+    relation: Relation
+    writes: int
+    cared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """All relations of a database that were used.
+
+    Args:
+        database: The oid of the database that they are in.
+        used: Which, and how.
+    """
+
+    database: int
+    used: Sequence[Change]
+
+    @property
+    def tables(self) -> list[Change]:
+        """Those that are no sequences."""
+        return [change for change in self.used if change.relation.kind != "S"]
 
 
 _COUNTS = (
@@ -116,20 +160,28 @@ _OUTSIDE = f"""
              pg_stat_get_bgwriter_stat_reset_time(), pg_postmaster_start_time(), current_setting('track_counts'))
     from pg_database d where datname = """
 
-_WRITES = "pg_stat_get_tuples_inserted(oid) + pg_stat_get_tuples_updated(oid) + pg_stat_get_tuples_deleted(oid)"
-_CARE = (
-    "pg_stat_get_vacuum_count(oid) + pg_stat_get_autovacuum_count(oid)"
-    " + pg_stat_get_analyze_count(oid) + pg_stat_get_autoanalyze_count(oid)"
-)
-
 # With "pg_catalog" as the search path, PostgreSQL qualifies the name of each relation of the project's.
-_CHANGES = f"""
-    select (select oid::bigint from pg_database where datname = current_database()), oid::bigint, relkind::text,
-           oid::regclass::text, writes, reltuples, care > 0 or relhasrules
-             or relhastriggers and exists (select from pg_trigger where tgrelid = c.oid and tgenabled in ('A', 'R'))
-    from (select *, case relkind when 'S' then 0 else {_WRITES} end as writes, {_CARE} as care
-          from pg_class where oid >= {FIRST_OWN} and relkind in ('r', 'm', 't', 'S') offset 0) c
-    where writes > 0 or care > 0 or (relkind = 'S' and pg_stat_get_blocks_fetched(oid) > 0)
+# 403 is the oid of the index access method "btree" (pg_am.dat).
+_RELATIONS = f"""
+    select oid::bigint, relkind::text, oid::regclass::text, reltuples,
+           relhasrules
+             or relhastriggers and exists (select from pg_trigger where tgrelid = c.oid and tgenabled in ('A', 'R')),
+           (select coalesce(jsonb_agg(jsonb_build_array(i.oid::bigint, i.relam = 403)), '[]')::text
+            from pg_index join pg_class i on i.oid = indexrelid where indrelid = c.oid)
+    from pg_class c where oid >= {FIRST_OWN} and relkind in ('r', 'm', 't', 'S')
+"""
+
+# It has nothing to look up: a backend that has just begun knows no catalogs yet, and each costs it a while.
+_CHANGES = """
+    select (select oid::bigint from pg_database where datname = current_database()), o::bigint, writes, care > 0
+    from (select o,
+                 pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o),
+                 pg_stat_get_vacuum_count(o) + pg_stat_get_autovacuum_count(o)
+                 + pg_stat_get_analyze_count(o) + pg_stat_get_autoanalyze_count(o)
+          from unnest({tables}) o) as tables (o, writes, care)
+    where writes > 0 or care > 0
+    union all
+    select 0, o::bigint, 0, false from unnest({sequences}) o where pg_stat_get_blocks_fetched(o) > 0
 """
 
 
@@ -140,12 +192,26 @@ def outside(connection: Connection, name: str) -> Outside | None:
     return None
 
 
-def changes(connection: Connection) -> list[Change]:
-    """What was used of the database of `connection`, in which that is the only session."""
-    return [Change(*row) for row in rows(connection, _CHANGES)]
+def relations(connection: Connection, facts: Facts) -> dict[int, Relation]:
+    """What the database of `connection` has of the project's that can be used, by oid; its search path is
+    ``pg_catalog``."""
+
+    def indexes(found: str) -> tuple[tuple[int, int], ...]:
+        return tuple((oid, 2 * facts.block_size if btree else _OTHER_INDEXES) for oid, btree in json.loads(found))
+
+    return {oid: Relation(oid, *rest, indexes(found)) for oid, *rest, found in rows(connection, _RELATIONS)}
 
 
-def why_not(seen: Sequence[Change], before: Outside, after: Outside, contents: Contents | None, facts: Facts) -> str:
+def changes(connection: Connection, known: Mapping[int, Relation]) -> Changes:
+    """What was used of the `known` relations in the database of `connection`, where that is the only session."""
+    sequences = [oid for oid, relation in known.items() if relation.kind == "S"]
+    tables = _oids(known.keys() - set(sequences))
+    found = rows(connection, _CHANGES.format(tables=tables, sequences=_oids(sequences)))
+    used = [Change(known[oid], writes, cared) for _, oid, writes, cared in found]
+    return Changes(max((database for database, *_ in found), default=0), used)
+
+
+def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents | None, facts: Facts) -> str:
     """Why a database cannot be put back as it was, in words; empty where it can.
 
     Args:
@@ -157,23 +223,24 @@ def why_not(seen: Sequence[Change], before: Outside, after: Outside, contents: C
     """
     if contents is None:
         return "what its template has in it is not known"
-    tables = [change for change in seen if change.kind != "S"]
+    tables = seen.tables
     writes = after.counts.writes - before.counts.writes
     if writes != sum(change.writes for change in tables):
         return "its catalogs were written to"
-    if any(change.database != before.oid for change in seen):
+    if tables and seen.database != before.oid:
         return "it is another database"
     if tables and not facts.superuser:
         return "only a superuser empties tables whatever refers to them"
     if len(tables) > MOST_TABLES or writes > MOST_WRITES:
         return "too much of it was written to"
     for change in tables:
-        if change.special or change.kind == "m" or change.oid in contents.filled:
-            return f"{change.name} cannot be emptied"
+        relation = change.relation
+        if change.cared or relation.special or relation.kind == "m" or relation.oid in contents.filled:
+            return f"{relation.name} cannot be emptied"
     return ""
 
 
-def undo(connection: Connection, seen: Sequence[Change], contents: Contents | None, facts: Facts) -> Counts | None:
+def undo(connection: Connection, seen: Changes, contents: Contents | None, facts: Facts) -> Counts | None:
     """Empty tables and set sequences back.
 
     Args:
@@ -186,8 +253,9 @@ def undo(connection: Connection, seen: Sequence[Change], contents: Contents | No
         The counts from which on the next one's work is told; None where something takes more room than it did.
     """
     assert contents is not None
-    tables = [change for change in seen if change.kind != "S"]
-    statements = [_set_back(change.oid, contents) for change in seen if change.kind == "S"]
+    tables = [change.relation for change in seen.tables]
+    used = [change.relation.oid for change in seen.used]
+    statements = [_set_back(change.relation.oid, contents) for change in seen.used if change.relation.kind == "S"]
     if tables:
         # As a replica: no trigger fires and no foreign key is looked at, as all that would refer to a row goes as well.
         statements += ["BEGIN", "SET LOCAL session_replication_role = replica"]
@@ -208,26 +276,23 @@ def undo(connection: Connection, seen: Sequence[Change], contents: Contents | No
     )
     # When this has been done, our own counts have been handed in, and do not come later.
     execute(connection, f"{estimate if tables else ''}SELECT pg_stat_force_next_flush()")
+    rooms = [(table.oid, 0) for table in tables] + [index for table in tables for index in table.indexes]
+    sizes = " or ".join(f"pg_relation_size({oid}) > {most}" for oid, most in rooms) or "false"
     # An ordinary role cannot have counts begin anew: a sequence that was used once is set back each time from now on.
-    begun = f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(seen)}) oid"
-    # 403 is the oid of the index access method "btree" (pg_am.dat).
+    begun = f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(used)}) oid"
     ((too_large, *counts),) = rows(
         connection,
         f"""
-        select exists (select from pg_class where oid = any({_oids(tables)}) and pg_relation_size(oid) > 0)
-                 or exists (
-                   select from pg_index join pg_class on oid = indexrelid where indrelid = any({_oids(tables)})
-                   and pg_relation_size(oid) > case relam when 403 then {2 * facts.block_size} else {_OTHER_INDEXES} end
-                 ), {_COUNTS}
+        select {sizes}, {_COUNTS}
         from ({begun if facts.superuser else "select"}) begun, pg_database d where datname = current_database()
         """,
     )
     return None if too_large else Counts(*counts)
 
 
-def _oids(changes: Sequence[Change]) -> str:
+def _oids(oids: Iterable[int]) -> str:
     """An array; as text, since not all drivers know the type of a parameter."""
-    return f"'{{{','.join(str(change.oid) for change in changes)}}}'::oid[]"
+    return f"'{{{','.join(map(str, oids))}}}'::oid[]"
 
 
 def _set_back(sequence: int, contents: Contents) -> str:
