@@ -199,7 +199,10 @@ def relations(connection: Connection, facts: Facts) -> dict[int, Relation]:
     def indexes(found: str) -> tuple[tuple[int, int], ...]:
         return tuple((oid, 2 * facts.block_size if btree else _OTHER_INDEXES) for oid, btree in json.loads(found))
 
-    return {oid: Relation(oid, *rest, indexes(found)) for oid, *rest, found in rows(connection, _RELATIONS)}
+    return {
+        oid: Relation(oid, kind, name, estimate, special, indexes(found))
+        for oid, kind, name, estimate, special, found in rows(connection, _RELATIONS)
+    }
 
 
 def changes(connection: Connection, known: Mapping[int, Relation]) -> Changes:
