@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from elefast.kernel.names import Name
-from elefast.kernel.sql import rows
+from elefast.kernel.sql import repeated
 
 __all__ = ["look"]
 
@@ -56,7 +56,7 @@ def look(connection: Connection, *, system: bool) -> dict[str, str]:
         system: Whether to read what ``ALTER SYSTEM`` wrote as well, which only a superuser may.
     """
     found: dict[str, str] = {}
-    for kind, name, database, value in rows(connection, _LOOK + ("union all" + _SYSTEM if system else "")):
+    for kind, name, database, value in repeated(connection, _LOOK + ("union all" + _SYSTEM if system else "")):
         # What is in a database of elefast's own goes with it.
         if database and Name.parse(database) is not None:
             continue

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from elefast.errors import RefusedError
 from elefast.kernel.names import Kind, Name
-from elefast.kernel.sql import execute, identifier, literal, rows
+from elefast.kernel.sql import execute, identifier, literal, repeated, rows
 
 __all__ = [
     "Backend",
@@ -135,12 +135,13 @@ def backends(connection: Connection, name: str) -> Sequence[Backend]:
     Autovacuum's workers have no role, and PostgreSQL sees to them by itself; of other roles' sessions an ordinary
     role is not shown what kind they are.
     """
-    found = rows(
+    found = repeated(
         connection,
-        f"""
+        """
         select pid, coalesce(application_name, ''), coalesce(state, ''), coalesce(query, '')
-        from pg_stat_activity where datname = {literal(name)} and pid <> pg_backend_pid() and usesysid is not null
+        from pg_stat_activity where datname = $1 and pid <> pg_backend_pid() and usesysid is not null
         """,
+        name,
     )
     return [Backend(*row) for row in found]
 

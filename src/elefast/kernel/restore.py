@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from elefast.kernel.contents import FIRST_OWN, Contents
 from elefast.kernel.server import Facts
-from elefast.kernel.sql import execute, literal, rows
+from elefast.kernel.sql import execute, repeated, rows
 
 __all__ = [
     "FIRST_VERSION",
@@ -158,7 +158,7 @@ _OUTSIDE = f"""
              (select count(*) from pg_prepared_xacts where database = d.datname),
              (select count(*) from pg_subscription where subdbid = d.oid),
              pg_stat_get_bgwriter_stat_reset_time(), pg_postmaster_start_time(), current_setting('track_counts'))
-    from pg_database d where datname = """
+    from pg_database d where datname = $1"""
 
 # With "pg_catalog" as the search path, PostgreSQL qualifies the name of each relation of the project's.
 # 403 is the oid of the index access method "btree" (pg_am.dat).
@@ -187,7 +187,7 @@ _CHANGES = """
 
 def outside(connection: Connection, name: str) -> Outside | None:
     """What there is of database `name` outside of it; None where there is no such database."""
-    for oid, writes, since, marks in rows(connection, _OUTSIDE + literal(name)):
+    for oid, writes, since, marks in repeated(connection, _OUTSIDE, name):
         return Outside(oid, Counts(writes, since), marks)
     return None
 

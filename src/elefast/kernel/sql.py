@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import DDL, Connection, text
 
-__all__ = ["execute", "identifier", "literal", "rows", "scalar"]
+__all__ = ["execute", "identifier", "literal", "repeated", "rows", "scalar"]
 
 
 def identifier(name: str) -> str:
@@ -40,6 +40,27 @@ def rows(connection: Connection, query: str, **parameters: Any) -> list[tuple[An
             return _run(connection, query)
         query = query.replace(":", r"\:")
     return [tuple(row) for row in connection.execute(text(query), parameters)]
+
+
+def repeated(connection: Connection, query: str, *arguments: str) -> list[tuple[Any, ...]]:
+    """The rows of `query`, which is asked often, and has `arguments` as ``$1`` and so on.
+
+    It is planned once for each connection, which takes longer than to answer it. It may only be about what
+    PostgreSQL always has, since a plan would outlive the rest.
+    """
+    values = [literal(argument) for argument in arguments]
+    driver: Any = connection.connection.driver_connection
+    if getattr(driver, "prepare_threshold", 0) is not None:
+        # Not psycopg, or one that prepares statements itself, and now and then gives up all that there are.
+        for number, value in enumerate(values, 1):
+            query = query.replace(f"${number}", value)
+        return rows(connection, query)
+    known: dict[str, str] = connection.info.setdefault("elefast", {})
+    if query not in known:
+        name = f"elefast_{len(known)}"
+        execute(connection, f"PREPARE {name} AS {query}")
+        known[query] = name
+    return rows(connection, f"EXECUTE {known[query]}" + (f"({', '.join(values)})" if values else ""))
 
 
 def scalar(connection: Connection, query: str, **parameters: Any) -> Any:
