@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from elefast import diagnosis
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
 from elefast.interrupts import deferred
-from elefast.kernel import databases, locks, ready, replay, server, sql
+from elefast.kernel import databases, keepalives, locks, ready, replay, server, sql
 from elefast.kernel.blockers import Left
 from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
@@ -173,6 +173,8 @@ class Control:
             try:
                 if made is None or not self._leftovers.take(using, made.name, name):
                     using.copy(self._clone, name, made, encoding)
+                if using.facts.elsewhere:
+                    using.call(keepalives.of_all_sessions, str(name))
             except DBAPIError as error:
                 state = diagnosis.sqlstate(error)
                 if again and state in _MADE:

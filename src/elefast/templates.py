@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
-from elefast.kernel import contents, databases, locks, ready, server, template
+from elefast.kernel import contents, databases, keepalives, locks, ready, server, template
 from elefast.kernel.contents import Contents
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name
@@ -178,6 +178,8 @@ class Templates:
         _log.info("building a template (%s)", reason)
         try:
             session.copy(template.draft, drafted, encoding=encoding, strategy=strategy)
+            if session.facts.elsewhere:
+                session.call(keepalives.of_all_sessions, name)
             turn = session.connects
             manifest = self._recipe.build(session.url.set(database=name))
             if self._key(encoding, kept) != key:

@@ -6,9 +6,10 @@ import asyncio
 import os
 import random
 import re
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -24,6 +25,7 @@ from tests.faults.conftest import Open, unkept, works
 from tests.faults.proxy import Proxy
 from tests.faults.server import Server
 from tests.projects.project_support import Project
+from tests.providers.provider_support import until
 
 # What elefast says to a server between its start and its end: what changes something, and the rest.
 CHANGES = [
@@ -199,6 +201,35 @@ def test_a_machine_that_is_gone(open_stack: Open) -> None:
         works(stack)
         assert stack._running
         assert stack._running.control.session.call(_keepalives) == ["15", "5", "3", "30000"]
+
+
+@pytest.fixture
+def elsewhere(server: Server) -> Iterator[str]:
+    """The URL of the server at an address that is not the client's."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux has more than one loopback address")
+    server.restart(listen_addresses="127.0.0.1,127.0.0.2")
+    yield server.url.set(host="127.0.0.2").render_as_string(hide_password=False)
+    server.restart()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
+def test_tests_of_a_machine_that_is_gone(open_stack: Open, elsewhere: str, driver: str) -> None:
+    """The server notices as soon of its tests' sessions, in new databases and in such that were put back."""
+    with open_stack(ELEFAST_ENGINE__URL=elsewhere.replace("psycopg", driver)) as stack:
+        for _ in range(4):
+            lent = stack.open()
+            with lent.sync.engine.connect() as connection:
+                assert _keepalives(connection) == ["15", "5", "3", "30000"]
+            lent.release()
+        assert until(lambda: len(stack.report().restore), 30)
+
+
+def test_tests_on_the_servers_machine(open_stack: Open, server: Server) -> None:
+    """Their databases have no settings of elefast's."""
+    with open_stack() as stack:
+        works(stack)
+        assert server.ask("select * from pg_db_role_setting") == []
 
 
 @pytest.mark.fault("connections refused for a while", how="a proxy resets each new connection, three times")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from elefast.kernel import keepalives
 from elefast.kernel.sql import identifier, literal, rows, scalar
 
 __all__ = ["record", "statements"]
@@ -22,7 +23,8 @@ _HERE = "\x1a"
 
 def record(connection: Connection, name: str) -> list[str]:
     """The statements that give another database what `name` has, to be passed to `statements`."""
-    found = [_setting(*row) for row in rows(connection, _SETTINGS, name=name)]
+    ours = keepalives.SETTINGS.items()  # of the draft; its copies get their own
+    found = [_setting(*row) for row in rows(connection, _SETTINGS, name=name) if (row[1], row[2]) not in ours]
     grants = rows(connection, _GRANTS, name=name)
     if grants:
         owner = scalar(connection, "select current_user")

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from elefast.kernel import keepalives
 from elefast.kernel.sql import execute, literal, rows, scalar
 
 __all__ = ["Facts", "holders", "inspect", "ping", "pooled", "prepare", "share_blocks", "state"]
@@ -25,6 +26,7 @@ class Facts:
         recovery: The server is a standby, or still recovering.
         locale: What names, beside the version, the collations that a template was built with.
         block_size: Bytes of a page.
+        elsewhere: It is on another machine than we are, as far as it can tell; that of a container is one.
     """
 
     version: int
@@ -35,6 +37,7 @@ class Facts:
     recovery: bool
     locale: str
     block_size: int
+    elsewhere: bool
 
     @property
     def version_text(self) -> str:
@@ -62,7 +65,7 @@ def inspect(connection: Connection) -> Facts:
         select current_setting('server_version_num')::int, current_setting('fsync')::bool, r.rolname,
                r.rolcreatedb or r.rolsuper, r.rolsuper, pg_is_in_recovery(),
                (select concat_ws(' ', datcollate, datctype) from pg_database where datname = 'template0'),
-               current_setting('block_size')::int
+               current_setting('block_size')::int, inet_client_addr() is distinct from inet_server_addr()
         from pg_roles r where r.rolname = current_user
         """,
     )
@@ -80,12 +83,7 @@ def prepare(connection: Connection, application: str) -> None:
         "default_transaction_read_only": "off",
         "search_path": "pg_catalog",
         "client_min_messages": "warning",
-        # The server's own view of us: with its defaults it takes hours to notice that our machine is gone, and
-        # meanwhile it holds the locks that are our sign of life. Nothing happens on sockets that have no such option.
-        "tcp_keepalives_idle": "15",
-        "tcp_keepalives_interval": "5",
-        "tcp_keepalives_count": "3",
-        "tcp_user_timeout": "30000",
+        **keepalives.SETTINGS,
     }
     calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, false)" for name, value in settings.items())
     execute(connection, f"SELECT {calls}")
