@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -106,6 +107,27 @@ def test_full_in_a_build(few: Server, open_stack: Open) -> None:
             stack.open()
         assert caught.value.code == "too-many-connections"
         works(stack)
+
+
+WORKERS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(16))
+def test_it(db_session, db, number):
+    held = [db.engine.connect() for _ in range(3)]
+    db_session.connection()
+"""
+
+
+@pytest.mark.fault("too few connections for the workers", how="pytest -n 8, max_connections = 16, 4 for each test")
+def test_full_of_workers(few: Server, project: Project) -> None:
+    """The failures say how many are elefast's for the workers and how many are the tests', and what to do."""
+    project.write("test_it.py", WORKERS)
+    with _role(few, "ordinary") as url:
+        out = project.pytest("-n8", passes=False, ELEFAST_ENGINE__URL=url).text
+    assert re.search(r"[2-8] x elefast run \(role ordinary, database postgres\)", out)  # the others come later
+    assert re.search(r"\d x without a name \(role ordinary, (\d databases|database) elefast_d", out)
+    assert "Raise max_connections (tuning.max_connections for a server of elefast's own)" in out
 
 
 @pytest.fixture

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
 from elefast.kernel import keepalives
+from elefast.kernel.names import OWNER_LENGTH, Name
 from elefast.kernel.sql import execute, literal, rows, scalar
 
 __all__ = ["Facts", "holders", "inspect", "ping", "pooled", "prepare", "share_blocks", "state"]
+
+_OF_A_RUN = re.compile(rf"^(elefast \w+) [0-9a-v]{{{OWNER_LENGTH}}}$")
+_TOO_FEW = (
+    "Raise max_connections (tuning.max_connections for a server of elefast's own), or use fewer at once: "
+    "fewer workers, smaller pools, engines that are disposed."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +124,31 @@ def ping(connection: Connection) -> None:
 
 
 def holders(connection: Connection) -> list[str]:
-    """Who has the server's connections, those with the most first; what an ordinary role may know."""
+    """Who has the server's connections, those with the most first, and what to do; what an ordinary role may know.
+
+    The same of several runs, such as the workers of one, and of several tests, is one line.
+    """
     found = rows(
         connection,
         """
-        select coalesce(nullif(application_name, ''), 'without a name'), coalesce(usename, '?'), datname, count(*)
-        from pg_stat_activity where usesysid is not null and datname is not null group by 1, 2, 3 order by 4 desc, 1
+        select coalesce(nullif(application_name, ''), 'without a name'), coalesce(usename, '?'), datname
+        from pg_stat_activity where usesysid is not null and datname is not null
         """,
     )
-    most = [f"{number} x {application} (role {role}, database {name})" for application, role, name, number in found[:8]]
-    rest = sum(number for *_, number in found[8:])
-    total = f"{sum(number for *_, number in found)} of {scalar(connection, 'show max_connections')}:"
-    return [total, *most, *([f"{rest} x others"] if rest else [])]
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for application, role, database in found:
+        name = Name.parse(database)
+        kind = database if name is None else f"{name.prefix}_{name.kind}..."
+        groups.setdefault((_OF_A_RUN.sub(r"\1", application), role, kind), []).append(database)
+    lines: list[str] = []
+    most = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    for (application, role, kind), databases in most[:8]:
+        different = set(databases)
+        where = f"database {databases[0]}" if len(different) == 1 else f"{len(different)} databases {kind}"
+        lines.append(f"{len(databases)} x {application} (role {role}, {where})")
+    if rest := sum(len(databases) for _, databases in most[8:]):
+        lines.append(f"{rest} x others")
+    return [f"{len(found)} of {scalar(connection, 'show max_connections')}:", *lines, _TOO_FEW]
 
 
 def state(connection: Connection, pid: int) -> str:
