@@ -106,10 +106,11 @@ def test_they_run_what_ci_runs() -> None:
 def test_the_long_runs_are_all_that_have_a_long_form() -> None:
     """Whatever tests read how long to go on from a variable, the workflow sets it for them."""
     reads: set[tuple[str, str]] = set()
+    named = re.compile(r"\bTEST_[A-Z]+_(?:ROUNDS|EXAMPLES|ACQUIRES|LONG)\b")
     for file in (REPOSITORY / "tests").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         place = file.relative_to(REPOSITORY).parts[:2]
-        reads |= {("/".join(place), name) for name in re.findall(r"\bTEST_[A-Z]+_(?:ROUNDS|EXAMPLES|LONG)\b", text)}
+        reads |= {("/".join(place), name) for name in named.findall(text)}
     long = WORKFLOWS["long"]["jobs"]["long"]["strategy"]["matrix"]["include"]
     assert {(one["tests"], one["variable"].partition("=")[0]) for one in long} == reads
     assert all(one["variable"].partition("=")[2].isdigit() for one in long)

@@ -1,0 +1,1 @@
+"""Several machines on one server, shown with network namespaces of our own."""
