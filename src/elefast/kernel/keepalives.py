@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from elefast.kernel import databases
 from elefast.kernel.sql import execute, identifier, literal
 
 __all__ = ["SETTINGS", "of_all_sessions"]
@@ -23,7 +24,12 @@ SETTINGS = {
 
 
 def of_all_sessions(connection: Connection, name: str) -> None:
-    """Let them be those of whoever connects to database `name`, with whatever driver."""
-    here = identifier(name)
-    settings = (f"ALTER DATABASE {here} SET {setting} = {literal(value)}" for setting, value in SETTINGS.items())
-    execute(connection, "; ".join(settings))
+    """Let them be those of whoever connects to database `name`, with whatever driver.
+
+    Raises:
+        RefusedError: The database is not elefast's, or another role's.
+    """
+    if databases.check(connection, name):
+        here = identifier(name)
+        settings = (f"ALTER DATABASE {here} SET {setting} = {literal(value)}" for setting, value in SETTINGS.items())
+        execute(connection, "; ".join(settings))
