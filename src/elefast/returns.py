@@ -84,6 +84,7 @@ class Returns:
                 name, is_back = self._restorer.restore(name, session, ahead)
                 if is_back:
                     return name
+            self.forget(name)
             if self.drops:
                 leaked = self._control.drop(name, session, grace=0 if leaked else GRACE)
             if leaked:

@@ -107,6 +107,19 @@ def test_a_leaked_connection(bench: Bench) -> None:
     assert bench.use(insert)
 
 
+def test_what_is_gone_is_forgotten(bench: Bench) -> None:
+    """Of a database that was dropped without a try to put it back nothing is remembered, however many there are."""
+    for _ in range(5):
+        left: list[psycopg.Connection] = []
+        bench.use(lambda connection, left=left: left.append(psycopg.connect(dsn_of(connection))))  # type: ignore[misc]
+        left[0].close()
+    bench.stack.leaks()
+    assert bench.stack._running
+    pool = bench.stack._running._pool
+    assert pool._returns._restorer
+    assert pool._returns._restorer._known.keys() == set(pool._ready)
+
+
 def dsn_of(connection: psycopg.Connection) -> str:
     """What leads to the same database, with the password."""
     return connection.info.dsn + f" password={connection.info.password}"
