@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +20,11 @@ from elefast.providers.local.inventory import stop_held
 from tests.crashes.foreign import foreign_databases, foreign_directories
 from tests.crashes.monitor import Monitor
 from tests.crashes.processes import family
-from tests.crashes.project import Project
-from tests.crashes.remains import half_written, leftovers, of_a_kept_server
+from tests.crashes.remains import Configured, half_written, leftovers, of_a_kept_server
 from tests.faults.server import Server
 from tests.providers.provider_support import until
 
-__all__ = ["LocalPlace", "Place", "UrlPlace"]
+__all__ = ["LocalPlace", "Place", "UrlPlace", "found_at"]
 
 _UNKNOWN_FILES = """
     select name from pg_ls_dir('base') name where name ~ '^[0-9]+$' and name not in (select oid::text from pg_database)
@@ -64,7 +64,7 @@ class Place(Protocol):
         """Let the next run find nothing, as on a machine where elefast never was; nobody may be at work there."""
         ...
 
-    def left(self, project: Project) -> list[str]:
+    def left(self, project: Configured) -> list[str]:
         """What is there that should not be, when no run of `project` is under way."""
         ...
 
@@ -121,7 +121,7 @@ class UrlPlace:
         for name in self._server.names() - self._foreign:
             self._server.ask(f'drop database "{name}" with (force)')
 
-    def left(self, project: Project) -> list[str]:
+    def left(self, project: Configured) -> list[str]:
         return leftovers(self._server.ask, project, self._foreign) + half_written(self._caches)
 
     def touched(self) -> list[str]:
@@ -200,7 +200,7 @@ class LocalPlace:
                     shutil.rmtree(path)
         shutil.rmtree(self._named, ignore_errors=True)
 
-    def left(self, project: Project) -> list[str]:
+    def left(self, project: Configured) -> list[str]:
         # What only saves time may stay, and so may the room that it is in.
         kept = {"caches", "disk", "memory"}
         left = [path for path in self._files() if path.parts[0] != "caches" and str(path) not in kept]
@@ -217,7 +217,7 @@ class LocalPlace:
         self._monitor.close()
         shutil.rmtree(self._root)
 
-    def _databases(self, project: Project) -> list[str]:
+    def _databases(self, project: Configured) -> list[str]:
         """What is on the server, which has to be started for that."""
         before = os.environ.get("_ELEFAST_ROOT", "")
         os.environ["_ELEFAST_ROOT"] = str(self._root)
@@ -260,6 +260,20 @@ class LocalPlace:
                 status = path.lstat()
                 found[str(path)] = f"{status.st_ino} {status.st_mode} {status.st_size} {status.st_mtime_ns}"
         return found
+
+
+def found_at(place: Place, project: Configured, seconds: float = 5) -> tuple[list[str], list[str]]:
+    """What is there of `project` that should not be when no run is under way, and what of others was touched.
+
+    The last backends of a run may need a moment to be gone.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        temporary = [path.name for path in project.temporary.iterdir() if not path.name.startswith("pytest-of-")]
+        left = place.left(project) + temporary
+        if not left or time.monotonic() > deadline:
+            return left, place.touched()
+        time.sleep(0.1)
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

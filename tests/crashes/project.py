@@ -110,6 +110,21 @@ class Project:
         self._write(f"expected/{version}.json", json.dumps({"version": version, "columns": seen}))
 
     @property
+    def keeps(self) -> bool:
+        """Whether a database may have been kept for a look."""
+        return self.variant.keeps
+
+    @property
+    def command(self) -> Sequence[str]:
+        """What Python is told for a run of all its tests."""
+        workers = ["-n", str(self.variant.workers)] if self.variant.workers else ["-p", "no:xdist"]
+        without = [] if self.variant.asyncio else ["-p", "no:asyncio"]
+        return [
+            *("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:anyio"),
+            *("-rA", "--tb=short", *workers, *without),
+        ]
+
+    @property
     def env(self) -> dict[str, str]:
         """What a run of it as it is now needs; one that began earlier goes on with what it expected."""
         return {"CRASH_EXPECTED": str(self.path / "expected" / f"{self.version}.json")}

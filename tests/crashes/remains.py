@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from elefast.kernel.names import Kind, Name
 from elefast.kernel.ready import _owner as owner_of_ready
 from elefast.providers.local import state
-from tests.crashes.project import KEEP, POOL, Project
+from tests.crashes.project import KEEP, POOL
 
-__all__ = ["half_written", "leftovers", "of_a_kept_server"]
+__all__ = ["Configured", "half_written", "leftovers", "of_a_kept_server"]
 
 
-def leftovers(ask: Callable[[str], list[tuple[Any, ...]]], project: Project, foreign: set[str]) -> list[str]:
+class Configured(Protocol):
+    """A project, as far as it says what may be left of it."""
+
+    path: Path
+    temporary: Path
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a database may have been kept for a look."""
+        ...
+
+
+def leftovers(ask: Callable[[str], list[tuple[Any, ...]]], project: Configured, foreign: set[str]) -> list[str]:
     """What is on a server that should not be: only sealed templates stay, and few databases ready for each of them.
 
     Args:
@@ -37,7 +49,7 @@ def leftovers(ask: Callable[[str], list[tuple[Any, ...]]], project: Project, for
     left += [f"databases ready for no template ({owner})" for owner in waiting if owner not in owners]
     opened = {text for text, _, allowed, _ in rows if allowed}
     left += [f"{text} (open)" for text, name in names.items() if name.kind is Kind.READY and text in opened]
-    allowed_kinds = {Kind.TEMPLATE, Kind.READY, *([Kind.KEPT] if project.variant.keeps else [])}
+    allowed_kinds = {Kind.TEMPLATE, Kind.READY, *([Kind.KEPT] if project.keeps else [])}
     left += [text for text, name in names.items() if name.kind not in allowed_kinds]
     unknown = {text for text, *_ in rows} - names.keys() - foreign - {"postgres", "template0", "template1"}
     return left + sorted(unknown)

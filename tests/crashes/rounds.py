@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.crashes.kills import Kill
 from tests.crashes.moments import Moment
-from tests.crashes.places import Place
+from tests.crashes.places import Place, found_at
 from tests.crashes.project import ISOLATIONS, MIGRATORS, WRONG, Project, Variant
 from tests.crashes.runs import HangError, Run
 
@@ -209,18 +209,11 @@ class Game:
 
     def look(self) -> None:
         """See what is left, and that nothing of others was touched."""
-        # The last backends of a run may need a moment to be gone.
-        deadline = time.monotonic() + 5
-        while (found := self._left()) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if found:
-            self.problems.append(("left", "\n".join(found)))
-        if touched := self.place.touched():
+        left, touched = found_at(self.place, self.project)
+        if left:
+            self.problems.append(("left", "\n".join(left)))
+        if touched:
             self.problems.append(("touched", "\n".join(touched)))
-
-    def _left(self) -> list[str]:
-        temporary = [path.name for path in self.project.temporary.iterdir() if not path.name.startswith("pytest-of-")]
-        return self.place.left(self.project) + temporary
 
     def play(self) -> bool:
         """The whole round; whether its victim was met."""

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from tests.crashes.processes import Process, family, send
-from tests.crashes.project import Project
 
-__all__ = ["HangError", "Run"]
+__all__ = ["HangError", "Run", "Runnable"]
 
 LIMIT = 90.0
 """Seconds after which a run is taken to hang; half a minute of patience with a silent server is in them."""
@@ -22,6 +22,24 @@ LIMIT = 90.0
 
 class HangError(AssertionError):
     """A run did not end; with the stacks of its processes."""
+
+
+class Runnable(Protocol):
+    """A project, as far as running it goes."""
+
+    path: Path
+    temporary: Path
+    """For the temporary files of its runs."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What a run of it as it is now needs."""
+        ...
+
+    @property
+    def command(self) -> Sequence[str]:
+        """What Python is told for a run of all its tests."""
+        ...
 
 
 class Run:
@@ -32,17 +50,27 @@ class Run:
         env: Where the server is, and whatever the round adds.
         word: Told in the environment, so that its processes can be found.
         directory: Servers that it starts are below it.
+        command: What Python is told instead of the project's own command.
+        cwd: Where it runs, if not in the project.
+        typed: Whether somebody types; see `type`.
     """
 
-    def __init__(self, project: Project, env: Mapping[str, str], word: str, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        project: Runnable,
+        env: Mapping[str, str],
+        word: str,
+        directory: Path | None = None,
+        *,
+        command: Sequence[str] = (),
+        cwd: Path | None = None,
+        typed: bool = False,
+    ) -> None:
         self.word = word
         self.began = time.monotonic()
         self.seconds = -1.0
         self._directory = directory
         self._log = project.path / f"run-{word}.log"
-        variant = project.variant
-        workers = ["-n", str(variant.workers)] if variant.workers else ["-p", "no:xdist"]
-        without = [] if variant.asyncio else ["-p", "no:asyncio"]
         variables = {
             **os.environ,
             **project.env,
@@ -55,13 +83,10 @@ class Run:
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:anyio"),
-                    *("-rA", "--tb=short", *workers, *without),
-                ],
-                cwd=project.path,
+                [sys.executable, *(command or project.command)],
+                cwd=cwd or project.path,
                 env=variables,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -108,6 +133,12 @@ class Run:
                 raise HangError(f"processes of the run that do not end:\n{listed}\n{self._stacks()}")
             time.sleep(0.03)  # to look at all processes of the machine is work
 
+    def type(self, line: str) -> None:
+        """Type a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
     def interrupt(self) -> None:
         """Ctrl-C: the terminal sends it to the whole foreground process group."""
         self.send_all(signal.SIGINT)
@@ -122,6 +153,8 @@ class Run:
         for process in self.family():
             send(process.pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def _stacks(self) -> str:
         """What everybody is at: Python's own fault handler tells it when a process is aborted."""

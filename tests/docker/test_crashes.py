@@ -21,8 +21,7 @@ from tests.crashes.kills import KILLS, Kill
 from tests.crashes.moments import Moment
 from tests.crashes.monitor import Monitor
 from tests.crashes.places import Place
-from tests.crashes.project import Project
-from tests.crashes.remains import leftovers
+from tests.crashes.remains import Configured, leftovers
 from tests.crashes.rounds import Game, Tally, World, play_all
 from tests.crashes.runs import Run
 from tests.docker.container_support import lock_files, names
@@ -95,7 +94,7 @@ class DockerPlace:
         for name in self.containers():
             self._client.containers.get(name).remove(force=True, v=True)
 
-    def left(self, project: Project) -> list[str]:
+    def left(self, project: Configured) -> list[str]:
         left = [f"lock {name}" for name in lock_files() if name not in self._locks]
         found = self.containers()
         if not self.outlives:
