@@ -6,6 +6,7 @@ It knows a connection of SQLAlchemy's, sync or async, and that only one may use 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ class Outer:
     def __init__(self, test: str, source: Source) -> None:
         self._test = test
         self._source = source
+        self._process = os.getpid()
         self._guard = threading.Lock()
         self._user = ""
         self._connection: Connection | None = None
@@ -95,8 +97,10 @@ class Outer:
         """The driver's connection as SQLAlchemy knows it, opened if need be.
 
         Raises:
-            RefusedError: The test is over, or this is another event loop than the one it was opened in.
+            RefusedError: The test is over, or this is another event loop or process than the one it was opened in.
         """
+        if self._is_parents:
+            raise RefusedError(_FORKED, code="second-connection")
         if self.over:
             raise RefusedError(
                 self.over, code="transaction-other-loop" if self.over == _OTHER_LOOP else "transaction-over"
@@ -170,7 +174,7 @@ class Outer:
         Raises:
             RefusedError: That would not be isolated from the other frames.
         """
-        if self.over or self.lost:
+        if self.over or self.lost or self._is_parents:
             frame.clear()
             return
         with self.using():
@@ -190,6 +194,8 @@ class Outer:
     def release(self) -> None:
         """Roll back and be done; never raises, `lost` says what was not as it should be."""
         self._releasing = True
+        if self._is_parents:
+            return
         loop, tenancy = self._loop, self._tenancy
         try:
             if loop is None or tenancy is None:
@@ -207,10 +213,15 @@ class Outer:
             self.lose("closed the event loop of its connection, and left that open")
         self.over = _over(self._test)
 
+    @property
+    def _is_parents(self) -> bool:
+        """Whether this is a forked child: what it would say on the connection, its parent would have the answer to."""
+        return self._process != os.getpid()
+
     def _finish(self) -> None:
         """Roll back, see whether all is well, and let go of the connection."""
         connection = self._connection
-        if not self.over and connection is not None and self._driver is not None:
+        if not self.over and not self._is_parents and connection is not None and self._driver is not None:
             try:
                 if not self._guard.acquire(blocking=False):
                     self.lose(f"left a statement running, in {self._user}")
@@ -293,6 +304,11 @@ _OTHER_LOOP = (
     "one that it is used in now.\n"
     "Keep one loop during the test (`with TestClient(app) as client`, or an async test and an async client; "
     f"fixtures of the test's own loop scope), or {OWN_DATABASE}"
+)
+
+_FORKED = (
+    'with isolation = "transaction" a test has one connection, and a process that was forked during the test cannot '
+    f"share it.\nLet the test's own process do the work, or {OWN_DATABASE}"
 )
 
 

@@ -70,6 +70,7 @@ EXPLANATIONS = (
         (
             "`engine.connect()` or `engine.begin()` in the test or the application.",
             "Code that detaches its connection.",
+            "A process that was forked during the test, such as by `multiprocessing`, and uses a session of it.",
         ),
         ("Use a session, or the fixture `db_connection` or `async_db_connection`.", _OWN),
     ),

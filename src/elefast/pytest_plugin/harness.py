@@ -61,6 +61,7 @@ class Harness:
     def __init__(self, config: pytest.Config, found: Found) -> None:
         self.config = config
         self.found = found
+        self._process = os.getpid()
         self.environment = Environment((), "")
         self._lock = threading.RLock()
         self._loaded: Loaded | ElefastError | None = None
@@ -243,6 +244,16 @@ class Harness:
             return self._stack.holders(error) if self._stack is not None else []
         except ElefastError:
             return []
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+        """Close the stack with the last test of a forked child: nobody calls `pytest_sessionfinish` there."""
+        __tracebackhide__ = True
+        try:
+            return (yield)
+        finally:
+            if nextitem is None and os.getpid() != self._process:
+                self._finish()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
