@@ -72,7 +72,7 @@ def _run(work: Path, command: str) -> str:
         "HOME": str(work),
         "FORCE_COLOR": "1",
         "COLUMNS": "110",
-        "PYTEST_ADDOPTS": "-p no:cacheprovider --color=yes",
+        "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:randomly --color=yes",
         "PYTHONDONTWRITEBYTECODE": "1",
         "_ELEFAST_ROOT": str(work / "elefast"),
     }

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from elefast.providers import LocalProvider
+from tests.companions.plugins import without
 
 pytest_plugins = ["pytester", "tests.faultlog"]
 
@@ -28,7 +29,7 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_PARENT))
 
 # Of the world around the run; tests that want one of them set it themselves.
 _FOREIGN = ("ELEFAST_", "PYTEST_XDIST_", "PG")
-_FOREIGN_NAMES = ("CI", "TESTING_DB_URL", "DATABASE_URL", "PYTEST_ADDOPTS")
+_FOREIGN_NAMES = ("CI", "TESTING_DB_URL", "DATABASE_URL")
 
 _SERVER_SETTINGS = {
     "fsync": "off",
@@ -74,6 +75,7 @@ def elefast_root() -> Generator[Path]:
             for name in list(os.environ):
                 if name.startswith(_FOREIGN) or name in _FOREIGN_NAMES:
                     patch.delenv(name)
+            patch.setenv("PYTEST_ADDOPTS", " ".join(without()))
             patch.setenv("_ELEFAST_ROOT", str(root))
             yield root
         left = _what_is_left(root, seconds=20)

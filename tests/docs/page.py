@@ -27,7 +27,7 @@ GIVEN = Path(__file__).parent / "pages"
 READ_ONLY = {"", "text", "sql", "json", "ini"}
 # Keys of CI systems whose values are commands.
 COMMANDS = {"run", "script", "before_script", "after_script"}
-PYTEST_OPTIONS = "-p no:cacheprovider -q -o asyncio_default_fixture_loop_scope=function"
+PYTEST_OPTIONS = "-p no:cacheprovider -p no:randomly -q -o asyncio_default_fixture_loop_scope=function"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,14 @@
+"""The plugins that runs are about here, and that no other run of the tests has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["PLUGINS", "without"]
+
+PLUGINS = ("pytest_cov", "randomly", "repeat", "rerunfailures", "timeout")
+
+
+def without(plugins: Sequence[str] = PLUGINS) -> list[str]:
+    """The arguments of pytest that leave these plugins out."""
+    return [word for name in plugins for word in ("-p", f"no:{name}")]
