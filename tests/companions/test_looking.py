@@ -52,3 +52,18 @@ def test_setup_only(project: Project) -> None:
     assert ended.status == 0, ended.text
     assert ended.tests == ["a fixture"]
     project.gone()
+
+
+def test_what_is_left_is_found(project: Project) -> None:
+    """These tests would see a database, a file of the project and a temporary one that a run leaves."""
+    project.write(
+        "test_it.py",
+        "import tempfile\nfrom pathlib import Path\nfrom use import use\n"
+        "def test_it(db_session):\n"
+        "    use(db_session)\n"
+        "    Path('stray').touch()\n"
+        "    tempfile.mkstemp(prefix='temporary')\n",
+    )
+    project.run("--elefast-keep=always").came_to(passed=1)
+    kinds = sorted(name[:9] for name in project.left())
+    assert kinds == ["elefast_k", "stray", "temporary"]

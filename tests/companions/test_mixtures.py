@@ -98,13 +98,12 @@ def test_cases(project: Project) -> None:
     project.gone()
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
-@pytest.mark.fault("pytest-cov", how="`--cov` of a module of the project, alone and with two workers")
-def test_coverage(project: Project, workers: tuple[str, ...]) -> None:
+@pytest.mark.fault("pytest-cov", how="`--cov` of a module of the project, with two workers")
+def test_coverage(project: Project) -> None:
     """The tests pass, and what they ran is counted in full."""
     project.write("shop.py", "def price(number):\n    if number >= 0:\n        return 1 + number\n    return 0\n")
     project.write("test_it.py", COVERED)
-    ended = project.run("--cov=shop", "--cov-branch", "--cov-report=term-missing", *workers, plugins=["pytest_cov"])
+    ended = project.run("--cov=shop", "--cov-branch", "--cov-report=term-missing", "-n", "2", plugins=["pytest_cov"])
     ended.came_to(passed=4)
     assert [line.split() for line in ended.text.splitlines() if line.startswith("shop.py")] == [
         ["shop.py", "4", "1", "2", "1", "67%", "4"]

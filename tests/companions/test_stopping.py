@@ -123,7 +123,7 @@ def test_failed_again(project: Project) -> None:
 @pytest.mark.parametrize(
     ("place", "workers"), [("url", ()), ("local", ("-n", "2"))], indirect=["place"], ids=["alone", "workers"]
 )
-@pytest.mark.fault("Ctrl-C once, on an idle machine", how="SIGINT while each test waits for its server")
+@pytest.mark.fault("Ctrl-C once, and how long the run then goes on", how="SIGINT while each test waits for its server")
 def test_interrupt(project: Project, workers: tuple[str, ...], record_property: Callable[[str, object], None]) -> None:
     """The run ends by itself, and nothing is left even before the next one."""
     project.write(

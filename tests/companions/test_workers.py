@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.companions.project import Project
@@ -54,7 +56,7 @@ def test_fewer_processes(project: Project) -> None:
 
 @pytest.mark.parametrize(("place", "workers"), [("url", 2), ("local", 1)], indirect=["place"])
 @pytest.mark.fault("a worker of pytest-xdist that crashes", how="os._exit in a test; another worker takes its place")
-def test_crash(project: Project, workers: int) -> None:
+def test_crash(project: Project, workers: int, record_property: Callable[[str, object], None]) -> None:
     """The test that crashed fails, all others pass; nothing is left after the next run."""
     project.write("test_it.py", TESTS)
     ended = project.run("-n", str(workers), CRASHES="1")
@@ -64,3 +66,4 @@ def test_crash(project: Project, workers: int) -> None:
     assert len({seen.pid for seen in ended.seen}) in (2, workers + 1)
     project.run("-n", "2").came_to(passed=12)
     project.gone()
+    record_property("left", "nothing after the next run")
