@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.companions.plugins import without
+
 from .project.dirt import DIRT, SHARED
 
 _LEAKS = {f"test_sync[{dirt.name}]": dirt.leaks.replace("{kind}", "sync") for dirt in (*DIRT, *SHARED) if dirt.leaks}
@@ -47,7 +49,7 @@ filterwarnings = ["default"]
         "utf-8",
     )
     options = ("-n", str(workers)) if workers else ()
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=300)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *without(), *options, timeout=300)
     tests = 2 * len(DIRT) + len(SHARED) + 4
     record_property("times", tests)
     outcomes = result.parseoutcomes()

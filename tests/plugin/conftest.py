@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
+from tests.companions.plugins import without
+
 # pytester forgets the modules that a session in this process imports; what must not be imported twice,
 # because it is compiled or because objects of it outlive the session, is imported here first.
 for _name in (
@@ -38,6 +40,10 @@ pythonpath = ["."]
 asyncio_default_fixture_loop_scope = "function"
 filterwarnings = ["error"]
 """
+
+
+# pytester does not let the variable PYTEST_ADDOPTS through.
+_WITHOUT = ["-p", "no:cacheprovider", *without()]
 
 
 class Project:
@@ -90,11 +96,11 @@ class Project:
 
     def run(self, *args: str) -> pytest.RunResult:
         """Run pytest, in this process because that is quick; many sessions in one process have to work anyway."""
-        return self._pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
+        return self._pytester.runpytest_inprocess(*_WITHOUT, *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
         """Run pytest in a process of its own."""
-        return self._pytester.runpytest_subprocess("-p", "no:cacheprovider", *args, timeout=300)
+        return self._pytester.runpytest_subprocess(*_WITHOUT, *args, timeout=300)
 
 
 @pytest.fixture

@@ -65,9 +65,9 @@ def test_an_interrupt_in_the_middle_of_elefast(project: Project, option: str) ->
     project.file(
         "conftest.py",
         "from elefast.control import Control\n"
-        "def interrupted(control):\n"
+        "def interrupted(control, **keywords):\n"
         "    raise KeyboardInterrupt\n"
-        "Control.create = interrupted",
+        "Control.make = interrupted",
     )
     project.tests("def test_it(db): pass")
     result = project.run_apart(*option.split())
