@@ -1,0 +1,214 @@
+"""SQL files with every quoting that there is do what psql would do with them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import URL, make_url
+
+from elefast.errors import MigrationError
+from elefast.migrators.splitter import BackslashCommand, split
+from elefast.migrators.sql import run_file
+from tests.dumps import psqls
+from tests.migrators.conftest import DatabaseFactory
+from tests.migrators.migrator_support import dsn_of
+from tests.properties.effort import examples
+from tests.properties.psql import Witness, witness
+from tests.properties.rule import check
+from tests.properties.scripts import TABLE, Piece, scripts
+
+needs_psql = pytest.mark.skipif(not psqls(), reason="there is no psql here to compare with")
+
+
+class Database:
+    """An empty database, time and again."""
+
+    def __init__(self, url: URL, connection: psycopg.Connection) -> None:
+        self.url = url
+        self._connection = connection
+
+    def clear(self) -> None:
+        """Leave nothing but the table that scripts write to."""
+        self._connection.execute(f"DROP SCHEMA public CASCADE; CREATE SCHEMA public; {TABLE}".encode())
+
+    def written(self) -> tuple[str, ...]:
+        """What is in the table, in the order in which it came there."""
+        return tuple(value for (value,) in self._connection.execute("SELECT value FROM written ORDER BY place"))
+
+
+@pytest.fixture(scope="module")
+def database(server_url: str) -> Generator[Database]:
+    """A database for all scripts of this module."""
+    factory = DatabaseFactory(make_url(server_url))
+    try:
+        url = factory()
+        with psycopg.connect(dsn_of(url), autocommit=True) as connection:
+            # "schema public is dropped" is of no interest
+            connection.execute("SET client_min_messages = error")
+            yield Database(url, connection)
+    finally:
+        factory.drop()
+
+
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory: pytest.TempPathFactory) -> Generator[Witness]:
+    """The newest psql, and what it sends."""
+    with witness(psqls()[0], tmp_path_factory.mktemp("witness")) as made:
+        yield made
+
+
+@given(scripts(), st.booleans())
+@examples(2)
+def test_every_value_arrives(database: Database, tmp_path: Path, script: Piece, mark: bool) -> None:
+    """Whatever is around a value and however it is quoted, it is in the table afterwards, each one in its turn."""
+    file = tmp_path / "script.sql"
+    file.write_bytes(script.text.encode("utf-8-sig" if mark else "utf-8"))
+    database.clear()
+    run_file(file, database.url)
+    assert database.written() == script.values
+
+
+@needs_psql
+@given(scripts(), st.booleans())
+@examples(8)
+def test_every_value_arrives_by_psql(database: Database, tmp_path: Path, script: Piece, mark: bool) -> None:
+    """The scripts are right: psql finds the same in them."""
+    file = tmp_path / "script.sql"
+    file.write_bytes(script.text.encode("utf-8-sig" if mark else "utf-8"))
+    database.clear()
+    command = [psqls()[0], "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn_of(database.url), "-f", str(file)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert database.written() == script.values
+
+
+# Pieces that mean nothing together. Around COPY are statements that mean something, because psql takes for data what
+# follows an empty one, or one that has COPY for its first word only. A backslash is only followed by what is no command
+# of psql's that does anything.
+_PIECES = st.sampled_from(
+    [
+        *"' '' \" \"\" $ $$ $a$ $a a$ $1 $🐘$ é 🐘 -- /* */ / * - E' e' U&' U&\" N' b' x' E _ 1 1.5 1e5 0x1f".split(),
+        *"a a1 . + = :: ( ) [ ] , ; ; ; \\\\ \\' \\n \\ '\\' E'\\'' $$;$$ $a$;$a$ ';' \";\" /*;*/ select".split(),
+        *"create or replace function procedure table begin atomic end case when begin; commit;".split(),
+        *[" ", " ", "\n", "\n", "\r\n", "\r", "\t", "\f", "\u00a0", "\x1c", "\u2028", "--;\n", "\n\\restrict x';\n"],
+        *["create function f()", "CREATE OR REPLACE PROCEDURE p() ", " BEGIN ", " END;"],
+        "\nset standard_conforming_strings = off;\n",
+        "\nset standard_conforming_strings = on;\n",
+        "\nselect;copy t from stdin;\n1\n\\.\nselect;",
+        "\nselect;copy t from stdin;select 2;\r\n1'\r\n\\.\r\n",
+    ]
+)
+
+
+@needs_psql
+@given(st.lists(_PIECES, max_size=30).map("".join))
+@examples()
+def test_any_pieces_are_split_as_psql_splits_them(noted: Witness, script: str) -> None:
+    """Statement by statement the same is sent, whether it is right or wrong, unless a command of psql is refused."""
+    state = [False]
+
+    def escapes() -> bool:
+        return state[0]
+
+    found: list[tuple[str, str | None]] = []
+    try:
+        for statement in split(script, escapes):
+            found.append((_bare(statement.text), statement.data))
+            text = "".join(statement.text.lower().split())
+            if text.startswith("setstandard_conforming_strings="):
+                state[0] = text.endswith("off")
+    except BackslashCommand:
+        return
+    sent = [(text, _without_end(one.data)) for one in noted.run(script.encode()) if (text := _bare(one.text))]
+    if found and found[:-1] == sent and re.search("['\"$*]", found[-1][0]):
+        return  # psql does not always send what is unfinished at the end
+    assert found == sent
+
+
+def _bare(text: str) -> str:
+    """Without comments before it and the semicolon behind it, which psql sends, and empty lines, which it does not."""
+    space = " \t\n\r\f\v"
+    text = re.sub("\n+", "\n", text.strip(space).rstrip(f"{space};"))
+    while text.startswith("/*"):
+        depth, at = 0, 0
+        while at < len(text):
+            two = text[at : at + 2]
+            depth += {"/*": 1, "*/": -1}.get(two, 0)
+            at += 2 if two in ("/*", "*/") else 1
+            if depth == 0:
+                break
+        text = text[at:].lstrip(space)
+    return text
+
+
+def _without_end(data: str | None) -> str | None:
+    """Data without the mark at their end, which some versions of psql send along."""
+    for end in ("\\.\n", "\\.\r\n", "\\."):
+        if data is not None and data.endswith(end) and (data == end or data[: -len(end)].endswith("\n")):
+            return data.removesuffix(end)
+    return data
+
+
+@given(st.lists(_PIECES, max_size=30).map("".join))
+@examples(0.2)
+def test_every_statement_knows_its_line(script: str) -> None:
+    """The line of a statement is one that begins, or goes on, with its text."""
+    lines = script.split("\n")
+    try:
+        found = [(statement.text.partition("\n")[0], statement.line) for statement in split(script)]
+    except BackslashCommand as command:
+        found = [(command.command, command.line)]
+    for text, line in found:
+        assert text in lines[line - 1]
+
+
+_BYTES = st.sampled_from(
+    [b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", "ü".encode("latin-1"), "é".encode(), "🐘".encode(), b"\xed\xa0\x80"]
+)
+_STATEMENTS = st.sampled_from(
+    [
+        *(f"SET client_encoding = '{name}';" for name in ("LATIN1", "SQL_ASCII", "UTF8", "EUC_TW", "SJIS", "nonsense")),
+        "SELECT 'é🐘';",
+        "SELECT 1;",
+        "COPY written (value) FROM stdin;\né🐘\n\\.\n",
+        "COPY written TO stdout;",
+        "COPY nothing FROM stdin;\n1\n\\.\n",
+        "BEGIN;",
+        "COMMIT;",
+        "ROLLBACK;",
+        "SELECT pg_terminate_backend(pg_backend_pid());",
+        "SELECT 1/0;",
+        "nonsense;",
+        "DO $$ BEGIN RAISE EXCEPTION '%s %', E'a\\nb' USING HINT = 'é', DETAIL = 'x'; END $$;",
+        "FETCH ALL FROM nothing;",
+        "\\connect other",
+        "PREPARE a AS SELECT 1; EXECUTE a;",
+        "LISTEN a; NOTIFY a, 'b';",
+        "SELECT $1;",
+        "SELECT '%s', '%(a)s', ':a', '{}';",
+        "SET search_path TO nowhere;",
+        "SET ROLE nobody_here;",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; CREATE TABLE x ();",
+        "SET statement_timeout = 1; SELECT pg_sleep(1);",
+    ]
+).map(str.encode)
+
+
+@given(st.lists(_BYTES | _STATEMENTS | _PIECES.map(str.encode), max_size=12).map(b"".join))
+@examples(2)
+def test_any_bytes_run_or_give_one_clear_error(database: Database, tmp_path: Path, script: bytes) -> None:
+    """The error names the file, and is one of elefast's whatever the driver and the server said."""
+    file = tmp_path / "any.sql"
+    file.write_bytes(script)
+    database.clear()
+    try:
+        run_file(file, database.url, shown_as="sql/any.sql")
+    except MigrationError as error:
+        check(error, place="sql/any.sql")
