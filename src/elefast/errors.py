@@ -51,6 +51,7 @@ __all__ = [
 
 _MORE = "more: elefast explain "
 _LONGEST_PLACE = 250
+_MOST = 50
 
 
 class ElefastError(Exception):
@@ -115,7 +116,7 @@ class Problem:
 
 
 class ConfigurationError(ElefastError):
-    """The configuration is wrong; `problems` has every reason, in the order of the files.
+    """The configuration is wrong; `problems` has every reason, in the order of the files, the message the first ones.
 
     Args:
         problems: All that is wrong, one entry each.
@@ -132,7 +133,7 @@ class ConfigurationError(ElefastError):
         self.hint = hint
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in elefast's configuration"
-        lines = [head, *(f"  {problem}" for problem in self.problems)]
+        lines = [head, *(f"  {line}" for line in self.shown)]
         if hint:
             lines.append(hint)
         super().__init__("\n".join(lines), code=next((one.code for one in self.problems if one.code), ""))
@@ -140,6 +141,12 @@ class ConfigurationError(ElefastError):
     @property
     def codes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(problem.code for problem in self.problems if problem.code))
+
+    @property
+    def shown(self) -> list[str]:
+        """A line for each of the first problems, and one for all others: many thousands are no help to anybody."""
+        rest = len(self.problems) - _MOST
+        return [*map(str, self.problems[:_MOST]), *([f"… and {rest:,} more"] if rest > 0 else [])]
 
     def placed(self, places: Mapping[str, object]) -> ConfigurationError:
         """The same error, with the place of each key that had none because it was found wrong only when it was used.

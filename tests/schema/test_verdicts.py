@@ -126,6 +126,7 @@ profiles.ci = 1
 profiles.ci.kepe = "never"
 profiles.ci.profiles = {}
 profiles.ci.docker.port = "x"
+profiles."".keep = "always"
 """
 
 # What a schema cannot say: rules over several keys, over files, or of a language within a string.

@@ -39,3 +39,12 @@ def test_every_error_can_be_shown() -> None:
     assert str(LeakWarning("\x1b")) == "\\u001b"
     error = ConfigurationError([Problem("env A\n", "b\nc", "d\x1b", code="wrong-value")])
     assert "\n  env A\\n  b\\nc: d\\u001b" in str(error)
+
+
+def test_thousands_of_problems_are_told_by_the_first() -> None:
+    """The message says how many more there are; whoever wants them all has them."""
+    error = ConfigurationError([Problem(f"elefast.toml:{line}", "x", "no") for line in range(1, 2001)], "a hint")
+    lines = str(error).splitlines()
+    assert lines[0] == "2000 problems in elefast's configuration"
+    assert lines[50:] == ["  elefast.toml:50  x: no", "  … and 1,950 more", "a hint"]
+    assert len(error.problems) == 2000

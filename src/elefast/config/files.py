@@ -101,7 +101,9 @@ def _tables(profiles: Any, file: TomlFile, layer: Layer) -> dict[str, Mapping[st
         layer.wrong((PROFILES,), f"expected a table, got {shown(PROFILES, profiles)}")
         profiles = {}
     for name, profile in profiles.items():
-        if is_table(profile):
+        if not name:
+            layer.wrong((PROFILES, name), "a profile needs a name")
+        elif is_table(profile):
             good[name] = profile
         else:
             layer.wrong((PROFILES, name), f"expected a table, got {shown(name, profile)}")

@@ -45,6 +45,7 @@ def get_schema(tool_name: str = "elefast") -> dict[str, Any]:
     profiles = {
         "type": "object",
         "description": "Named sets of keys, of which one is put in force by name.",
+        "propertyNames": {"minLength": 1},
         "additionalProperties": {"$ref": "#/definitions/profile"},
     }
     return {

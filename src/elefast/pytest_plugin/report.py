@@ -52,7 +52,7 @@ def broken_header(error: ElefastError) -> str:
     """An error of the configuration, whole, in one line."""
     if isinstance(error, ConfigurationError):
         first = str(error).splitlines()[0]
-        text = f"{first}: {'; '.join(str(problem) for problem in error.problems)}"
+        text = f"{first}: {'; '.join(error.shown)}"
     else:
         text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return f"elefast: {'; '.join(filter(None, [text, more(error)]))}"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from elefast.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Project
 
@@ -53,3 +57,10 @@ def test_names_that_need_quotes(project: Project) -> None:
     loaded = project.load({"ELEFAST_PROFILE": "py 3.14"})
     assert loaded.settings.docker.port == 3
     assert str(loaded.provenance["docker.port"]) == "elefast.toml:2"
+
+
+def test_a_profile_without_a_name_is_refused(project: Project) -> None:
+    """It would be in force whenever no other one is."""
+    project.write("elefast.toml", "[profiles.'']\nkeep = 'always'\n")
+    with pytest.raises(ConfigurationError, match=r"elefast.toml:1 .*a profile needs a name"):
+        project.load()
