@@ -11,8 +11,20 @@ from typing import Any
 from hypothesis import strategies as st
 
 from elefast.config.keys import Key, all_keys, all_tables
+from tests.properties.effort import LETTERS
 
-__all__ = ["SECRET", "any_values", "entries", "names", "profiles", "right_values", "texts", "toml", "urls_with_secret"]
+__all__ = [
+    "SECRET",
+    "any_values",
+    "entries",
+    "good_values",
+    "names",
+    "profiles",
+    "right_values",
+    "texts",
+    "toml",
+    "urls_with_secret",
+]
 
 SECRET = "s3cr3t"
 """The password wherever one is written: nothing that people read may have it."""
@@ -23,9 +35,9 @@ _SIZES = ["128MB", "128 mb", "1TB", f"{'9' * 30}MB", f"{'9' * 400}us", f"{'9' * 
 _HUGE = ["x" * 3000, "🐘" * 1000, "a." * 500, "//x:" * 1000 + "@", "'\"" * 500]
 
 texts = (
-    st.text(max_size=12)
+    st.text(LETTERS, max_size=12)
     | st.sampled_from([*_NASTY, *_TEXTS, *_SIZES, *_HUGE])
-    | st.text(max_size=4).map(lambda text: text * 50)
+    | st.text(LETTERS, max_size=4).map(lambda text: text * 50)
 )
 """Texts without lone surrogates, which no file can have."""
 
@@ -44,7 +56,7 @@ _numbers = (
 _moments = st.dates() | st.times() | st.datetimes() | st.sampled_from([date.min, datetime.max, time.max])
 _scalars = st.none() | st.booleans() | _numbers | texts
 _NAMES = ["a", "host", "dsn", "password", "a.b", "a-b", "", "é", "\n", "'", '"', "\0", "a__b", "x" * 2000]
-names = st.sampled_from(_NAMES) | st.text(max_size=5)
+names = st.sampled_from(_NAMES) | st.text(LETTERS, max_size=5)
 """Names of keys that nobody knows."""
 
 
@@ -87,13 +99,19 @@ urls_with_secret = st.sampled_from(
 """URLs and the like with a password, not all of them right."""
 
 
-def right_values(key: Key) -> st.SearchStrategy[Any]:
-    """Values that `key` accepts, or nearly."""
+def good_values(key: Key) -> st.SearchStrategy[Any]:
+    """Values that `key` accepts where nothing else is wrong."""
     ways: list[st.SearchStrategy[Any]] = [st.just(key.default), *map(st.just, key.examples)]
     if key.choices:
         ways.append(st.sampled_from(sorted(key.choices)))
     if bool in key.types:
         ways.append(st.booleans())
+    return st.one_of(ways).filter(lambda value: not _has_none(value))
+
+
+def right_values(key: Key) -> st.SearchStrategy[Any]:
+    """Values that `key` accepts, or nearly."""
+    ways: list[st.SearchStrategy[Any]] = [good_values(key)]
     if int in key.types:
         ways.append(st.integers(-1, 70000))
     if str in key.types and not key.choices:
@@ -120,12 +138,13 @@ def _has_none(value: Any) -> bool:
 
 @st.composite
 def entries(draw: st.DrawFn, depth: int = 0) -> dict[str, Any]:
-    """What stands in a file below its root: keys and tables."""
+    """What stands in a file below its root: keys and tables; one half of the files has little that is wrong."""
     found: dict[str, Any] = {}
+    is_good = draw(st.booleans())
     for key in draw(st.lists(st.sampled_from(all_keys()), max_size=5)):
-        value = draw(right_values(key) if draw(st.integers(0, 3)) else any_values)
+        value = draw(good_values(key) if is_good else right_values(key) if draw(st.integers(0, 3)) else any_values)
         *table, name = key.path
-        if not draw(st.integers(0, 9)):
+        if not is_good and not draw(st.integers(0, 9)):
             others = [name.replace("_", "-"), name.upper(), name[:-1], f"{name}s", name.replace("_", "")]
             name = draw(st.sampled_from(others))
         place = found
@@ -134,7 +153,7 @@ def entries(draw: st.DrawFn, depth: int = 0) -> dict[str, Any]:
             if not isinstance(place, dict):
                 place = found
         place[name] = value
-    if not draw(st.integers(0, 4)):
+    if not is_good and not draw(st.integers(0, 4)):
         found[draw(names | st.sampled_from([table.name for table in all_tables() if table.name]))] = draw(any_values)
     if not depth and not draw(st.integers(0, 3)):
         found["profiles"] = draw(profiles)

@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, configuration, settings
+from hypothesis import strategies as st
 
-__all__ = ["EXAMPLES", "IS_LONG", "examples"]
+__all__ = ["EXAMPLES", "IS_LONG", "LETTERS", "examples"]
 
 _SHORT = 40
 _DEAR = 50
@@ -37,6 +38,9 @@ settings.register_profile(
     max_examples=EXAMPLES,
 )
 settings.load_profile("elefast")
+
+LETTERS = st.characters(exclude_categories=["Cs"])
+"""Every character that UTF-8 has. Hypothesis takes seconds to find out which ones those are, where none are named."""
 
 
 def examples(cost: float = 1) -> settings:

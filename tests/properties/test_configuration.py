@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-import elefast
 from elefast.cli import main
-from elefast.config import Loaded, load_settings, settings_for_run
+from elefast.config import load_settings, settings_for_run
 from elefast.config.discovery import find
 from elefast.config.keys import all_keys, all_tables, variable
 from elefast.errors import ConfigurationError
-from tests.properties.documents import SECRET, any_values, entries, names, texts, toml, urls_with_secret
-from tests.properties.effort import examples
+from tests.properties.documents import SECRET, any_values, entries, good_values, names, texts, toml, urls_with_secret
+from tests.properties.effort import LETTERS, examples
+from tests.properties.loading import IN_FORCE, REFUSED, load, outcome, same, write
 from tests.properties.rule import check_configuration
+from tests.properties.tally import Tally
 
 
 @pytest.fixture
@@ -31,79 +31,36 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(place: Path, env: Mapping[str, str] | None = None, **arguments: Any) -> Loaded | None:
-    """The configuration, or None where it was refused as the rule has it."""
-    try:
-        loaded = load_settings(place, env=env or {}, **arguments)
-    except ConfigurationError as error:
-        check_configuration(error)
-        return None
-    for text in (repr(loaded), repr(loaded.settings), str(loaded.settings)):
-        assert SECRET not in text
-    return loaded
-
-
-def write(place: Path, overlay: bytes | None, pyproject: bytes | None) -> None:
-    """Write both files, or take them away."""
-    for name, content in (("elefast.toml", overlay), ("pyproject.toml", pyproject)):
-        if content is None:
-            (place / name).unlink(missing_ok=True)
-        else:
-            (place / name).write_bytes(content)
-
-
-def see(place: Path, loaded: Loaded, env: Mapping[str, str], **arguments: Any) -> None:
-    """See that what was accepted can be used: every text can go anywhere, and a stack can be made of it."""
-    values = loaded.settings.model_dump()
-    for text in _texts(values):
-        assert "\0" not in text
-        text.encode()
-    try:
-        stack = elefast.from_config(place, env={**env, "CI": "1"}, **arguments)
-    except ConfigurationError as error:
-        # Only what SQLAlchemy and the drivers have to say is not known before.
-        check_configuration(error, table="engine.")
-        return
-    with stack:
-        assert not stack.started
-        assert _same(stack.settings.model_dump(), values)
-        assert SECRET not in repr(stack)
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [text for name, inner in value.items() for text in (str(name), *_texts(inner))]
-    if isinstance(value, list | tuple):
-        return [text for inner in value for text in _texts(inner)]
-    return [value] if isinstance(value, str) else []
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal, where a number that is none is equal to itself."""
-    return repr(one) == repr(other)
-
-
+@pytest.mark.fault(
+    "a configuration with any values",
+    how="Hypothesis writes both files, from known keys and from anything that TOML has",
+)
+@pytest.mark.comes_to(IN_FORCE, REFUSED)
 @given(entries(), entries(), st.sampled_from(["overlay", "pyproject", "both"]))
 @examples()
-def test_any_document(place: Path, first: dict[str, Any], second: dict[str, Any], which: str) -> None:
+def test_any_document(tally: Tally, place: Path, first: dict[str, Any], second: dict[str, Any], which: str) -> None:
     """Each key may have any value that TOML has, in either file and in any profile."""
     overlay = toml(first).encode() if which != "pyproject" else None
     pyproject = toml(second, ("tool", "elefast")).encode() if which != "overlay" else None
     write(place, overlay, pyproject)
-    loaded = load(place)
-    if loaded is not None:
-        see(place, loaded, {})
+    tally.add(outcome(place))
 
 
+@pytest.mark.fault(
+    "a configuration with mistakes", how="Hypothesis writes one file, and each problem is looked up at its line"
+)
+@pytest.mark.comes_to("nothing is wrong", "each line that is named has the key")
 @given(entries(), st.sampled_from(["elefast.toml", "pyproject.toml"]))
 @examples()
-def test_problems_are_where_they_are_said_to_be(place: Path, table: dict[str, Any], name: str) -> None:
+def test_problems_are_where_they_are_said_to_be(tally: Tally, place: Path, table: dict[str, Any], name: str) -> None:
     """The line that a problem names has the key, or the table, that it is about."""
     text = toml(table, () if name == "elefast.toml" else ("tool", "elefast"))
     write(place, *((text.encode(), None) if name == "elefast.toml" else (None, text.encode())))
     try:
         load_settings(place, env={})
+        tally.add("nothing is wrong")
     except ConfigurationError as error:
+        tally.add("each line that is named has the key")
         for problem in error.problems:
             file, _, line = problem.origin.rpartition(":")
             assert file == name, problem
@@ -120,8 +77,8 @@ _PIECES = st.sampled_from([*"[]{}=.,#'\"\\\n\r\t\0\x01\x7f\x85 -+_\ufeffé", *_Q
 
 @st.composite
 def _broken(draw: st.DrawFn, text: str) -> str:
-    """`text` with some of it taken away, doubled, or something else put in."""
-    for _ in range(draw(st.integers(1, 4))):
+    """`text` with some of it taken away, doubled, or something else put in; or as it is."""
+    for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(text)))
         end = min(len(text), at + draw(st.integers(0, 5)))
         text = text[:at] + draw(_PIECES | st.just(text[at:end] * 2) | st.just("")) + text[end:]
@@ -131,9 +88,14 @@ def _broken(draw: st.DrawFn, text: str) -> str:
 _ENCODINGS = ["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-32-le", "latin-1"]
 
 
+@pytest.mark.fault(
+    "a configuration that is no TOML or no UTF-8",
+    how="Hypothesis cuts, doubles and puts in characters, and encodes it in six ways",
+)
+@pytest.mark.comes_to(IN_FORCE, REFUSED)
 @given(st.data())
 @examples()
-def test_broken_text(place: Path, data: st.DataObject) -> None:
+def test_broken_text(tally: Tally, place: Path, data: st.DataObject) -> None:
     """A file that is no TOML, or no UTF-8, is named with the line at which it breaks."""
     name = data.draw(st.sampled_from(["elefast.toml", "pyproject.toml"]))
     text = data.draw(_broken(toml(data.draw(entries()), () if name == "elefast.toml" else ("tool", "elefast"))))
@@ -142,23 +104,28 @@ def test_broken_text(place: Path, data: st.DataObject) -> None:
     content = text.encode(data.draw(st.sampled_from(_ENCODINGS)), errors="replace")
     # So that it is read in any case.
     write(place, *((content, None) if name == "elefast.toml" else (b"", content)))
-    loaded = load(place)
-    if loaded is not None:
-        see(place, loaded, {})
+    tally.add(outcome(place))
 
 
-@given(st.sampled_from(["[", "{a=", "a.", "[[a]]\n", "[a.a]\n", "'", "a=[[", "\\"]), st.integers(1, 20000))
-@examples(4)
-def test_depth(place: Path, piece: str, times: int) -> None:
+@pytest.mark.fault(
+    "a configuration that is nested too deep", how="brackets, tables and dotted names, up to 20,000 levels"
+)
+@pytest.mark.comes_to(IN_FORCE, REFUSED)
+@given(
+    st.sampled_from(["[", "{a=", "a.", "[[a]]\n", "[a.a]\n", "'", "a=[[", "\\"]),
+    st.integers(1, 60) | st.integers(1, 20000),
+)
+@examples(3)
+def test_depth(tally: Tally, place: Path, piece: str, times: int) -> None:
     """However deep a document is nested, it is too deep at most."""
     times = min(times, 2000) if "." in piece else times  # the parser of Python takes the square of the time
-    write(place, f"engine.connect_args.x = 1\n[engine.options]\n{piece * times}1".encode(), None)
-    load(place)
-    write(place, f"engine.connect_args.x = {piece * times}1{_closing(piece) * times}".encode(), None)
-    load(place)
-    write(place, None, f"[tool.elefast.engine.options]\nx = {'[' * times}{']' * times}".encode())
+    write(place, f"[engine.options]\n{piece * times}1".encode(), None)
+    tally.add(outcome(place))
+    write(place, f"engine.options.execution_options.x = {piece * times}1{_closing(piece) * times}".encode(), None)
+    tally.add(outcome(place))
+    write(place, None, f"[tool.elefast.engine.options.execution_options]\nx = {'[' * times}{']' * times}".encode())
     find(place)
-    load(place)
+    tally.add(outcome(place))
 
 
 def _closing(piece: str) -> str:
@@ -194,14 +161,16 @@ _named = _variables.map(lambda name: name.replace("\0", "").replace("=", ""))
 _environments = st.dictionaries(_named, _settings, max_size=5)
 
 
+@pytest.mark.fault(
+    "variables with any names and values", how="Hypothesis makes an environment, also of bytes that are no UTF-8"
+)
+@pytest.mark.comes_to(IN_FORCE, REFUSED)
 @given(_environments)
 @examples()
-def test_any_variables(place: Path, env: dict[str, str]) -> None:
+def test_any_variables(tally: Tally, place: Path, env: dict[str, str]) -> None:
     """Each variable may have any value, also what is no text at all, and any name."""
     write(place, b"[profiles.ci]\n[profiles.local]\nkeep = 'always'\n", None)
-    loaded = load(place, env)
-    if loaded is not None:
-        see(place, loaded, env)
+    tally.add(outcome(place, env))
 
 
 # -- arguments ------------------------------------------------------------------------------------------------
@@ -227,39 +196,59 @@ _OWN = {"path", "profile", "env", "start"}
 _ODD = "engine__options__a engine__options__a__b engine__options tuning__settings__ __ profiles é \0".split()
 _argument_names = (
     st.sampled_from([*_ODD, "", "a" * 3000, *("__".join(key.path) for key in all_keys()), *_TABLES])
-    | st.text(max_size=4)
+    | st.text(LETTERS, max_size=4)
 ).map(lambda name: "" if name in _OWN else name)
 
 
-@given(st.dictionaries(_argument_names, _objects, max_size=4))
+_good_arguments = st.sampled_from(all_keys()).flatmap(
+    lambda key: good_values(key).map(lambda value: {"__".join(key.path): value})
+)
+
+
+@pytest.mark.fault("arguments of any types", how="Hypothesis calls `from_config()` with any objects")
+@pytest.mark.comes_to(IN_FORCE, REFUSED)
+@given(st.dictionaries(_argument_names, _objects, max_size=4) | _good_arguments)
 @examples()
-def test_any_arguments(place: Path, arguments: dict[str, Any]) -> None:
+def test_any_arguments(tally: Tally, place: Path, arguments: dict[str, Any]) -> None:
     """Each keyword of `from_config()` may have any object for its value."""
     write(place, b"", None)
-    loaded = load(place, **arguments)
-    if loaded is not None:
-        see(place, loaded, {}, **arguments)
+    tally.add(outcome(place, **arguments))
 
 
+@pytest.mark.fault("a path or a profile that nobody knows", how="Hypothesis gives any texts, also halves of characters")
+@pytest.mark.comes_to("it is found", REFUSED)
 @given(texts | _surrogates, texts | _surrogates)
 @examples()
-def test_any_path_and_profile(place: Path, path: str, profile: str) -> None:
+def test_any_path_and_profile(tally: Tally, place: Path, path: str, profile: str) -> None:
     """A path that leads nowhere and a profile that nobody knows are errors with their names."""
     write(place, b"[profiles.ci]", None)
     for arguments in ({"path": path}, {"path": place / path}, {"path": place, "profile": profile}):
         try:
             load_settings(env={}, start=place, **arguments)
+            tally.add("it is found")
         except ConfigurationError as error:
             check_configuration(error)
+            tally.add(REFUSED)
 
 
 # -- what is shown, and what is remembered ----------------------------------------------------------------------
 
 
+@pytest.mark.fault(
+    "`elefast config` of a configuration with mistakes",
+    how="Hypothesis writes a file and an environment, and what is shown is parsed again",
+)
+@pytest.mark.comes_to("it is shown in the form that was asked for", REFUSED)
 @given(entries(), _environments, st.sampled_from(["toml", "json", "env"]), st.booleans())
 @examples(2)
 def test_whatever_is_wrong_can_be_shown(
-    place: Path, capsys: pytest.CaptureFixture[str], table: dict[str, Any], env: dict[str, str], form: str, origin: bool
+    tally: Tally,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    table: dict[str, Any],
+    env: dict[str, str],
+    form: str,
+    origin: bool,
 ) -> None:
     """`elefast config` shows it in each of its forms, without passwords, ready to be read."""
     write(place, toml(table).encode(), None)
@@ -270,6 +259,7 @@ def test_whatever_is_wrong_can_be_shown(
         status = main(["config", "--format", form, *(["--origin"] if origin else [])])
     shown = capsys.readouterr()
     assert status in (0, 2), shown.err
+    tally.add("it is shown in the form that was asked for" if status == 0 else REFUSED)
     assert SECRET not in shown.out + shown.err
     if form == "toml":
         tomllib.loads(shown.out)
@@ -281,9 +271,15 @@ def test_whatever_is_wrong_can_be_shown(
             assert "=" in word
 
 
+@pytest.mark.fault(
+    "a configuration that is remembered", how="Hypothesis writes a file and an environment, and three runs read them"
+)
+@pytest.mark.comes_to("each run has the same", REFUSED)
 @given(entries(), st.dictionaries(_known, _settings, max_size=2))
 @examples(2)
-def test_a_second_run_has_the_same_settings(place: Path, table: dict[str, Any], env: dict[str, str]) -> None:
+def test_a_second_run_has_the_same_settings(
+    tally: Tally, place: Path, table: dict[str, Any], env: dict[str, str]
+) -> None:
     """What is remembered of a configuration is what it says."""
     write(place, toml(table).encode(), None)
     first = load(place, env)
@@ -295,9 +291,10 @@ def test_a_second_run_has_the_same_settings(place: Path, table: dict[str, Any], 
             assert first is None
             continue
         assert first is not None
-        assert _same(again.settings.model_dump(), first.settings.model_dump())
+        assert same(again.settings.model_dump(), first.settings.model_dump())
         assert again.migrator == first.migrator
         assert {str(key): str(origin) for key, origin in again.provenance.items()} == {
             str(key): str(origin) for key, origin in first.provenance.items()
         }
+    tally.add("each run has the same" if first else REFUSED)
     assert all(SECRET not in file.read_text() or file.stat().st_mode & 0o077 == 0 for file in caches.glob("*"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import unicodedata
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from sqlalchemy import URL, make_url
 
 import elefast
 from elefast.backing import links_to
-from elefast.config import Loaded, load_settings
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.engines import maintenance_engine
-from elefast.errors import ConfigurationError, ElefastError
+from elefast.errors import ElefastError
 from elefast.kernel import sql
 from elefast.providers.url import UrlProvider, maintenance_url
 from elefast.session import Session
@@ -31,18 +29,15 @@ from elefast.urls import dsn, host_of, port_of, shown, with_driver, without_secr
 from tests.properties import addresses
 from tests.properties.documents import SECRET
 from tests.properties.effort import examples
-from tests.properties.rule import check_configuration
+from tests.properties.loading import load
 from tests.properties.targets import targets
 
 
-def load(place: Path, env: Mapping[str, str], **arguments: Any) -> Loaded | None:
-    """The configuration, or None where it was refused as the rule has it."""
-    (place / "elefast.toml").write_text("")
-    try:
-        return load_settings(place, env=env, **arguments)
-    except ConfigurationError as error:
-        check_configuration(error)
-        return None
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with an empty configuration."""
+    (tmp_path / "elefast.toml").touch()
+    return tmp_path
 
 
 @given(
@@ -56,7 +51,7 @@ def load(place: Path, env: Mapping[str, str], **arguments: Any) -> Loaded | None
 )
 @examples(0.1)
 def test_no_trick_leads_away_from_this_machine(
-    tmp_path: Path,
+    place: Path,
     url: str,
     connect_args: dict[str, Any],
     async_connect_args: dict[str, Any],
@@ -76,7 +71,7 @@ def test_no_trick_leads_away_from_this_machine(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setenv(name, value)
-        loaded = load(tmp_path, dict(os.environ) if told else {}, engine=engine)
+        loaded = load(place, dict(os.environ) if told else {}, engine=engine)
         if loaded is None:
             return
         event("accepted")
@@ -145,12 +140,12 @@ _places: list[dict[str, Any]] = [
 )
 @examples(0.5)
 def test_every_character_arrives(
-    tmp_path: Path, user: str, password: str, database: str, where: dict[str, Any], scheme: str
+    place: Path, user: str, password: str, database: str, where: dict[str, Any], scheme: str
 ) -> None:
     """User, password, host, port and database are the same in every form that the URL is given on in."""
     written = URL.create(scheme, user, password, database=database, **where)
     text = written.render_as_string(hide_password=False)
-    loaded = load(tmp_path, {}, engine__url=text)
+    loaded = load(place, {}, engine__url=text)
     assert loaded is not None
     lease = maintenance_url(loaded.settings.engine.url)
     host, port = host_of(lease), port_of(lease)
@@ -180,7 +175,7 @@ def test_every_character_arrives(
 
 @given(_words, _words, st.sampled_from(["user", "password", "sslpassword", "oauth_client_secret", "application_name"]))
 @examples(0.5)
-def test_no_secret_is_shown(tmp_path: Path, value: str, other: str, option: str) -> None:
+def test_no_secret_is_shown(place: Path, value: str, other: str, option: str) -> None:
     """Not that of the URL, nor one among its options, whatever it is made of; what is none can be read."""
     secret = f"{SECRET}{value}"
     for url in (
@@ -189,10 +184,10 @@ def test_no_secret_is_shown(tmp_path: Path, value: str, other: str, option: str)
     ):
         is_secret = url.password is not None or option not in ("user", "application_name")
         text = url.render_as_string(hide_password=False)
-        loaded = load(tmp_path, {}, engine__url=text)
+        loaded = load(place, {}, engine__url=text)
         assert loaded is not None
         lease = UrlProvider(text).acquire()
-        stack = elefast.from_config(tmp_path, env={"CI": "1"}, engine__url=text)
+        stack = elefast.from_config(place, env={"CI": "1"}, engine__url=text)
         server = elefast.DatabaseServer(url.set(drivername="postgresql+psycopg"))
         texts = [repr(loaded), repr(lease), lease.description, repr(stack), repr(server), shown(lease.url)]
         with pytest.raises(ElefastError) as caught:
