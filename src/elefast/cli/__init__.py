@@ -35,10 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Where the output cannot have every character, what it can have is better than an error.
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
-            stream.reconfigure(errors="replace")
+    _show_everything()
     try:
         arguments = parser().parse_args(argv)
     except SystemExit as end:  # argparse has said what is wrong, or has shown the help
@@ -62,6 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _told(error)
     return status
+
+
+def _show_everything() -> None:
+    """Let no character be a reason to fail: what the output can have is better than an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")
+        elif stream.errors == "strict":
+            # What a path has that is no UTF-8 goes out as the bytes that it is, as in the locale C.
+            stream.reconfigure(errors="surrogateescape" if os.name == "posix" else "replace")
 
 
 def parser() -> argparse.ArgumentParser:

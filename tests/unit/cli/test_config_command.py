@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -18,8 +19,6 @@ from elefast.config import Settings, load_settings
 @pytest.fixture(autouse=True)
 def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
     """A project of its own, with none of the variables of this process."""
-    import os
-
     for name in os.environ:
         if name.startswith(("ELEFAST_", "TESTING_DB_URL", "PG")):
             monkeypatch.delenv(name)
@@ -243,3 +242,16 @@ def test_variables_have_no_passwords(capsys: pytest.CaptureFixture[str]) -> None
     assert "# ELEFAST_DOCKER__PASSWORD has a password, which is not shown" in out
     assert "# ELEFAST_ENGINE__URL has a password, which is not shown" in out
     assert "# ELEFAST_DOCKER__SHM_SIZE is empty, which no variable can say" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of directories are text")
+def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+    """It is shown as the bytes that it is, also where standard output takes nothing but UTF-8."""
+    place = os.path.join(os.fsencode(tmp_path), b"gr\xf6\xdfe")
+    os.mkdir(place)
+    Path(os.fsdecode(place), "elefast.toml").touch()
+    env = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "elefast.cli", "config", "--origin"]
+    done = subprocess.run(command, cwd=place, env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert place in done.stdout
