@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 __all__ = ["EXAMPLES", "IS_LONG", "LETTERS", "examples"]
 
 _SHORT = 40
-_DEAR = 50
+_DEAR = 4
 _WANTED = os.environ.get("TEST_PROPERTY_EXAMPLES", "")
 IS_LONG = bool(_WANTED)
 EXAMPLES = int(_WANTED) if IS_LONG else _SHORT

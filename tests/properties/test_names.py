@@ -18,6 +18,7 @@ from elefast import AsyncDatabaseServer, DatabaseServer
 from elefast.kernel.names import CHECK_LENGTH, MAX_BYTES, OWNER_LENGTH, Kind, Name
 from elefast.urls import dsn
 from tests.properties.effort import LETTERS, examples
+from tests.properties.tally import Tally
 
 _DIGITS = string.digits + "abcdefghijklmnopqrstuv"
 _owners = st.text(_DIGITS, min_size=OWNER_LENGTH, max_size=OWNER_LENGTH)
@@ -47,9 +48,13 @@ _anything = st.tuples(_prefixes, _halves, _prefixes).map("".join) | _prefixes
 _kinds = st.sampled_from(list(Kind))
 
 
+@pytest.mark.fault(
+    "a name that begins with anything", how="Hypothesis makes a prefix of any characters, also halves of them"
+)
+@pytest.mark.comes_to("the name fits, and is known again")
 @given(_anything, _kinds, _owners, _serials)
 @examples(0.2)
-def test_what_elefast_names_it_knows(prefix: str, kind: Kind, owner: str, serial: str) -> None:
+def test_what_elefast_names_it_knows(tally: Tally, prefix: str, kind: Kind, owner: str, serial: str) -> None:
     """Any prefix gives a name that fits, is text for PostgreSQL, and has the same mark when it is read."""
     name = str(Name(prefix, kind, owner, serial))
     assert len(name.encode()) <= MAX_BYTES
@@ -58,8 +63,14 @@ def test_what_elefast_names_it_knows(prefix: str, kind: Kind, owner: str, serial
     assert parsed is not None
     assert (parsed.kind, parsed.owner, parsed.serial) == (kind, owner, serial)
     assert str(parsed) == name
+    tally.add("the name fits, and is known again")
 
 
+@pytest.mark.fault(
+    "a foreign name that looks like one of elefast's",
+    how="Hypothesis makes names of the same parts, with another check",
+)
+@pytest.mark.comes_to("it is not taken for one")
 @given(
     st.text(LETTERS)
     | st.tuples(
@@ -67,9 +78,10 @@ def test_what_elefast_names_it_knows(prefix: str, kind: Kind, owner: str, serial
     ).map(lambda it: f"{it[0]}_{it[1]}{it[2]}_{it[3]}_{it[4]}")
 )
 @examples(0.2)
-def test_what_somebody_else_named_is_not_ours(name: str) -> None:
+def test_what_somebody_else_named_is_not_ours(tally: Tally, name: str) -> None:
     """However much it looks like one of our names; the check would be right by chance once in a million millions."""
     assert Name.parse(name) is None
+    tally.add("it is not taken for one")
 
 
 @st.composite
@@ -98,13 +110,20 @@ def _changed(draw: st.DrawFn) -> tuple[str, str]:
     return name, draw(st.sampled_from(ways))()
 
 
+@pytest.mark.fault(
+    "a name of elefast's that somebody changed", how="Hypothesis changes, cuts, doubles and normalises names"
+)
+@pytest.mark.comes_to("it is not taken for one", "nothing was changed")
 @given(_changed())
 @examples(0.2)
-def test_no_change_of_a_name_is_ours(names: tuple[str, str]) -> None:
+def test_no_change_of_a_name_is_ours(tally: Tally, names: tuple[str, str]) -> None:
     """A database that somebody renamed a little, or copied under another name, is theirs from then on."""
     name, changed = names
-    if changed != name:
+    if changed == name:
+        tally.add("nothing was changed")
+    else:
         assert Name.parse(changed) is None
+        tally.add("it is not taken for one")
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +135,16 @@ def servers(server_url: str) -> dict[str, DatabaseServer]:
     return {name: DatabaseServer(engine) for name, engine in engines.items()}
 
 
+@pytest.mark.fault(
+    "a database whose name begins with anything",
+    how="it is made, connected to by engine and by URI, and dropped, over each sync driver",
+)
+@pytest.mark.comes_to("it is there, and it is gone")
 @given(_anything, st.sampled_from(["psycopg", "psycopg2", "pg8000"]))
 @examples(15)
-def test_every_name_is_one_that_a_server_takes(servers: dict[str, DatabaseServer], prefix: str, driver: str) -> None:
+def test_every_name_is_one_that_a_server_takes(
+    tally: Tally, servers: dict[str, DatabaseServer], prefix: str, driver: str
+) -> None:
     """A database of that name is made, connected to by engine and by URI, and dropped again, over each driver."""
     server = servers[driver]
     with server.create_database(prefix) as database:
@@ -133,11 +159,17 @@ def test_every_name_is_one_that_a_server_takes(servers: dict[str, DatabaseServer
         database.engine.dispose()
     with psycopg.connect(dsn(server.url)) as other:
         assert not other.execute("select from pg_database where datname = %s", [database.name]).fetchall()
+    tally.add("it is there, and it is gone")
 
 
+@pytest.mark.fault(
+    "a database whose name begins with anything, over asyncio",
+    how="it is made, connected to and dropped, over each async driver",
+)
+@pytest.mark.comes_to("it is there")
 @given(_anything, st.sampled_from(["asyncpg", "psycopg"]))
 @examples(20)
-def test_every_name_is_one_that_async_drivers_take(server_url: str, prefix: str, driver: str) -> None:
+def test_every_name_is_one_that_async_drivers_take(tally: Tally, server_url: str, prefix: str, driver: str) -> None:
     """The same over asyncio."""
 
     async def there_and_gone() -> None:
@@ -146,3 +178,4 @@ def test_every_name_is_one_that_async_drivers_take(server_url: str, prefix: str,
             assert await connection.scalar(text("select current_database()")) == database.name
 
     asyncio.run(there_and_gone())
+    tally.add("it is there")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Identifier
@@ -19,6 +20,7 @@ from sqlalchemy import make_url
 from elefast.printable import short
 from elefast.urls import dsn
 from tests.properties.effort import LETTERS, examples
+from tests.properties.tally import Tally
 
 _IDS = [
     "'",
@@ -76,9 +78,13 @@ filterwarnings = ["default"]
 """
 
 
+@pytest.mark.fault("a test with any name", how="Hypothesis names files and parameters of tests, and pytest runs them")
+@pytest.mark.comes_to("its database is named in the summary, in warnings and by `elefast ls`")
 @given(_files, st.lists(_ids, min_size=1, max_size=5), st.booleans())
 @examples(100)
-def test_every_test_is_named(tmp_path: Path, server_url: str, file: str, ids: list[str], escaped: bool) -> None:
+def test_every_test_is_named(
+    tally: Tally, tmp_path: Path, server_url: str, file: str, ids: list[str], escaped: bool
+) -> None:
     """By the comment of its database, the summary, a warning of what it left open, and `elefast ls`."""
     place = tmp_path / "project"
     shutil.rmtree(place, ignore_errors=True)
@@ -100,6 +106,7 @@ def test_every_test_is_named(tmp_path: Path, server_url: str, file: str, ids: li
         assert _run(place, "elefast.cli", "ls").returncode == 0
         assert _run(place, "elefast.cli", "prune").returncode == 0
         assert not _kept(server_url)
+        tally.add("its database is named in the summary, in warnings and by `elefast ls`")
     finally:
         _drop(server_url)
 

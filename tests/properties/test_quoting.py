@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from elefast.kernel import sql
 from tests.properties.effort import examples
+from tests.properties.tally import Tally
 
 T = TypeVar("T")
 Runner = Callable[[Callable[[Connection], T]], T]
@@ -67,12 +68,22 @@ def runners(server_url: str) -> Generator[dict[str, Runner[list[tuple[object, ..
         yield found
 
 
+@pytest.mark.fault(
+    "names and texts that look like quoting",
+    how="they are a comment, a name and a parameter, over each driver and with each standard_conforming_strings",
+)
+@pytest.mark.comes_to("they come back as they were")
 @given(
     _texts, _texts, st.booleans(), st.sampled_from(["psycopg", "psycopg2", "pg8000", "async asyncpg", "async psycopg"])
 )
 @examples(0.5)
 def test_what_is_quoted_comes_back(
-    runners: dict[str, Runner[list[tuple[object, ...]]]], value: str, name: str, conforming: bool, driver: str
+    tally: Tally,
+    runners: dict[str, Runner[list[tuple[object, ...]]]],
+    value: str,
+    name: str,
+    conforming: bool,
+    driver: str,
 ) -> None:
     """A literal as a comment, an identifier as the name of a column, and a parameter beside them."""
     name = (name.encode()[:60].decode(errors="ignore") or "x") + ("x" if name.strip() == "" else "")
@@ -93,3 +104,4 @@ def test_what_is_quoted_comes_back(
 
     # An empty comment is none.
     assert runners[driver](work) == [(name, value or None, value)]
+    tally.add("they come back as they were")

@@ -20,9 +20,11 @@ from tests.dumps import psqls
 from tests.migrators.conftest import DatabaseFactory
 from tests.migrators.migrator_support import dsn_of
 from tests.properties.effort import examples
+from tests.properties.nonsense import odd_scripts, wrong_scripts
 from tests.properties.psql import Witness, witness
 from tests.properties.rule import check
 from tests.properties.scripts import TABLE, Piece, scripts
+from tests.properties.tally import Tally
 
 needs_psql = pytest.mark.skipif(not psqls(), reason="there is no psql here to compare with")
 
@@ -64,21 +66,28 @@ def noted(tmp_path_factory: pytest.TempPathFactory) -> Generator[Witness]:
         yield made
 
 
+@pytest.mark.fault("an SQL file with every quoting", how="Hypothesis writes scripts of which is known what they do")
+@pytest.mark.comes_to("each value is in the table")
 @given(scripts(), st.booleans())
 @examples(2)
-def test_every_value_arrives(database: Database, tmp_path: Path, script: Piece, mark: bool) -> None:
+def test_every_value_arrives(tally: Tally, database: Database, tmp_path: Path, script: Piece, mark: bool) -> None:
     """Whatever is around a value and however it is quoted, it is in the table afterwards, each one in its turn."""
     file = tmp_path / "script.sql"
     file.write_bytes(script.text.encode("utf-8-sig" if mark else "utf-8"))
     database.clear()
     run_file(file, database.url)
     assert database.written() == script.values
+    tally.add("each value is in the table")
 
 
+@pytest.mark.fault("the same SQL files, run by psql", how="a look that the scripts are right")
+@pytest.mark.comes_to("each value is in the table")
 @needs_psql
 @given(scripts(), st.booleans())
 @examples(8)
-def test_every_value_arrives_by_psql(database: Database, tmp_path: Path, script: Piece, mark: bool) -> None:
+def test_every_value_arrives_by_psql(
+    tally: Tally, database: Database, tmp_path: Path, script: Piece, mark: bool
+) -> None:
     """The scripts are right: psql finds the same in them."""
     file = tmp_path / "script.sql"
     file.write_bytes(script.text.encode("utf-8-sig" if mark else "utf-8"))
@@ -87,30 +96,20 @@ def test_every_value_arrives_by_psql(database: Database, tmp_path: Path, script:
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert database.written() == script.values
+    tally.add("each value is in the table")
 
 
-# Pieces that mean nothing together. Around COPY are statements that mean something, because psql takes for data what
-# follows an empty one, or one that has COPY for its first word only. A backslash is only followed by what is no command
-# of psql's that does anything.
-_PIECES = st.sampled_from(
-    [
-        *"' '' \" \"\" $ $$ $a$ $a a$ $1 $🐘$ é 🐘 -- /* */ / * - E' e' U&' U&\" N' b' x' E _ 1 1.5 1e5 0x1f".split(),
-        *"a a1 . + = :: ( ) [ ] , ; ; ; \\\\ \\' \\n \\ '\\' E'\\'' $$;$$ $a$;$a$ ';' \";\" /*;*/ select".split(),
-        *"create or replace function procedure table begin atomic end case when begin; commit;".split(),
-        *[" ", " ", "\n", "\n", "\r\n", "\r", "\t", "\f", "\u00a0", "\x1c", "\u2028", "--;\n", "\n\\restrict x';\n"],
-        *["create function f()", "CREATE OR REPLACE PROCEDURE p() ", " BEGIN ", " END;"],
-        "\nset standard_conforming_strings = off;\n",
-        "\nset standard_conforming_strings = on;\n",
-        "\nselect;copy t from stdin;\n1\n\\.\nselect;",
-        "\nselect;copy t from stdin;select 2;\r\n1'\r\n\\.\r\n",
-    ]
+@pytest.mark.fault(
+    "an SQL file of any pieces",
+    how="Hypothesis puts pieces of quoting together; psql sends them to a server that only takes notes",
 )
-
-
+@pytest.mark.comes_to(
+    "psql and elefast send the same", "a command of psql is refused", "psql does not send what is unfinished"
+)
 @needs_psql
-@given(st.lists(_PIECES, max_size=30).map("".join))
+@given(odd_scripts)
 @examples()
-def test_any_pieces_are_split_as_psql_splits_them(noted: Witness, script: str) -> None:
+def test_any_pieces_are_split_as_psql_splits_them(tally: Tally, noted: Witness, script: str) -> None:
     """Statement by statement the same is sent, whether it is right or wrong, unless a command of psql is refused."""
     state = [False]
 
@@ -125,11 +124,14 @@ def test_any_pieces_are_split_as_psql_splits_them(noted: Witness, script: str) -
             if text.startswith("setstandard_conforming_strings="):
                 state[0] = text.endswith("off")
     except BackslashCommand:
+        tally.add("a command of psql is refused")
         return
     sent = [(text, _without_end(one.data)) for one in noted.run(script.encode()) if (text := _bare(one.text))]
     if found and found[:-1] == sent and re.search("['\"$*]", found[-1][0]):
-        return  # psql does not always send what is unfinished at the end
+        tally.add("psql does not send what is unfinished")  # not always
+        return
     assert found == sent
+    tally.add("psql and elefast send the same")
 
 
 def _bare(text: str) -> str:
@@ -156,9 +158,11 @@ def _without_end(data: str | None) -> str | None:
     return data
 
 
-@given(st.lists(_PIECES, max_size=30).map("".join))
+@pytest.mark.fault("a statement anywhere in a file", how="Hypothesis puts pieces of quoting together")
+@pytest.mark.comes_to("its line is the one that is told")
+@given(odd_scripts)
 @examples(0.2)
-def test_every_statement_knows_its_line(script: str) -> None:
+def test_every_statement_knows_its_line(tally: Tally, script: str) -> None:
     """The line of a statement is one that begins, or goes on, with its text."""
     lines = script.split("\n")
     try:
@@ -167,48 +171,21 @@ def test_every_statement_knows_its_line(script: str) -> None:
         found = [(command.command, command.line)]
     for text, line in found:
         assert text in lines[line - 1]
+    tally.add("its line is the one that is told")
 
 
-_BYTES = st.sampled_from(
-    [b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", "ü".encode("latin-1"), "é".encode(), "🐘".encode(), b"\xed\xa0\x80"]
-)
-_STATEMENTS = st.sampled_from(
-    [
-        *(f"SET client_encoding = '{name}';" for name in ("LATIN1", "SQL_ASCII", "UTF8", "EUC_TW", "SJIS", "nonsense")),
-        "SELECT 'é🐘';",
-        "SELECT 1;",
-        "COPY written (value) FROM stdin;\né🐘\n\\.\n",
-        "COPY written TO stdout;",
-        "COPY nothing FROM stdin;\n1\n\\.\n",
-        "BEGIN;",
-        "COMMIT;",
-        "ROLLBACK;",
-        "SELECT pg_terminate_backend(pg_backend_pid());",
-        "SELECT 1/0;",
-        "nonsense;",
-        "DO $$ BEGIN RAISE EXCEPTION '%s %', E'a\\nb' USING HINT = 'é', DETAIL = 'x'; END $$;",
-        "FETCH ALL FROM nothing;",
-        "\\connect other",
-        "PREPARE a AS SELECT 1; EXECUTE a;",
-        "LISTEN a; NOTIFY a, 'b';",
-        "SELECT $1;",
-        "SELECT '%s', '%(a)s', ':a', '{}';",
-        "SET search_path TO nowhere;",
-        "SET ROLE nobody_here;",
-        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; CREATE TABLE x ();",
-        "SET statement_timeout = 1; SELECT pg_sleep(1);",
-    ]
-).map(str.encode)
-
-
-@given(st.lists(_BYTES | _STATEMENTS | _PIECES.map(str.encode), max_size=12).map(b"".join))
+@pytest.mark.fault("an SQL file of any bytes", how="Hypothesis puts bytes, statements and pieces together")
+@pytest.mark.comes_to("it runs", "one error names the file")
+@given(wrong_scripts)
 @examples(2)
-def test_any_bytes_run_or_give_one_clear_error(database: Database, tmp_path: Path, script: bytes) -> None:
+def test_any_bytes_run_or_give_one_clear_error(tally: Tally, database: Database, tmp_path: Path, script: bytes) -> None:
     """The error names the file, and is one of elefast's whatever the driver and the server said."""
     file = tmp_path / "any.sql"
     file.write_bytes(script)
     database.clear()
     try:
         run_file(file, database.url, shown_as="sql/any.sql")
+        tally.add("it runs")
     except MigrationError as error:
         check(error, place="sql/any.sql")
+        tally.add("one error names the file")

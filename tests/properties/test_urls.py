@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from hypothesis import event, given
+from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import conninfo
 from sqlalchemy import URL, make_url
@@ -30,6 +30,7 @@ from tests.properties import addresses
 from tests.properties.documents import SECRET
 from tests.properties.effort import examples
 from tests.properties.loading import load
+from tests.properties.tally import Tally
 from tests.properties.targets import targets
 
 
@@ -40,6 +41,11 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.fault(
+    "a URL that leads to another machine by a trick",
+    how="Hypothesis puts hosts into every part of a URL, arguments and variables; the drivers say where they would go",
+)
+@pytest.mark.comes_to("it is refused", "it leads nowhere else")
 @given(
     addresses.urls(),
     addresses.arguments,
@@ -51,6 +57,7 @@ def place(tmp_path: Path) -> Path:
 )
 @examples(0.1)
 def test_no_trick_leads_away_from_this_machine(
+    tally: Tally,
     place: Path,
     url: str,
     connect_args: dict[str, Any],
@@ -73,8 +80,8 @@ def test_no_trick_leads_away_from_this_machine(
             patch.setenv(name, value)
         loaded = load(place, dict(os.environ) if told else {}, engine=engine)
         if loaded is None:
+            tally.add("it is refused")
             return
-        event("accepted")
         settings = loaded.settings
         written = make_url(url)
         lease = maintenance_url(url)
@@ -92,6 +99,7 @@ def test_no_trick_leads_away_from_this_machine(
         with suppress(Exception):
             found += targets(lease, {"hostaddr": ""})
         assert not [target for target in found if any(far in target for far in addresses.FAR)], found
+        tally.add("it leads nowhere else")
 
 
 # -- what a URL says arrives --------------------------------------------------------------------------------------
@@ -129,6 +137,11 @@ _places: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.fault(
+    "a URL with any characters",
+    how="Hypothesis writes user, password, host and database; they are read again in each form",
+)
+@pytest.mark.comes_to("each part is what it was")
 @given(
     _words,
     _words,
@@ -140,7 +153,7 @@ _places: list[dict[str, Any]] = [
 )
 @examples(0.5)
 def test_every_character_arrives(
-    place: Path, user: str, password: str, database: str, where: dict[str, Any], scheme: str
+    tally: Tally, place: Path, user: str, password: str, database: str, where: dict[str, Any], scheme: str
 ) -> None:
     """User, password, host, port and database are the same in every form that the URL is given on in."""
     written = URL.create(scheme, user, password, database=database, **where)
@@ -171,11 +184,17 @@ def test_every_character_arrives(
         again = make_url(made.render_as_string(hide_password=False))
         assert (again.username, again.password, again.database) == (user, password, database)
         assert again == made
+    tally.add("each part is what it was")
 
 
+@pytest.mark.fault(
+    "a password with any characters",
+    how="Hypothesis writes it at its place or among the options; whatever is shown is searched",
+)
+@pytest.mark.comes_to("it is nowhere to be read", "what is no secret can be read")
 @given(_words, _words, st.sampled_from(["user", "password", "sslpassword", "oauth_client_secret", "application_name"]))
 @examples(0.5)
-def test_no_secret_is_shown(place: Path, value: str, other: str, option: str) -> None:
+def test_no_secret_is_shown(tally: Tally, place: Path, value: str, other: str, option: str) -> None:
     """Not that of the URL, nor one among its options, whatever it is made of; what is none can be read."""
     secret = f"{SECRET}{value}"
     for url in (
@@ -198,12 +217,18 @@ def test_no_secret_is_shown(place: Path, value: str, other: str, option: str) ->
         for one in texts:
             assert not is_secret or SECRET not in one
         assert is_secret or SECRET in lease.description
+        tally.add("it is nowhere to be read" if is_secret else "what is no secret can be read")
 
 
+@pytest.mark.fault(
+    "a role with any name and any password",
+    how="it is made on a server, and uses databases over each driver, by engine, URI and variable",
+)
+@pytest.mark.comes_to("it is let in everywhere")
 @given(_words, _words, st.sampled_from(["psycopg", "psycopg2", "pg8000", "asyncpg"]))
 @examples(25)
 def test_every_role_and_password_is_let_in(
-    tmp_path: Path, server_url: str, user: str, password: str, driver: str
+    tally: Tally, tmp_path: Path, server_url: str, user: str, password: str, driver: str
 ) -> None:
     """A role of any name with any password has its databases over each driver, by engine, by URI and by a variable."""
     user, password = _letters(user), _letters(password)
@@ -215,6 +240,7 @@ def test_every_role_and_password_is_let_in(
             _use(tmp_path, url)
         finally:
             admin.execute(f"DROP ROLE {quoted}".encode())
+    tally.add("it is let in everywhere")
 
 
 def _letters(text: str) -> str:
