@@ -1,7 +1,7 @@
 """What properties are tried with, and what is told of them.
 
 A property counts what came of its examples with the fixture `tally`. The marker `comes_to` has all outcomes that
-there are: one of which nothing ever comes is a property that has not been tried.
+there are: if one of them never comes of any, the property has not been tried.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TALLY = pytest.StashKey[Tally]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
-    config.addinivalue_line("markers", "comes_to(*outcomes): what comes of the examples of this property")
+    config.addinivalue_line("markers", "comes_to(*outcomes, rare=()): what comes of the examples of this property")
 
 
 @pytest.fixture
@@ -37,5 +37,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     tally.tell(pyfuncitem.user_properties.append)
     marker = pyfuncitem.get_closest_marker("comes_to")
     assert marker is not None
-    tally.check(marker.args)
+    tally.check(marker.args, **marker.kwargs)
     return result

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 __all__ = ["EXAMPLES", "IS_LONG", "LETTERS", "examples"]
 
-_SHORT = 40
+_SHORT = 30
 _DEAR = 4
 _WANTED = os.environ.get("TEST_PROPERTY_EXAMPLES", "")
 IS_LONG = bool(_WANTED)
@@ -43,9 +43,9 @@ LETTERS = st.characters(exclude_categories=["Cs"])
 """Every character that UTF-8 has. Hypothesis takes seconds to find out which ones those are, where none are named."""
 
 
-def examples(cost: float = 1) -> settings:
+def examples(cost: float = 1, least: int = 3) -> settings:
     """Settings for a property that takes `cost` times as long to try as one that only calls a function."""
     profile = settings.get_profile("elefast")
     # To find a smaller example that fails takes hundreds of tries.
     phases = [phase for phase in profile.phases if cost < _DEAR or phase not in (Phase.shrink, Phase.explain)]
-    return settings(profile, max_examples=max(3, int(EXAMPLES / cost)), phases=phases)
+    return settings(profile, max_examples=max(least, int(EXAMPLES / cost)), phases=phases)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
 
+from elefast.cli import main
 from elefast.printable import short
 from elefast.urls import dsn
 from tests.properties.effort import LETTERS, examples
@@ -81,9 +82,16 @@ filterwarnings = ["default"]
 @pytest.mark.fault("a test with any name", how="Hypothesis names files and parameters of tests, and pytest runs them")
 @pytest.mark.comes_to("its database is named in the summary, in warnings and by `elefast ls`")
 @given(_files, st.lists(_ids, min_size=1, max_size=5), st.booleans())
-@examples(100)
+@example("test_é🐘", ["'\n", "\x1b[31m", "\u202e", "a" * 3000], False)
+@examples(100, least=1)
 def test_every_test_is_named(
-    tally: Tally, tmp_path: Path, server_url: str, file: str, ids: list[str], escaped: bool
+    tally: Tally,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    server_url: str,
+    file: str,
+    ids: list[str],
+    escaped: bool,
 ) -> None:
     """By the comment of its database, the summary, a warning of what it left open, and `elefast ls`."""
     place = tmp_path / "project"
@@ -101,11 +109,12 @@ def test_every_test_is_named(
         for number, node in enumerate(nodes):
             assert f"kept      {short(node, 1000)}\n" in done.stdout
             assert (f"LeakWarning: {short(node, 1000)} left a connection open" in done.stdout) == bool(number % 2)
-        listed = json.loads(_run(place, "elefast.cli", "ls", "--json").stdout)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(place)
+            assert main(["ls", "--json"]) == 0
+        listed = json.loads(capsys.readouterr().out)
         assert sorted(item["test"] for item in listed if item["kind"] == "kept") == sorted(nodes)
         assert _run(place, "elefast.cli", "ls").returncode == 0
-        assert _run(place, "elefast.cli", "prune").returncode == 0
-        assert not _kept(server_url)
         tally.add("its database is named in the summary, in warnings and by `elefast ls`")
     finally:
         _drop(server_url)

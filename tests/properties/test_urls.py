@@ -19,6 +19,7 @@ from sqlalchemy import URL, make_url
 
 import elefast
 from elefast.backing import links_to
+from elefast.config import load_settings
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.engines import maintenance_engine
 from elefast.errors import ElefastError
@@ -203,8 +204,7 @@ def test_no_secret_is_shown(tally: Tally, place: Path, value: str, other: str, o
     ):
         is_secret = url.password is not None or option not in ("user", "application_name")
         text = url.render_as_string(hide_password=False)
-        loaded = load(place, {}, engine__url=text)
-        assert loaded is not None
+        loaded = load_settings(place, env={}, engine__url=text)
         lease = UrlProvider(text).acquire()
         stack = elefast.from_config(place, env={"CI": "1"}, engine__url=text)
         server = elefast.DatabaseServer(url.set(drivername="postgresql+psycopg"))
