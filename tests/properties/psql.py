@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Sent", "Witness", "witness"]
+__all__ = ["Sent", "Witness", "bare", "standard_strings", "witness"]
 
 _COPY = re.compile(rb"\s*copy\s+\w+\s+from\s+stdin\b", re.IGNORECASE)
-_STRINGS = re.compile(rb"\bset\s+standard_conforming_strings\s*=\s*(on|off)\b", re.IGNORECASE)
+_STRINGS = re.compile(r"set\s+standard_conforming_strings\s*=\s*(on|off)$", re.IGNORECASE)
 _PARAMETERS = {"server_version": "15.0", "client_encoding": "UTF8", "standard_conforming_strings": "on"}
 _COMPLETE = b"C" + struct.pack("!I", 4 + len(b"DONE\0")) + b"DONE\0"
 _READY = b"Z" + struct.pack("!Ic", 5, b"I")
@@ -91,8 +91,8 @@ class Witness:
             connection.sendall(b"G" + struct.pack("!IBH", 7, 0, 0))
             data = _copied(stream)
         answer = _COMPLETE
-        if changed := _STRINGS.search(query):
-            answer = _parameter("standard_conforming_strings", changed[1].decode().lower()) + answer
+        if (standard := standard_strings(query.decode())) is not None:
+            answer = _parameter("standard_conforming_strings", "on" if standard else "off") + answer
         self._sent.append(Sent(query.decode(), data))
         connection.sendall(answer + _READY)
 
@@ -105,6 +105,28 @@ def witness(psql: str, directory: Path) -> Generator[Witness]:
         yield made
     finally:
         made.close()
+
+
+def standard_strings(statement: str) -> bool | None:
+    """What the statement sets standard_conforming_strings to; None where it does not."""
+    match = _STRINGS.match(bare(statement))
+    return match[1].lower() == "on" if match else None
+
+
+def bare(text: str) -> str:
+    """Without comments before it and the semicolon behind it, which psql sends, and empty lines, which it does not."""
+    space = " \t\n\r\f\v"
+    text = re.sub("\n+", "\n", text.strip(space).rstrip(f"{space};"))
+    while text.startswith("/*"):
+        depth, at = 0, 0
+        while at < len(text):
+            two = text[at : at + 2]
+            depth += {"/*": 1, "*/": -1}.get(two, 0)
+            at += 2 if two in ("/*", "*/") else 1
+            if depth == 0:
+                break
+        text = text[at:].lstrip(space)
+    return text
 
 
 def _copied(stream: object) -> str:

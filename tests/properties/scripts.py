@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-__all__ = ["TABLE", "Piece", "comments", "literals", "scripts", "values"]
+__all__ = ["TABLE", "File", "Piece", "commanded", "comments", "files", "literals", "scripts", "values"]
 
 TABLE = "CREATE TABLE written (place int GENERATED ALWAYS AS IDENTITY, value text)"
 """What a script needs; `Piece.values` are what is in it in the end, by place."""
@@ -189,13 +189,44 @@ def _csv_line(value: str) -> str:
 
 
 @st.composite
-def scripts(draw: st.DrawFn) -> Piece:
-    """A whole script: pieces with comments between them, and perhaps no semicolon at its end."""
+def scripts(draw: st.DrawFn, *, is_ended: bool = False) -> Piece:
+    """A whole script: pieces with comments between them, and perhaps no semicolon at its end, unless it `is_ended`."""
     # A rule is made once, and takes part in all that follows.
     pieces = draw(st.lists(_insert() | _block() | _routine() | _rule() | _copy(), max_size=5))
     text, found = draw(comments()), tuple[str, ...]()
     for piece in pieces:
         text += piece.text + draw(comments())
         found += piece.values
+    if is_ended:
+        return Piece(text, found)
     tail = draw(st.sampled_from([Piece(""), Piece(";;"), Piece("-- '"), Piece("/* ; */")]) | _insert(ends=""))
     return Piece(text + tail.text, found + tail.values)
+
+
+_NOTHING_TO_US = ["restrict a1;'", 'unrestrict a1"']
+_COMMANDS = [*"gexec . ; \\".split(), "", "connect other", "i x.sql", "copy a from 'b'", "!ls", "echo '", "set a 'b;"]
+File = tuple[bytes, tuple[str, ...]]
+"""What is in a file, and what it puts into the table."""
+
+
+@st.composite
+def commanded(draw: st.DrawFn) -> tuple[Piece, str, Piece]:
+    """A script with a command of psql's in its last line, the name of that, and the script that goes on behind it.
+
+    The name is empty where it is one that dumps have, which does nothing here.
+    """
+    before, after = draw(scripts(is_ended=True)), draw(scripts())
+    is_of_dumps = draw(st.booleans())
+    command = "\\" + draw(st.sampled_from(_NOTHING_TO_US if is_of_dumps else _COMMANDS))
+    name = command.partition(" ")[0]
+    return Piece(f"{before.text}\n{command}\n", before.values), "" if is_of_dumps else name, after
+
+
+@st.composite
+def files(draw: st.DrawFn) -> File:
+    """A script as a file, with the ends of lines and the mark that Windows writes, and what it puts into the table."""
+    script = draw(scripts())
+    text = script.text
+    if draw(st.booleans()) and not any(end in value for value in script.values for end in "\n\r"):
+        text = text.replace("\r\n", "\n").replace("\n", "\r\n")
+    return text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig"]))), script.values

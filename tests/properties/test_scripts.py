@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import URL, make_url
 
 from elefast.errors import MigrationError
@@ -21,9 +20,9 @@ from tests.migrators.conftest import DatabaseFactory
 from tests.migrators.migrator_support import dsn_of
 from tests.properties.effort import examples
 from tests.properties.nonsense import odd_scripts, wrong_scripts
-from tests.properties.psql import Witness, witness
+from tests.properties.psql import Witness, bare, standard_strings, witness
 from tests.properties.rule import check
-from tests.properties.scripts import TABLE, Piece, scripts
+from tests.properties.scripts import TABLE, File, Piece, commanded, files
 from tests.properties.tally import Tally
 
 needs_psql = pytest.mark.skipif(not psqls(), reason="there is no psql here to compare with")
@@ -68,35 +67,59 @@ def noted(tmp_path_factory: pytest.TempPathFactory) -> Generator[Witness]:
 
 @pytest.mark.fault("an SQL file with every quoting", how="Hypothesis writes scripts of which is known what they do")
 @pytest.mark.comes_to("each value is in the table")
-@given(scripts(), st.booleans())
+@given(files())
 @examples(2)
-def test_every_value_arrives(tally: Tally, database: Database, tmp_path: Path, script: Piece, mark: bool) -> None:
+def test_every_value_arrives(tally: Tally, database: Database, tmp_path: Path, script: File) -> None:
     """Whatever is around a value and however it is quoted, it is in the table afterwards, each one in its turn."""
+    content, values = script
     file = tmp_path / "script.sql"
-    file.write_bytes(script.text.encode("utf-8-sig" if mark else "utf-8"))
+    file.write_bytes(content)
     database.clear()
     run_file(file, database.url)
-    assert database.written() == script.values
+    assert database.written() == values
     tally.add("each value is in the table")
 
 
 @pytest.mark.fault("the same SQL files, run by psql", how="a look that the scripts are right")
 @pytest.mark.comes_to("each value is in the table")
 @needs_psql
-@given(scripts(), st.booleans())
+@given(files())
 @examples(8)
-def test_every_value_arrives_by_psql(
-    tally: Tally, database: Database, tmp_path: Path, script: Piece, mark: bool
-) -> None:
+def test_every_value_arrives_by_psql(tally: Tally, database: Database, tmp_path: Path, script: File) -> None:
     """The scripts are right: psql finds the same in them."""
+    content, values = script
     file = tmp_path / "script.sql"
-    file.write_bytes(script.text.encode("utf-8-sig" if mark else "utf-8"))
+    file.write_bytes(content)
     database.clear()
     command = [psqls()[0], "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn_of(database.url), "-f", str(file)]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    assert database.written() == script.values
+    assert database.written() == values
     tally.add("each value is in the table")
+
+
+@pytest.mark.fault("a command of psql in an SQL file", how="it stands between two scripts that are known")
+@pytest.mark.comes_to("the error names it and its line", "it is one of dumps, and does nothing")
+@given(commanded())
+@examples(2)
+def test_a_command_of_psql_is_refused(
+    tally: Tally, database: Database, tmp_path: Path, script: tuple[Piece, str, Piece]
+) -> None:
+    """What stands before it is done, like in psql; nothing behind it is."""
+    before, command, after = script
+    file = tmp_path / "any.sql"
+    file.write_bytes((before.text + after.text).encode())
+    database.clear()
+    if not command:
+        run_file(file, database.url)
+        assert database.written() == before.values + after.values
+        tally.add("it is one of dumps, and does nothing")
+        return
+    with pytest.raises(MigrationError) as caught:
+        run_file(file, database.url, shown_as="any.sql")
+    check(caught.value, place=f"any.sql:{before.text.count(chr(10))}: {command} is a command of psql")
+    assert database.written() == before.values
+    tally.add("the error names it and its line")
 
 
 @pytest.mark.fault(
@@ -119,35 +142,18 @@ def test_any_pieces_are_split_as_psql_splits_them(tally: Tally, noted: Witness, 
     found: list[tuple[str, str | None]] = []
     try:
         for statement in split(script, escapes):
-            found.append((_bare(statement.text), statement.data))
-            text = "".join(statement.text.lower().split())
-            if text.startswith("setstandard_conforming_strings="):
-                state[0] = text.endswith("off")
+            found.append((bare(statement.text), statement.data))
+            if (standard := standard_strings(statement.text)) is not None:
+                state[0] = not standard
     except BackslashCommand:
         tally.add("a command of psql is refused")
         return
-    sent = [(text, _without_end(one.data)) for one in noted.run(script.encode()) if (text := _bare(one.text))]
+    sent = [(text, _without_end(one.data)) for one in noted.run(script.encode()) if (text := bare(one.text))]
     if found and found[:-1] == sent and re.search("['\"$*]", found[-1][0]):
         tally.add("psql does not send what is unfinished")  # not always
         return
     assert found == sent
     tally.add("psql and elefast send the same")
-
-
-def _bare(text: str) -> str:
-    """Without comments before it and the semicolon behind it, which psql sends, and empty lines, which it does not."""
-    space = " \t\n\r\f\v"
-    text = re.sub("\n+", "\n", text.strip(space).rstrip(f"{space};"))
-    while text.startswith("/*"):
-        depth, at = 0, 0
-        while at < len(text):
-            two = text[at : at + 2]
-            depth += {"/*": 1, "*/": -1}.get(two, 0)
-            at += 2 if two in ("/*", "*/") else 1
-            if depth == 0:
-                break
-        text = text[at:].lstrip(space)
-    return text
 
 
 def _without_end(data: str | None) -> str | None:
