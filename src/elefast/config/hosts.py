@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import platform
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from elefast.printable import short
 __all__ = ["is_local", "remote_host", "remote_in_arguments", "remote_in_environment"]
 
 _OWN = ("localhost", "host.docker.internal")
+# Nothing else: "evil.example#x.localhost" is another host to whoever reads the URL after us.
+_BELOW_LOCALHOST = re.compile(r"[a-z0-9._-]+\.localhost")
 _ADDRESSES = ("hostaddr", "host", "unix_sock")
 # What leads to hosts that are written elsewhere; nothing of it is read here.
 _ELSEWHERE = ("service", "servicefile", "dsn", "conninfo", "sock")
@@ -80,7 +83,7 @@ def is_local(host: str) -> bool:
     name = host.strip().strip("[]").rstrip(".").lower()
     if not name or name[0] in "/@":  # a socket directory, or a socket in the abstract namespace
         return True
-    if name in _OWN or name.endswith(".localhost") or name in _names_of_this_machine():
+    if name in _OWN or _BELOW_LOCALHOST.fullmatch(name) or name in _names_of_this_machine():
         return True
     try:
         # A zone would be no part of an address but of a name, which anybody may own: 127.0.0.1%x.example.

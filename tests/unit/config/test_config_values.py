@@ -91,6 +91,10 @@ REMOTE = [
     "127.1",
     "127.0.0.1%x.example",
     "::1%x.example",
+    "evil.example#x.localhost",
+    "evil.example&host=x.localhost",
+    "evil.example?.localhost",
+    "evil example.localhost",
 ]
 
 
