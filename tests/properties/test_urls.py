@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg import conninfo
 from sqlalchemy import URL, make_url
@@ -47,6 +47,8 @@ def place(tmp_path: Path) -> Path:
     how="Hypothesis puts hosts into every part of a URL, arguments and variables; the drivers say where they would go",
 )
 @pytest.mark.comes_to("it is refused", "it leads nowhere else")
+@example("postgresql://?host=localhost@evil.example&host=a.localhost", {}, {}, {}, "", "", False)
+@example("postgresql://evil.example#a.localhost/x", {}, {}, {}, "", "", True)
 @given(
     addresses.urls(),
     addresses.arguments,
