@@ -101,6 +101,7 @@ def test_broken_text(tally: Tally, place: Path, data: st.DataObject) -> None:
     """A file that is no TOML, or no UTF-8, is named with the line at which it breaks."""
     name = data.draw(st.sampled_from(["elefast.toml", "pyproject.toml"]))
     text = data.draw(_broken(toml(data.draw(entries()), () if name == "elefast.toml" else ("tool", "elefast"))))
+    text += "\n# größe"  # so that each encoding is another one
     if data.draw(st.booleans()):
         text = text.replace("\n", "\r\n")
     content = text.encode(data.draw(st.sampled_from(_ENCODINGS)), errors="replace")
