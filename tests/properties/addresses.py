@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ _PLACES = ["host", "hostaddr", "port"]
 _NAMES = "service servicefile dsn conninfo unix_sock user password dbname database sslmode ssl options".split()
 _MORE = "HOST Host host[] target_session_attrs load_balance_hosts passfile direct_tls sock timeout".split()
 _names = st.sampled_from(_PLACES) | st.sampled_from(_NAMES) | st.sampled_from([*_MORE, " host", "x=1 host"])
-_SCHEMES = ["", "+psycopg", "+psycopg2", "+pg8000", "+asyncpg", "+psycopg_async", "+nonsense"]
+_SCHEMES = ["", "", "", "+psycopg", "+psycopg2", "+pg8000", "+asyncpg", "+psycopg_async", "+nonsense"]
 _USERS = ["", "", "me@", "me:pw@", "me:p@w@", ":@", "evil.example@", "evil.example:5432@", "a/b@", "@"]
 _PORTS = ["", "", ":5432", ":", ":0", ":99999", ":5432,5433", ":x", ":²"]
 _DATABASES = ["", "/", "/x", "//evil.example/x", "/x@evil.example", "/postgresql://evil.example"]
@@ -59,9 +60,12 @@ def urls(draw: st.DrawFn) -> str:
 
 
 _odd = st.none() | st.just(168167942) | st.lists(_hosts, max_size=2)  # the number is 10.6.6.6, too
-arguments = st.dictionaries(_names, _values | _odd, max_size=2)
+_none: dict[str, Any] = {}
+arguments = st.just(_none) | st.dictionaries(_names, _values | _odd, max_size=2)
 """Arguments of a driver."""
 
 _VARIABLES = "PGHOST PGHOSTADDR PGSERVICE PGSERVICEFILE PGPORT PGDATABASE PGUSER PGOPTIONS PGPASSFILE".split()
-environments = st.dictionaries(st.sampled_from(_VARIABLES), _values.filter(bool), max_size=2)
+environments = st.just(dict[str, str]()) | st.dictionaries(
+    st.sampled_from(_VARIABLES), _values.filter(bool), max_size=2
+)
 """Variables that drivers read."""

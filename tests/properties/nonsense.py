@@ -22,7 +22,8 @@ _PIECES = st.sampled_from(
         "\nselect;copy t from stdin;select 2;\r\n1'\r\n\\.\r\n",
     ]
 )
-odd_scripts = st.lists(_PIECES, max_size=30).map("".join)
+_STARTS = st.sampled_from(["", "", "set standard_conforming_strings = off;\n"])
+odd_scripts = st.tuples(_STARTS, st.lists(_PIECES, max_size=30).map("".join)).map("".join)
 """Pieces of quoting."""
 
 _BYTES = st.sampled_from(

@@ -33,7 +33,7 @@ class Piece:
 
 
 _QUOTING = ["\\.", "\n\\.\n", "';", "$$;", "$a$", "--", "/*", "*/", "\\"]
-values = st.text(_ALPHABET, max_size=12) | st.sampled_from(_QUOTING)
+values = st.text(_ALPHABET, max_size=12) | st.lists(st.sampled_from(_QUOTING), min_size=1, max_size=4).map("".join)
 """Texts that look like quoting."""
 
 

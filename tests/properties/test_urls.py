@@ -49,6 +49,9 @@ def place(tmp_path: Path) -> Path:
 @pytest.mark.comes_to("it is refused", "it leads nowhere else")
 @example("postgresql://?host=localhost@evil.example&host=a.localhost", {}, {}, {}, "", "", False)
 @example("postgresql://evil.example#a.localhost/x", {}, {}, {}, "", "", True)
+@example("postgresql://localhost/x?hostaddr=10.6.6.6", {}, {}, {}, "", "", True)
+@example("postgresql://localhost/x", {"hostaddr": "10.6.6.6"}, {}, {}, "", "", True)
+@example("postgresql://localhost/x", {}, {}, {"PGSERVICE": "evil"}, "", "", False)
 @given(
     addresses.urls(),
     addresses.arguments,
