@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Blueprint:
     provenance: Mapping[str, Origin]
     provider: Provider
     recipe: Plan | None
-    url: URL | None
+    url: URL | None = field(repr=False)  # with its options, which may have a password among them
     driver: str
     async_driver: str
     engine_options: Mapping[str, Any]

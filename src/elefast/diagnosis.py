@@ -15,7 +15,7 @@ from sqlalchemy import URL
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
 from elefast.urls import shown
 
-__all__ = ["cause", "full", "hopeless", "no_createdb", "silent", "sqlstate"]
+__all__ = ["bare", "cause", "full", "hopeless", "no_createdb", "silent", "sqlstate"]
 
 # What libpq and psycopg say of options that no server will make right.
 _OPTIONS = re.compile(
@@ -57,6 +57,20 @@ def _pg8000(error: BaseException) -> dict[str, str]:
 def full(error: BaseException) -> bool:
     """Whether the server, or the role, has no connection left."""
     return sqlstate(error) == "53300" or bool(_FULL.search(cause(error)))
+
+
+def bare(error: Exception) -> Exception:
+    """`error` of a connection, without the frames of drivers: these have the password in their variables, which
+    `pytest --showlocals` and debuggers in CI show of each exception in a chain."""
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and one not in seen:
+            seen.append(one)
+            one.__traceback__ = None
+            left += [one.__cause__, one.__context__]
+    return error
 
 
 def hopeless(error: BaseException, url: URL) -> ElefastError | None:

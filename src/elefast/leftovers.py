@@ -83,12 +83,12 @@ def would_sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int
 
 
 def _drop(session: Session, entry: Entry) -> bool:
-    if session.call(drop_unused, entry.text, lock_of(entry)):
+    if session.call(drop_unused, entry.text, lock_of(entry), entry.oid):
         return True
     if session.call(locks.holder, lock_of(entry)) or not session.call(blockers, entry.text):
         return False
     # Its run is dead for good, so nobody will finish what it has prepared.
-    return bool(session.unblock(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry))
+    return bool(session.unblock(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry), entry.oid)
 
 
 def _doomed(found: list[Entry], run: str, ours: AbstractSet[str], kept: int, templates: bool) -> list[Entry]:

@@ -116,11 +116,11 @@ class Session:
                 if error is None:
                     return
                 if (final := diagnosis.hopeless(error, self.url)) is not None:
-                    raise final from error
+                    raise final from diagnosis.bare(error)
                 waited = time.monotonic() - start
                 if waited + interval >= timeout or not self.reconnects:
                     tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
-                    raise diagnosis.silent(error, self.url, f"{waited:.1f} s ({tried})") from error
+                    raise diagnosis.silent(error, self.url, f"{waited:.1f} s ({tried})") from diagnosis.bare(error)
                 time.sleep(interval)
 
     def patiently(self) -> None:

@@ -109,7 +109,7 @@ class Templates:
         gone = [
             entry.text
             for entry in found
-            if entry.text not in ours and self._session.call(drop_unused, entry.text, use_lock(entry.text))
+            if entry.text not in ours and self._session.call(drop_unused, entry.text, use_lock(entry.text), entry.oid)
         ]
         return gone + drop_orphans(self._session)
 
@@ -297,15 +297,18 @@ def _lost() -> DatabaseNotReadyError:
 def drop_orphans(session: Session) -> list[str]:
     """Drop the databases that wait for a template which is no more; their names."""
     found = session.call(databases.entries)
-    return [e.text for e in ready.orphans(found) if session.call(drop_unused, e.text, ready.lock(e.name))]
+    return [e.text for e in ready.orphans(found) if session.call(drop_unused, e.text, ready.lock(e.name), e.oid)]
 
 
-def drop_unused(connection: Connection, name: str, lock: str) -> bool:
-    """Drop database `name` if nobody holds `lock`, and nobody is connected to it; say whether it went."""
+def drop_unused(connection: Connection, name: str, lock: str, oid: int = 0) -> bool:
+    """Drop database `name` if nobody holds `lock`, and nobody is connected to it; say whether it went.
+
+    Another one of that name than the one with `oid` stays.
+    """
     if not locks.try_acquire(connection, lock):
         return False
     try:
-        return databases.drop(connection, name)
+        return databases.drop(connection, name, oid=oid)
     except DBAPIError as error:
         if error.connection_invalidated:
             raise

@@ -122,7 +122,9 @@ def with_driver(url: URL, drivername: str, database: str | None = None, *, writt
     """
     plain = libpq_url(url, database)
     if written is not None and written.drivername == drivername:
-        return written.set(database=plain.database)
+        # SQLAlchemy hides a password where it belongs, and shows all options.
+        bare = written.difference_update_query(["password"])
+        return bare.set(database=plain.database, password=plain.password)
     driver = drivername.partition("+")[2]
     query = dict(plain.query)
     if driver == "asyncpg":

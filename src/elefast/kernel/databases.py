@@ -41,6 +41,8 @@ class Entry:
     name: Name
     text: str
     """The name as it is in the catalog."""
+    oid: int
+    """What PostgreSQL knows it by: another one of the same name is not the one that was looked at."""
     sealed: bool
     comment: str
     busy: bool
@@ -65,7 +67,7 @@ class Backend:
 
 # Only what belongs to the role that asks: what another role made is never ours to touch.
 _ENTRIES = r"""
-    select d.datname, d.datistemplate and not d.datallowconn,
+    select d.datname, d.oid::bigint, d.datistemplate and not d.datallowconn,
            coalesce(shobj_description(d.oid, 'pg_database'), ''),
            exists (select from pg_stat_activity a where a.datid = d.oid), d.datconnlimit = -2
     from pg_database d
@@ -78,10 +80,10 @@ _ENTRIES = r"""
 def entries(connection: Connection, *kinds: Kind, owner: str = "") -> list[Entry]:
     """The current role's databases that bear elefast's mark, oldest first; of all kinds where none is given."""
     found: list[Entry] = []
-    for text, sealed, note, busy, invalid in rows(connection, _ENTRIES):
+    for text, oid, sealed, note, busy, invalid in rows(connection, _ENTRIES):
         name = Name.parse(text)
         if name and (not kinds or name.kind in kinds) and (not owner or name.owner == owner):
-            found.append(Entry(name, text, bool(sealed), str(note), bool(busy), bool(invalid)))
+            found.append(Entry(name, text, int(oid), bool(sealed), str(note), bool(busy), bool(invalid)))
     return found
 
 
@@ -109,23 +111,31 @@ def clone(connection: Connection, name: Name, *, template: str, strategy: str = 
 
 
 def comment(connection: Connection, name: str, text: str) -> None:
-    """Set the comment of database `name`."""
+    """Set the comment of database `name`.
+
+    Raises:
+        RefusedError: It does not bear elefast's mark, or belongs to another role; so do all that change a database.
+    """
+    check(connection, name, "changed")
     execute(connection, f"COMMENT ON DATABASE {identifier(name)} IS {literal(text)}")
 
 
 def rename(connection: Connection, name: str, new: Name) -> None:
     """Rename a database; nobody may be connected to it."""
+    check(connection, name, "renamed")
     execute(connection, f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(str(new))}")
 
 
 def seal(connection: Connection, name: str) -> None:
     """Close `name` to connections, which would block cloning, and mark it as a template."""
+    check(connection, name, "changed")
     quoted = identifier(name)
     execute(connection, f"ALTER DATABASE {quoted} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")
 
 
 def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
     """Open or close database `name` to new connections."""
+    check(connection, name, "changed")
     execute(connection, f"ALTER DATABASE {identifier(name)} WITH ALLOW_CONNECTIONS {str(allowed).lower()}")
 
 
@@ -147,7 +157,11 @@ def backends(connection: Connection, name: str) -> Sequence[Backend]:
 
 
 def terminate(connection: Connection, name: str) -> None:
-    """Ask the sessions on database `name` to end; they take some milliseconds to be gone."""
+    """Ask the sessions on database `name` to end; they take some milliseconds to be gone.
+
+    Those that this role may not end go on, and what is done next says that they are there.
+    """
+    check(connection, name, "changed")
     rows(
         connection,
         """
@@ -158,47 +172,54 @@ def terminate(connection: Connection, name: str) -> None:
     )
 
 
-def check(connection: Connection, name: str) -> bool:
-    """See that `name` is ours to drop; say whether it is there.
+def check(connection: Connection, name: str, what: str = "dropped", oid: int = 0) -> bool:
+    """See that `name` is ours to drop or change; say whether it is there.
+
+    Args:
+        connection: To another database.
+        name: The whole name.
+        what: What would be done to it, for the message.
+        oid: Of the one that is meant, where somebody has looked at it before; another one counts as not there.
 
     Raises:
         RefusedError: It does not bear elefast's mark, or belongs to another role.
     """
     if Name.parse(name) is None:
         raise RefusedError(
-            f'database "{name}" is not dropped: its name does not bear elefast\'s mark. '
+            f'database "{name}" is not {what}: its name does not bear elefast\'s mark. '
             "elefast drops only what it made; drop it yourself if you mean it.",
             code="foreign-database",
         )
     found = rows(
         connection,
         """
-        select r.rolname, r.rolname = current_user
+        select r.rolname, r.rolname = current_user, d.oid::bigint
         from pg_database d join pg_roles r on r.oid = d.datdba where d.datname = :name
         """,
         name=name,
     )
     if found and not found[0][1]:
         raise RefusedError(
-            f'database "{name}" is not dropped: it belongs to role "{found[0][0]}", not to this one. '
+            f'database "{name}" is not {what}: it belongs to role "{found[0][0]}", not to this one. '
             "Connect as that one to drop it.",
             code="foreign-database",
         )
-    return bool(found)
+    return bool(found) and oid in (0, found[0][2])
 
 
-def drop(connection: Connection, name: str, *, force: bool = False) -> bool:
+def drop(connection: Connection, name: str, *, force: bool = False, oid: int = 0) -> bool:
     """Drop a database of elefast's own; say whether it was there.
 
     Args:
         connection: In autocommit mode, not to `name` itself.
         name: The whole name.
         force: End the sessions on it, at the price of 100 ms: PostgreSQL sleeps that long where one is left.
+        oid: Of the one that is meant, as of `check`.
 
     Raises:
         RefusedError: `name` does not bear elefast's mark, or belongs to another role.
     """
-    if not check(connection, name):
+    if not check(connection, name, oid=oid):
         return False
     parsed = Name.parse(name)
     sealed = "select 1 from pg_database where datname = :name and datistemplate"

@@ -13,6 +13,8 @@ __all__ = ["libpq_environment", "variables"]
 # What would lead libpq elsewhere than the host, port and database that we name.
 _MISLEADING = ("PGSERVICE", "PGSERVICEFILE", "PGHOSTADDR", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS")
 
+_OF_THE_ROLE = ("PGUSER", "PGPASSWORD")
+
 # What else a URL may say that a connection would fail without.
 _FURTHER = {
     "sslmode": "PGSSLMODE",
@@ -36,7 +38,10 @@ def variables(url: URL, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def libpq_environment(url: URL, environment: Mapping[str, str], application_name: str) -> dict[str, str]:
-    """`environment` such that libpq and the programs of PostgreSQL meet the template without being told."""
+    """`environment` such that libpq and the programs of PostgreSQL meet the template without being told.
+
+    Where the URL names no user or has no password, these variables say it to elefast, and so they do to others.
+    """
     plain = libpq_url(url)
     result = {name: value for name, value in environment.items() if name not in _MISLEADING}
     for name, value in (
@@ -50,6 +55,6 @@ def libpq_environment(url: URL, environment: Mapping[str, str], application_name
     ):
         if value:
             result[name] = str(value)
-        else:
+        elif name not in _OF_THE_ROLE:
             result.pop(name, None)
     return result

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Wanted:
     bind: str
     port: int
     user: str
-    password: str
+    password: str = field(repr=False)
     scram_iterations: int
     reuse: bool
     tmpfs: bool | str
