@@ -25,7 +25,8 @@ _MARK = "elefast_outer"
 
 # No such savepoint; no transaction.
 _GONE = {"3B001", "25P01"}
-_WRITTEN = "22012"
+# By which of two errors the last words say what is wrong: a division by zero, the root of a negative number.
+_WRITTEN, _SLOT = "22012", "2201F"
 
 
 class Source(Protocol):
@@ -45,6 +46,11 @@ class Source(Protocol):
 
     def check(self) -> str:
         """A condition in SQL that holds as long as nobody else was in the database; empty where there is none."""
+        ...
+
+    def no_slots(self) -> str:
+        """One that holds as long as the database has no replication slot, which no transaction rolls back; empty
+        where it cannot have one."""
         ...
 
 
@@ -232,6 +238,8 @@ class Outer:
                 state = diagnosis.sqlstate(error)
                 if state == _WRITTEN:
                     self.lose(_ANOTHER)
+                elif state == _SLOT:
+                    self.lose("left a replication slot, which is part of no transaction")
                 elif not self._is_gone(error):
                     self.lose(f"left its connection broken: {diagnosis.cause(error)}")
             finally:
@@ -246,6 +254,8 @@ class Outer:
         if condition := self._source.check():
             # An error is the one answer that all drivers have for several statements at once.
             words += f", 1 / CASE WHEN {condition} THEN 1 ELSE 0 END"
+        if condition := self._source.no_slots():
+            words += f", sqrt(CASE WHEN {condition} THEN 1 ELSE -1 END)"
         return words
 
     def _send(self, statements: str) -> None:

@@ -61,6 +61,7 @@ class SharedDatabase:
         self.name = name
         self._process = os.getpid()
         self._oid = 0
+        self._may_have_slots = False
         self._sessions = before
         self._open = 0
         self._level = ""
@@ -113,6 +114,12 @@ class SharedDatabase:
         """See `elefast.outer.Source`."""
         return f"pg_stat_get_db_sessions({self._oid}) <= {self._sessions}" if self.counts else ""
 
+    def no_slots(self) -> str:
+        """See `elefast.outer.Source`."""
+        if not self._may_have_slots:
+            return ""
+        return f"NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE datoid = {self._oid})"
+
     # -- its end --------------------------------------------------------------------------------------------
 
     def was_alone(self) -> bool:
@@ -157,9 +164,10 @@ class SharedDatabase:
             self._level = connection.get_isolation_level()
             driver.rollback()
         if not self._oid:
-            self._oid = connection.exec_driver_sql(
-                "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
-            ).scalar_one()
+            self._oid, self._may_have_slots = connection.exec_driver_sql(
+                "SELECT oid::bigint, current_setting('wal_level') = 'logical' FROM pg_database "
+                "WHERE datname = current_database()"
+            ).one()
             connection.commit()
         if connection.dialect.driver == "psycopg2":
             # Without autocommit, since it refuses named cursors with it; and so that it takes itself to be in a

@@ -19,6 +19,9 @@ __all__ = ["Findings", "Suspicion", "Watch", "leaks_of"]
 _NAMED = 4
 """So many tests are named for one thing; more of them at once would help nobody."""
 
+_IN_NO_TRANSACTION = "replication slot"
+"""What a test leaves although all that it did was rolled back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
@@ -72,6 +75,8 @@ class Watch:
         """Tests and when they began."""
         self._ended: dict[str, tuple[float, float]] = {}
         """Those that have ended since the last look."""
+        self._undone: dict[str, tuple[float, float]] = {}
+        """Those of which all was rolled back that can be."""
         self._before: dict[str, str] | None = None
         self._found = Findings(0, {})
 
@@ -85,12 +90,12 @@ class Watch:
 
         Args:
             test: As `began` was told.
-            undone: All that it did was rolled back, so it is not among those who changed something.
+            undone: All that it did was rolled back, so only what no transaction undoes may be its doing.
         """
         with self._lock:
             began = self._running.pop(test, None)
-            if began is not None and not undone:
-                self._ended[test] = (began, time.time())
+            if began is not None:
+                (self._undone if undone else self._ended)[test] = (began, time.time())
 
     def look(self, look: Callable[[], Mapping[str, str]]) -> None:
         """Compare what `look` gives with what there was before; the first time, that is what there was before."""
@@ -100,12 +105,18 @@ class Watch:
             end = time.time()
             with self._lock:
                 tests, self._ended = self._ended, {}
+                undone, self._undone = self._undone, {}
                 tests |= {test: (began, end) for test, began in self._running.items()}
                 if self._before is None:
                     self._before = now
                 changed = {
                     thing: self._found.changed.get(thing)
-                    or Suspicion(self._before.get(thing), self._found.at, end, tests)
+                    or Suspicion(
+                        self._before.get(thing),
+                        self._found.at,
+                        end,
+                        tests | undone if thing.startswith(_IN_NO_TRANSACTION) else tests,
+                    )
                     for thing in self._before.keys() | now.keys()
                     if self._before.get(thing) != now.get(thing)
                 }

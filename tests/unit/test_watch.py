@@ -55,6 +55,17 @@ def test_who_was_rolled_back_did_nothing() -> None:
     assert _lines(watch) == ["second: new is new"]
 
 
+def test_a_slot_may_be_of_who_was_rolled_back() -> None:
+    """No transaction undoes it."""
+    watch = Watch()
+    watch.look(dict)
+    for test in ("first", "second"):
+        watch.began(test)
+        watch.ended(test, undone=test == "first")
+    watch.look(lambda: {'replication slot "s"': "", 'role "r"': ""})
+    assert _lines(watch) == ['first or second: replication slot "s" is new', 'second: role "r" is new']
+
+
 def test_processes_know_together_when_it_happened() -> None:
     """The one that looks more often tells which test of the other one it cannot have been."""
     slow, quick = Watch(), Watch()
