@@ -41,7 +41,8 @@ def dirty_project(pytester: pytest.Pytester, pristine: str, cluster: None) -> Pa
     """A directory with the project as its package, without a configuration."""
     package = pytester.path / "project"
     shutil.copytree(HERE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "dirty_tests.py").rename(package / "test_dirt.py")  # of the project's tests, not of ours
+    for name in ("tests", "transactions", "again"):  # of the project's tests, not of ours
+        (package / f"dirty_{name}.py").rename(package / f"test_{name}.py")
     (package / "pristine.json").write_text(pristine, "utf-8")
     return pytester.path
 

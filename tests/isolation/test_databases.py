@@ -49,7 +49,8 @@ filterwarnings = ["default"]
         "utf-8",
     )
     options = ("-n", str(workers)) if workers else ()
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *without(), *options, timeout=300)
+    arguments = ("-p", "no:cacheprovider", "project/test_tests.py")
+    result = pytester.runpytest_subprocess(*arguments, *without(), *options, timeout=300)
     tests = 2 * len(DIRT) + len(SHARED) + 4
     record_property("times", tests)
     outcomes = result.parseoutcomes()

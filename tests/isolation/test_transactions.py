@@ -39,8 +39,6 @@ def test_no_test_sees_what_another_one_did(
     record_property: Callable[[str, object], None],
 ) -> None:
     """Each kind is rolled back, refused by PostgreSQL, named and costs the database, or is in the table of what stays."""
-    (dirty_project / "project" / "test_dirt.py").unlink()
-    (dirty_project / "project" / "dirty_transactions.py").rename(dirty_project / "project" / "test_dirt.py")
     (dirty_project / "pyproject.toml").write_text(
         f"""
 [tool.elefast]
@@ -58,7 +56,7 @@ filterwarnings = ["default"]
 """,
         "utf-8",
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=300)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "project/test_transactions.py", timeout=300)
     tests = 2 * len(DIRT) + len(SHARED) + len(_PAST) + 4
     record_property("times", tests)
     outcomes = result.parseoutcomes()

@@ -1,0 +1,8 @@
+"""Which kinds of dirt are undone in the database itself, so that the next test has it again."""
+
+from __future__ import annotations
+
+__all__ = ["PUT_BACK"]
+
+PUT_BACK = frozenset({"nothing", "unlogged", "nextval-once", "nextval-33-times", "setval", "set", "listen", "prepared-statement", "held-cursor"})
+"""By the names of `dirt`; after each other one the database goes."""

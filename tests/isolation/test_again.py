@@ -1,0 +1,57 @@
+"""With a pool of one database, the next test has that one again wherever it can be put back, and sees nothing of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from .project.again import PUT_BACK
+from .project.dirt import DIRT
+
+
+@pytest.mark.fault("a test's database is given to the next one", how="dirt of each kind, with a pool of one database")
+@pytest.mark.parametrize(("driver", "async_driver"), [("psycopg", "psycopg"), ("pg8000", "asyncpg")])
+def test_no_test_sees_what_another_one_did_there(
+    dirty_project: Path,
+    pytester: pytest.Pytester,
+    server_url: str,
+    driver: str,
+    async_driver: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """What can be undone is undone in the same database, after all else it is another one: of each kind it is known."""
+    with psycopg.connect(server_url.replace("+psycopg", "")) as connection:
+        if connection.info.server_version < 150000:
+            pytest.skip("PostgreSQL 14 does not tell what was written to, see docs/concepts/pool.md")
+    (dirty_project / "pyproject.toml").write_text(
+        f"""
+[tool.elefast]
+engine.url = "{server_url}"
+engine.driver = "{driver}"
+engine.async_driver = "{async_driver}"
+migrator = "sql"
+sql.files = ["project/schema.sql"]
+pool.size = 1
+pool.max = 1
+
+[tool.pytest]
+pythonpath = ["."]
+asyncio_default_fixture_loop_scope = "function"
+filterwarnings = ["error"]
+""",
+        "utf-8",
+    )
+    options = ("-p", "no:cacheprovider", "--elefast-report", "project/test_again.py")
+    result = pytester.runpytest_subprocess(*options, timeout=300)
+    kinds = [dirt.name for dirt in DIRT if not dirt.leaks]
+    tests = 2 * len(kinds) + 1
+    record_property("times", tests)
+    assert result.parseoutcomes() == {"passed": tests}
+    (put_back,) = re.findall(r"(\d+) put back in", result.stdout.str())
+    record_property("happened", f"{put_back} databases put back, the others dropped")
+    # The run's last one is seen to at its end, or not any more.
+    assert int(put_back) - 2 * len(PUT_BACK & set(kinds)) in (0, 1)
