@@ -15,7 +15,7 @@ from sqlalchemy import URL
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
 from elefast.urls import shown
 
-__all__ = ["bare", "cause", "full", "hopeless", "no_createdb", "silent", "sqlstate"]
+__all__ = ["bare", "cause", "full", "hopeless", "may_not_end", "no_createdb", "silent", "sqlstate"]
 
 # What libpq and psycopg say of options that no server will make right.
 _OPTIONS = re.compile(
@@ -92,6 +92,8 @@ def hopeless(error: BaseException, url: URL) -> ElefastError | None:
     elif "no pg_hba.conf entry" in text:
         code = "connect-denied"
         advice = "Let the role in from here: add a line to pg_hba.conf, or use another address or sslmode."
+    elif "is not permitted to log in" in text:
+        code, advice = "connect-denied", f'Let the role in: ALTER ROLE "{url.username}" LOGIN;'
     elif state == "28000" or re.search(r'role "[^"]*" does not exist', text):
         code = "role-missing"
         advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
@@ -121,4 +123,13 @@ def no_createdb(role: str, url: URL) -> MissingRightsError:
         f'role "{role}" may not create databases on {shown(url)}. '
         f"Each test gets one, so let it: ALTER ROLE {quoted} CREATEDB;",
         code="no-createdb",
+    )
+
+
+def may_not_end(name: str, sessions: str, role: str) -> MissingRightsError:
+    """The error for sessions that keep a database from being dropped or renamed, each on a line of its own."""
+    return MissingRightsError(
+        f'database {name} is in use, and role "{role}" may not end the sessions on it:{sessions}\n'
+        "End them; the next run drops the database.",
+        code="session-rights",
     )

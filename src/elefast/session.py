@@ -18,7 +18,13 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis, stalls
-from elefast.errors import DatabaseNotReadyError, ElefastError, RefusedError, ServerUnavailableError
+from elefast.errors import (
+    DatabaseNotReadyError,
+    ElefastError,
+    MissingRightsError,
+    RefusedError,
+    ServerUnavailableError,
+)
 from elefast.kernel import databases, server
 from elefast.kernel.blockers import Blocker, Left, blockers, clear
 from elefast.kernel.databases import Backend
@@ -221,7 +227,12 @@ class Session:
                 raise
             stayed += self.unblock(name)
             # Or somebody connected at the last moment: the dear way, as the last resort.
-            self.call(databases.drop, name, force=True)
+            try:
+                self.call(databases.drop, name, force=True)
+            except DBAPIError as denied:
+                if diagnosis.sqlstate(denied) != "42501":
+                    raise
+                raise self._held(name) from denied
         return stayed
 
     def unblock(self, name: str) -> list[Blocker]:
@@ -282,8 +293,14 @@ class Session:
                 link.close()
 
     def _end_sessions(self, name: str) -> None:
-        self.call(databases.terminate, name)
+        if not self.call(databases.terminate, name):
+            raise self._held(name)
         self._wait_empty(name, 5)
+
+    def _held(self, name: str) -> MissingRightsError:
+        """The error for a database with a session that this role may not end."""
+        sessions = "".join(f"\n  {session}" for session in self.call(databases.backends, name))
+        return diagnosis.may_not_end(name, sessions, self.facts.role)
 
     def _wait_empty(self, name: str, seconds: float) -> bool:
         # On a starved machine time alone proves nothing: the backend had as little of it as we.

@@ -42,7 +42,7 @@ def dirty_project(pytester: pytest.Pytester, pristine: str, cluster: None) -> Pa
     package = pytester.path / "project"
     shutil.copytree(HERE, package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("tests", "transactions", "again"):  # of the project's tests, not of ours
-        (package / f"dirty_{name}.py").rename(package / f"test_{name}.py")
+        shutil.copy(package / f"dirty_{name}.py", package / f"test_{name}.py")
     (package / "pristine.json").write_text(pristine, "utf-8")
     return pytester.path
 

@@ -29,7 +29,9 @@ def test_each_fate_is_of_a_kind() -> None:
 @pytest.mark.fault(
     'a test changes everything that it can, with isolation = "transaction"', how="60 kinds of dirt, and a full look"
 )
-@pytest.mark.parametrize(("driver", "async_driver"), [("psycopg", "psycopg"), ("psycopg2", "asyncpg"), ("pg8000", "asyncpg")])
+@pytest.mark.parametrize(
+    ("driver", "async_driver"), [("psycopg", "psycopg"), ("psycopg2", "asyncpg"), ("pg8000", "asyncpg")]
+)
 def test_no_test_sees_what_another_one_did(
     dirty_project: Path,
     pytester: pytest.Pytester,
@@ -38,7 +40,7 @@ def test_no_test_sees_what_another_one_did(
     async_driver: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Each kind is rolled back, refused by PostgreSQL, named and costs the database, or is in the table of what stays."""
+    """Each kind is rolled back, refused by PostgreSQL, named at the cost of the database, or known to stay."""
     (dirty_project / "pyproject.toml").write_text(
         f"""
 [tool.elefast]

@@ -33,7 +33,9 @@ def decoys(server: Server) -> dict[str, str]:
         "another role's": str(Name("elefast", Kind.CLONE, "foreign00000", "1")),
     }
     assert set(found.values()) <= server.names()
-    assert server.ask(f"select 1 from pg_database where datname = '{found[_FOREIGN]}' and datdba = '{SOMEBODY}'::regrole")
+    assert server.ask(
+        f"select 1 from pg_database where datname = '{found[_FOREIGN]}' and datdba = '{SOMEBODY}'::regrole"
+    )
     return found
 
 

@@ -97,7 +97,9 @@ _SHARED = """
 """
 
 
-@pytest.mark.fault("databases and directories that look like elefast's", how="beside all that elefast has a command for")
+@pytest.mark.fault(
+    "databases and directories that look like elefast's", how="beside all that elefast has a command for"
+)
 @pytest.mark.parametrize("kind", ["postgres", "local"])
 def test_decoys_survive(kind: str, server: Server, tmp_path: Path) -> None:
     """Databases by name, mark and owner, directories by marker; roles and tablespaces whatever they are called."""
@@ -177,7 +179,9 @@ def test_after():
 """
 
 
-@pytest.mark.fault("variables that name the application's database", how="all of them lead to a socket that counts visits")
+@pytest.mark.fault(
+    "variables that name the application's database", how="all of them lead to a socket that counts visits"
+)
 @pytest.mark.parametrize("provider", ["url", "local"])
 def test_the_applications_database(server: Server, tmp_path: Path, provider: str) -> None:
     """Nobody comes there, from any command or run; and the socket counts, as one look at it shows."""

@@ -116,10 +116,15 @@ EXPLANATIONS = (
         DatabaseNotReadyError,
         "The server does not let this user in from here",
         "The server answered, and its rules do not allow this user, this database and this address.",
-        ("`pg_hba.conf` has no line for it, or wants TLS.", "The right `CONNECT` was taken from the database."),
+        (
+            "`pg_hba.conf` has no line for it, or wants TLS.",
+            "The right `CONNECT` was taken from the database.",
+            "The role was made without `LOGIN`.",
+        ),
         (
             "Add a line to `pg_hba.conf`, or use `sslmode=require`.",
             "`GRANT CONNECT ON DATABASE name TO role`.",
+            "`ALTER ROLE name LOGIN`.",
         ),
     ),
     Explanation(
@@ -202,6 +207,18 @@ EXPLANATIONS = (
         "Each test gets a database of its own, so the role of the URL has to be allowed to create some.",
         ("The URL has the role of the application, which only may use its database.",),
         ("Run as a superuser of a server that is for tests: `ALTER ROLE name CREATEDB`.",),
+    ),
+    Explanation(
+        "session-rights",
+        MissingRightsError,
+        "The role may not end a session",
+        "A database is dropped or renamed when nobody is connected to it. A role may end its own sessions, those of "
+        "roles that it is a member of and, with `pg_signal_backend`, all but a superuser's.",
+        ("Monitoring, or a person, looks at a test's database.", "Code under test connects as another role."),
+        (
+            "End the session that the message names; the next run drops the database.",
+            "Or run as a superuser of a server that is for tests: `GRANT pg_signal_backend TO name`.",
+        ),
     ),
     Explanation(
         "extension-rights",

@@ -156,20 +156,25 @@ def backends(connection: Connection, name: str) -> Sequence[Backend]:
     return [Backend(*row) for row in found]
 
 
-def terminate(connection: Connection, name: str) -> None:
+def terminate(connection: Connection, name: str) -> bool:
     """Ask the sessions on database `name` to end; they take some milliseconds to be gone.
 
-    Those that this role may not end go on, and what is done next says that they are there.
+    Returns:
+        Whether this role may end all of them; the others go on.
     """
     check(connection, name, "changed")
-    rows(
+    found = rows(
         connection,
         """
-        select pg_terminate_backend(pid) from pg_stat_activity
-        where datname = :name and pid <> pg_backend_pid() and usesysid is not null
+        select case when me.rolsuper or not r.rolsuper
+                     and (pg_has_role(r.oid, 'usage') or pg_has_role('pg_signal_backend', 'usage'))
+               then pg_terminate_backend(pid) is not null else false end
+        from pg_stat_activity join pg_roles r on r.oid = usesysid join pg_roles me on me.rolname = current_user
+        where datname = :name and pid <> pg_backend_pid()
         """,
         name=name,
     )
+    return all(asked for (asked,) in found)
 
 
 def check(connection: Connection, name: str, what: str = "dropped", oid: int = 0) -> bool:

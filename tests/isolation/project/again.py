@@ -4,5 +4,9 @@ from __future__ import annotations
 
 __all__ = ["PUT_BACK"]
 
-PUT_BACK = frozenset({"nothing", "unlogged", "nextval-once", "nextval-33-times", "setval", "set", "listen", "prepared-statement", "held-cursor"})
+PUT_BACK = frozenset(
+    """
+    nothing unlogged nextval-once nextval-33-times setval set listen prepared-statement held-cursor
+    """.split()
+)
 """By the names of `dirt`; after each other one the database goes."""

@@ -1,4 +1,4 @@
-"""Each test sees a database that looks as if nobody had touched it, and knows whether it is the one of the last test."""
+"""Each test sees a database that looks as if nobody had touched it, and knows whether it is that of the last test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from elefast import AsyncDatabase, Database
 
 from .again import PUT_BACK
 from .dirt import DIRT, Dirt
-from .test_tests import make
+from .dirty_tests import make
 from .snapshot import snapshot
 
 PRISTINE: dict[str, list[list[str]]] = json.loads(Path(__file__).with_name("pristine.json").read_text("utf-8"))

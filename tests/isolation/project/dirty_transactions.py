@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-import elefast
 from elefast import AsyncDatabase, Database
+from elefast.errors import RefusedError
 
 from .dirt import DIRT, SHARED, Dirt
 from .snapshot import snapshot
@@ -106,11 +106,10 @@ def test_a_thread_that_writes_later(db: Database, db_connection: Connection) -> 
 
     def write() -> None:
         go.wait(30)
-        with db.session() as session:
+        with pytest.raises(RefusedError), db.session() as session:
             session.execute(text("INSERT INTO author (name) VALUES ('too late')"))
-            session.commit()
 
-    LEFT.append((go, threading.Thread(target=lambda: pytest.raises(elefast.errors.RefusedError, write), daemon=True)))
+    LEFT.append((go, threading.Thread(target=write, daemon=True)))
     LEFT[-1][1].start()
 
 

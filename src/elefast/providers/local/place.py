@@ -36,6 +36,7 @@ __all__ = [
     "claim",
     "full_disk",
     "has_room",
+    "is_ours",
     "publish",
     "release",
     "remove",
@@ -225,6 +226,12 @@ def _mark(path: str, text: str) -> None:
             file.write(text)
 
 
+def is_ours(path: str) -> bool:
+    """Whether `path` is a directory with our marker in it; neither is a link, which would lead out of our roots."""
+    marker = os.path.join(path, MARKER)
+    return os.path.isfile(marker) and not os.path.islink(marker) and not os.path.islink(path)
+
+
 def remove(path: str) -> bool:
     """Delete a directory of ours with all that is in it; whether there was one."""
     return _remove(path, whatever=True)
@@ -242,7 +249,7 @@ def remove_left(path: str) -> bool:
 
 def _remove(path: str, *, whatever: bool) -> bool:
     marker = os.path.join(path, MARKER)
-    if os.path.islink(path) or not os.path.isfile(marker):
+    if not is_ours(path):
         return False
     try:
         lock = locks.take(marker, exclusive=True, make=False)

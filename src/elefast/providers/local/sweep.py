@@ -43,7 +43,7 @@ def _sweep(places: Places, root: str, name: str) -> None:
     if name.startswith((place.TRASH, place.BUILDING)):
         place.remove_left(path)
         return
-    if not os.path.isfile(os.path.join(path, place.MARKER)):
+    if not place.is_ours(path):
         return
     if root == places.servers and not name.startswith(_CACHES):
         sweep_server(places, name)
@@ -55,9 +55,9 @@ def _sweep(places: Places, root: str, name: str) -> None:
 def sweep_server(places: Places, identity: str) -> None:
     """Remove a server's directory that nobody uses and nobody keeps, unless its data are to stay."""
     path = os.path.join(places.servers, identity)
-    if _stays(path) and _age(os.path.join(path, state.USERS)) < FORGOTTEN_AFTER:
+    if not place.is_ours(path):
         return
-    if not os.path.isfile(os.path.join(path, place.MARKER)):
+    if _stays(path) and _age(os.path.join(path, state.USERS)) < FORGOTTEN_AFTER:
         return
     # The users first: with that lock in our hands nobody can take the other one for a keeper's.
     users = locks.take(os.path.join(path, state.USERS), exclusive=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.faults.server import Server
+from tests.passwords.search import Secret, Watch, in_files
 from tests.projects.project_support import Outcome
-from tests.secrets.search import Secret, Watch, in_files
 
 __all__ = ["World"]
 
@@ -215,18 +215,18 @@ class World:
         """Run a command of elefast's there."""
         return self.run("elefast.cli", *arguments, **more)
 
-    def pytest(self, *arguments: str, plants: bool = True, **more: str) -> Outcome:
+    def pytest(self, *arguments: str, env: Mapping[str, str], plants: bool = True) -> Outcome:
         """Run the tests, with all said that can be said, and look for the secret everywhere.
 
         Args:
             arguments: Further ones of pytest.
+            env: Further variables.
             plants: Whether there is a database for the tests, so that they give the other secret away.
-            more: Further variables.
         """
         files = ("--junitxml=junit.xml", "--log-file=log.txt", "--log-file-level=DEBUG")
         directories = self.path, self.home, self.temporary, self.root
         with Watch(self.secret, self.plant, directories, self.seen) as watch:
-            done = self.run("pytest", "-p", "no:cacheprovider", *ALL_SAID, *files, *arguments, **more)
+            done = self.run("pytest", "-p", "no:cacheprovider", *ALL_SAID, *files, *arguments, **env)
         self.check(done.text, watch)
         if plants:
             assert self.plant.is_in(done.text), done.text

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.secrets.search import Secret, Watch, in_files, unsafe
-from tests.secrets.world import World
+from tests.passwords.search import Secret, Watch, in_files, unsafe
+from tests.passwords.world import World
 
 ASK = "import os, psycopg; psycopg.connect('').close()"
 COMMANDS = {
@@ -44,13 +44,13 @@ def test_commands(world: World, secret: Secret) -> None:
     """None of them shows it, nor puts it on a command line."""
     with Watch(secret, world.plant, (), world.seen) as watch:
         for command in COMMANDS:
-            done = world.command( *_arguments(command), ELEFAST_ENGINE__URL=world.url())
+            done = world.command(*_arguments(command), ELEFAST_ENGINE__URL=world.url())
             assert "Traceback" not in done.text
             # What is printed of a database that was kept is a command for psql, which asks for the password.
             world.check(f"$ elefast {command}\n{done.text}")
     assert watch.hits == set()
     # The same look finds it where it is given.
-    assert secret.is_in(world.command( "url", ELEFAST_ENGINE__URL=world.url()).text)
+    assert secret.is_in(world.command("url", ELEFAST_ENGINE__URL=world.url()).text)
     world.clear()
 
 
@@ -59,26 +59,28 @@ def test_commands_with_a_wrong_password(world: World) -> None:
     """Nor where it is a wrong one."""
     url = world.url().replace("://app:", "://postgres:")
     for command in ("status", "check", "ls", "psql", "url", "run -- true", "template", "prune"):
-        done = world.command( *_arguments(command), ELEFAST_ENGINE__URL=url)
+        done = world.command(*_arguments(command), ELEFAST_ENGINE__URL=url)
         assert "password authentication failed" in done.text
         assert done.status
         world.check(f"$ elefast {command}\n{done.text}")
 
 
-@pytest.mark.fault("a local server's password in files", how="a search of all files, and of the modes of those that have it")
+@pytest.mark.fault(
+    "a local server's password in files", how="a search of all files, and of the modes of those that have it"
+)
 def test_a_local_server(world: World) -> None:
     """Its password is in files that only this user can read, on no command line, and in no output but that of `url`."""
     local = {"ELEFAST_PROVIDER": "local"}
     try:
-        assert world.command( "up", **local).status == 0
-        told = world.command( "url", **local).text
+        assert world.command("up", **local).status == 0
+        told = world.command("url", **local).text
         own = Secret(told.partition("postgres:")[2].partition("@")[0])
         assert len(own.text) >= 32
         with Watch(own, world.plant, (), world.seen) as watch:
             for command, status in COMMANDS.items():
                 if command.startswith("run --keep"):  # that is for looking at it, and says how
                     continue
-                done = world.command( *_arguments(command), **local)
+                done = world.command(*_arguments(command), **local)
                 assert done.status == status, done.text
                 assert not own.is_in(done.text), f"$ elefast {command}\n{done.text}"
             found = in_files(own, world.root, world.home, world.temporary, world.path)
@@ -86,7 +88,7 @@ def test_a_local_server(world: World) -> None:
         assert found
         assert {path: why for path in found if (why := unsafe(path))} == {}
     finally:
-        world.command( "down", **local)
+        world.command("down", **local)
     kept = in_files(own, world.root)  # what is reused has the password of the next time, too
     assert {path: why for path in kept if (why := unsafe(path))} == {}
 
@@ -94,8 +96,8 @@ def test_a_local_server(world: World) -> None:
 def test_where_a_password_is_given(world: World, secret: Secret) -> None:
     """`url`, and the environment of what `run` runs, which SECURITY.md names."""
     url = {"ELEFAST_ENGINE__URL": world.url()}
-    assert secret.is_in(world.command( "url", **url).text)
-    assert secret.is_in(world.command( "url", "--driver", "postgresql+asyncpg", **url).text)
+    assert secret.is_in(world.command("url", **url).text)
+    assert secret.is_in(world.command("url", "--driver", "postgresql+asyncpg", **url).text)
     for name in ("DATABASE_URL", "PGPASSWORD", "ASYNC_URL"):
-        assert secret.is_in(world.command( "run", "--", "printenv", name, **url).text)
+        assert secret.is_in(world.command("run", "--", "printenv", name, **url).text)
     world.clear()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.server import Server
-from tests.secrets.search import Secret
-from tests.secrets.world import World
+from tests.passwords.search import Secret
+from tests.passwords.world import World
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -16,8 +17,8 @@ from elefast.errors import ElefastError
 from elefast.providers.docker.container import Wanted
 from elefast.providers.docker.image import Layout
 from tests.faults.server import Server
-from tests.secrets.search import Secret
-from tests.secrets.world import World
+from tests.passwords.search import Secret
+from tests.passwords.world import World
 
 
 def _shown(one: object) -> Iterator[str]:
@@ -58,7 +59,7 @@ def _told(error: BaseException) -> str:
 
 
 @contextmanager
-def _opened(world: World, url: str, **more: object) -> Iterator[elefast.Stack]:
+def _opened(world: World, url: str, **more: Any) -> Iterator[elefast.Stack]:
     env: Mapping[str, str] = world.environment(ELEFAST_ENGINE__URL=url)
     with elefast.from_config(world.path, env=env, **more) as stack:
         yield stack
@@ -68,14 +69,16 @@ URLS: dict[str, Callable[[World], str]] = {
     "password": lambda world: world.url(),
     "asyncpg": lambda world: world.url(driver="postgresql+asyncpg"),
     "options-of-driver": lambda world: URLS["options"](world).replace("://", "+psycopg://"),
-    "options": lambda world: f"{world.url(password=False)}?password={world.url().partition('app:')[2].partition('@')[0]}",
+    "options": lambda world: (
+        f"{world.url(password=False)}?password={world.url().partition('app:')[2].partition('@')[0]}"
+    ),
 }
 
 
 @pytest.mark.fault("a password in the repr of an object", how="repr and str of every object of elefast's there is")
 @pytest.mark.parametrize("kind", URLS)
 def test_objects(world: World, secret: Secret, kind: str) -> None:
-    """With a stack in use, sync and async, with databases ready and lent; and the search finds one that gives it away."""
+    """With a stack in use, sync and async, and databases ready and lent; the search finds one that gives it away."""
     url = URLS[kind](world)
     with _opened(world, url, keep="always") as stack:
         lent = stack.open("a test")
@@ -96,11 +99,11 @@ def test_objects(world: World, secret: Secret, kind: str) -> None:
         assert secret.is_in(kept.dsn)
         assert not secret.is_in(repr(kept) + kept.psql)
 
-        class Careless(ElefastError):
+        class CarelessError(ElefastError):
             """For the search to find."""
 
-        careless = Careless(secret.text)
-        assert _giving_away(secret) == {Careless.__qualname__}
+        careless = CarelessError(secret.text)
+        assert _giving_away(secret) == {CarelessError.__qualname__}
         del careless
     world.clear()
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.faults.proxy import Proxy
-from tests.secrets.world import World
+from tests.passwords.world import World
 
 Environment = Callable[[World], dict[str, str]]
 
@@ -76,7 +75,7 @@ def test_a_run(world: World, row: Row) -> None:
     """It is nowhere; another one that the tests give away is found in each of these places."""
     world.configure(row.keys.replace("{python}", sys.executable))
     try:
-        done = world.pytest(*row.arguments, **row.environment(world))
+        done = world.pytest(*row.arguments, env=row.environment(world))
         assert "provider  url" in done.text, done.text
         assert world.plant.is_in(world.logged())
     finally:
@@ -155,7 +154,9 @@ FAILURES = (
 )
 
 
-@pytest.mark.fault("a password in what a run says that fails", how="wrong passwords, migrations that print all they have")
+@pytest.mark.fault(
+    "a password in what a run says that fails", how="wrong passwords, migrations that print all they have"
+)
 @pytest.mark.parametrize("row", FAILURES, ids=lambda row: row.name)
 def test_a_failure(world: World, row: Failure) -> None:
     """It is nowhere, neither with each frame's local variables nor in chains of exceptions."""
@@ -164,7 +165,7 @@ def test_a_failure(world: World, row: Failure) -> None:
     for name, text in row.files:
         world.write(name, text)
     try:
-        done = world.pytest("--full-trace", plants=False, **row.environment(world))
+        done = world.pytest("--full-trace", plants=False, env=row.environment(world))
         assert done.status == 1
         assert row.says in done.text
     finally:
@@ -178,6 +179,6 @@ def test_a_server_that_cuts(world: World) -> None:
     with Proxy(world.server.port) as proxy:
         proxy.refuse(1000)
         url = world.url(port=proxy.port)
-        done = world.pytest("--full-trace", "-k", "logged or server", plants=False, ELEFAST_ENGINE__URL=url)
+        done = world.pytest("--full-trace", "-k", "logged or server", plants=False, env={"ELEFAST_ENGINE__URL": url})
     assert done.status == 1
     assert "did not answer within" in done.text
