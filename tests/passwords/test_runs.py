@@ -145,7 +145,6 @@ class Failure(Row):
 
 FAILURES = (
     Failure("password", _refused, SQL, says="password authentication failed"),
-    Failure("password-psycopg2", _refused, SQL + 'engine.driver = "psycopg2"\n', says="password authentication failed"),
     Failure("sql", _in_url, SQL, says="schema.sql:1", files=(("schema.sql", "selekt"),)),
     Failure("revision", _in_url, ALEMBIC, says="no good", files=(("migrations/env.py", SAYING),)),
     Failure("env.py", _in_options, ALEMBIC, says="0001.py", files=(("migrations/versions/0001.py", REVISION),)),
