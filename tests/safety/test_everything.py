@@ -215,7 +215,7 @@ def test_the_applications_database(server: Server, tmp_path: Path, provider: str
         project.write("schema.sql", "create table note (body text)")
         project.write("test_it.py", EXPORTS)
         project.pytest()
-        for command in ("check", "status", "template build", "run -- true", "ls", "prune --all", "config"):
+        for command in ("check", "run -- true", "prune --all"):
             _do(project, f"elefast.cli {command}")
         assert decoy.visits == 0
         # With PGSERVICE as well, which libpq puts before all others, a run is refused, or goes where it should.
