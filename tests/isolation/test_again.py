@@ -9,6 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.companions.plugins import without
+
 from .project.again import PUT_BACK
 from .project.dirt import DIRT
 
@@ -46,7 +48,7 @@ filterwarnings = ["error"]
         "utf-8",
     )
     options = ("-p", "no:cacheprovider", "--elefast-report", "project/test_again.py")
-    result = pytester.runpytest_subprocess(*options, timeout=300)
+    result = pytester.runpytest_subprocess(*options, *without(), timeout=300)
     kinds = [dirt.name for dirt in DIRT if not dirt.leaks]
     tests = 2 * len(kinds) + 1
     record_property("times", tests)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.companions.plugins import without
+
 from .project.dirt import DIRT, SHARED
 from .project.transactions import FATES
 
@@ -58,7 +60,8 @@ filterwarnings = ["default"]
 """,
         "utf-8",
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "project/test_transactions.py", timeout=300)
+    options = ("-p", "no:cacheprovider", "project/test_transactions.py")
+    result = pytester.runpytest_subprocess(*options, *without(), timeout=300)
     tests = 2 * len(DIRT) + len(SHARED) + len(_PAST) + 4
     record_property("times", tests)
     outcomes = result.parseoutcomes()

@@ -195,13 +195,13 @@ def check(connection: Connection, name: str, what: str = "dropped", oid: int = 0
             "elefast drops only what it made; drop it yourself if you mean it.",
             code="foreign-database",
         )
-    found = rows(
+    found = repeated(
         connection,
         """
         select r.rolname, r.rolname = current_user, d.oid::bigint
-        from pg_database d join pg_roles r on r.oid = d.datdba where d.datname = :name
+        from pg_database d join pg_roles r on r.oid = d.datdba where d.datname = $1
         """,
-        name=name,
+        name,
     )
     if found and not found[0][1]:
         raise RefusedError(

@@ -29,7 +29,7 @@ def of_all_sessions(connection: Connection, name: str) -> None:
     Raises:
         RefusedError: The database is not elefast's, or another role's.
     """
-    if databases.check(connection, name):
+    if databases.check(connection, name, "changed"):
         here = identifier(name)
         settings = (f"ALTER DATABASE {here} SET {setting} = {literal(value)}" for setting, value in SETTINGS.items())
         execute(connection, "; ".join(settings))
