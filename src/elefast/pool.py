@@ -23,7 +23,7 @@ __all__ = ["Pool"]
 
 _log = logging.getLogger("elefast")
 
-_CONNECTED = 4
+_CONNECTED = 2
 """So many of those that come back may be connected to before a test has them; others are connected to one by one.
 They have a connection anyway, and each one closed is one more to open."""
 
@@ -64,13 +64,13 @@ class Pool:
         self._in_use: set[str] = set()
         self._busy = 0
         """Databases that are being made, or seen to after a test, at this moment."""
-        self._returning = 0
-        """Those of them that may come back."""
+        self._returning: list[float] = []
+        """When it was begun to see to each of those of them that may come back."""
         self._comes_back = returns.may_come_back and size > 0
         """Whether a database that is given back is to be counted on: the last one came back."""
         self._asked = 0
-        self._making_takes = self._returning_takes = self._returning_since = 0.0
-        """Seconds that the last database took to be made, and to be put back; when one began to be put back."""
+        self._making_takes = self._returning_takes = 0.0
+        """Seconds that the last database took to be made, and to be put back."""
         self._life = control.session.connects
         self._changed = threading.Condition()
         self._closing = False
@@ -181,13 +181,13 @@ class Pool:
         if not (self._unconnected and self._returning and self._comes_back):
             return 0.0
         # One that is ready and not connected costs about half of what it takes to put one back, which comes connected.
-        left = self._returning_since + self._returning_takes - now
+        left = min(self._returning) + self._returning_takes - now
         return left if left < self._returning_takes / 2 else 0.0
 
     @property
     def _coming(self) -> int:
         """How many databases are likely to be ready soon, as they were given back and need only be put back."""
-        return self._returning + len(self._returned) if self._comes_back and self._threads and self._size else 0
+        return len(self._returning) + len(self._returned) if self._comes_back and self._threads and self._size else 0
 
     @property
     def _wants_more(self) -> bool:
@@ -213,7 +213,7 @@ class Pool:
         self._changed.notify_all()
 
     def _make(self, session: Session) -> None:
-        """The thread that makes databases, and connects to the next one."""
+        """The thread that makes databases, and connects to the next one; with nothing to make, it helps the other."""
         try:
             while self._make_one(session):
                 pass
@@ -225,21 +225,28 @@ class Pool:
     def _make_one(self, session: Session) -> bool:
         """Wait until something is to be done, and do it; False at the end."""
         with self._changed:
-            # What is being put back comes connected.
-            while not (self._closing or (self._unconnected and not self._coming) or self._wants_more):
+            while True:
+                if self._closing:
+                    return False
+                # What is being put back comes connected.
+                connects = self._ahead if self._unconnected and not self._coming else None
+                makes = connects is None and self._wants_more
+                if connects is not None or makes or self._returned:
+                    break
                 self._changed.wait()
-            if self._closing:
-                return False
-            next_one, slot = "", None
-            if self._ahead is not None and self._unconnected and not self._coming:
-                next_one = self._ready[0]
-                # At once: whoever takes the database from now on waits for what is made for it.
-                slot = self._ahead.reserve(next_one)
-            else:
-                self._busy += 1
-        if self._ahead is not None and slot is not None:
-            self._ahead.prepare(next_one, slot)
-            return True
+            next_one = self._ready[0] if connects is not None else ""
+            # At once: whoever takes the database from now on waits for what is made for it.
+            slot = connects.reserve(next_one) if connects is not None else None
+            self._busy += makes
+        if connects is not None and slot is not None:
+            connects.prepare(next_one, slot)
+        elif makes:
+            self._make_ready(session)
+        else:
+            self._see_to_one(session)
+        return True
+
+    def _make_ready(self, session: Session) -> None:
         name = ""
         try:
             name = self._new(session)
@@ -250,7 +257,6 @@ class Pool:
             if name:
                 self._ready.append(name)
             self._changed.notify_all()
-        return True
 
     def _new(self, session: Session) -> str:
         start = time.monotonic()
@@ -285,8 +291,8 @@ class Pool:
             if ahead is not None and (not ahead.wanted or sum(map(ahead.has, self._ready)) >= _CONNECTED):
                 ahead = None
             self._busy += 1
-            self._returning += 1
-            self._returning_since = time.monotonic()
+            start = time.monotonic()
+            self._returning.append(start)
         back = ""
         try:
             self._let_go(name)
@@ -298,11 +304,11 @@ class Pool:
                     self._returned.appendleft((name, test))
         with self._changed:
             self._busy -= 1
-            self._returning -= 1
+            self._returning.remove(start)
             if wanted:
                 self._comes_back = bool(back)
             if back:
-                self._returning_takes = time.monotonic() - self._returning_since
+                self._returning_takes = time.monotonic() - start
                 # The one that is connected is the next.
                 (self._ready.append if ahead is None else self._ready.appendleft)(back)
             self._changed.notify_all()
