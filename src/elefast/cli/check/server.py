@@ -84,11 +84,12 @@ class Server:
             "select current_setting('max_connections')::int, (select count(*) from pg_stat_activity where datid > 0)"
         )
         workers = os.cpu_count() or 1
-        # What a worker has at once: its run, two for the pool, one ahead, and an engine of the test's.
-        wanted = workers * (4 + self._stack.settings.engine.pool_size)
-        text = f"{most} at most, {used} in use; {workers} workers may want {wanted}"
-        if most - used < wanted:
-            return warning(text, f"raise max_connections, or use fewer workers: pytest -n {max(1, (most - used) // 9)}")
+        # What a worker has at once: its run, two for the pool, two ahead, and an engine of the test's.
+        each = 5 + self._stack.settings.engine.pool_size
+        text = f"{most} at most, {used} in use; {workers} workers may want {workers * each}"
+        if most - used < workers * each:
+            fewer = max(1, (most - used) // each)
+            return warning(text, f"raise max_connections, or use fewer workers: pytest -n {fewer}")
         return good(text)
 
     def extensions(self) -> Found:
