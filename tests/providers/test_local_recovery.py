@@ -201,6 +201,23 @@ def test_a_stale_pid_file_is_no_server(root: Path, bin_dir: str) -> None:
     lease.release()
 
 
+@needs_proc
+def test_a_stale_lock_of_a_socket_is_no_server(root: Path, bin_dir: str) -> None:
+    """A server that was killed with its keeper is followed by another one at once, whoever has its number by now."""
+    lease = provider(root, bin_dir, reuse=True).acquire()
+    (lock,) = Path(lease.socket_dir).glob(".s.PGSQL.*.lock")
+    text = lock.read_text()
+    os.kill(keeper_pid(lease), signal.SIGKILL)
+    assert until(lambda: not processes_below(root))
+    other = provider(root, bin_dir, settings={}).acquire()
+    lock.write_text("\n".join([str(postmaster_pid(other)), *text.splitlines()[1:], ""]))
+    again = provider(root, bin_dir, reuse=True).acquire()
+    with connect(again):
+        pass
+    for one in (again, other, lease):
+        one.release()
+
+
 def _no_description(cluster: Path) -> None:
     (cluster / "cluster.json").unlink()
 

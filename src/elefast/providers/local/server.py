@@ -125,6 +125,11 @@ class Server:
         return process.returncode == 0
 
     def _spawn(self) -> None:
+        # PostgreSQL takes the lock of a killed server for that of a living one where somebody else has its number
+        # by now, or nobody has waited for it yet; nobody else uses this directory.
+        for name in os.listdir(self.socket) if self.socket else ():
+            if name.startswith(".s.PGSQL."):
+                os.unlink(os.path.join(self.socket, name))
         own = {
             "port": str(self.port),
             "listen_addresses": ADDRESS,
