@@ -209,7 +209,7 @@ class Templates:
             session.call(
                 template.fail, drafted, key, run=self._run, test_run=self._test_run, error=text, code=error.code
             )
-            raise
+            raise diagnosis.bare(error)  # noqa: B904  it is the same; what ran it had the environment in a variable
         except BaseException:
             with suppress(Exception):  # what brought us here is the one to see, and the next sweep takes the draft
                 session.drop(name, grace=0)

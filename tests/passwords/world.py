@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.companions.plugins import without
 from tests.faults.server import Server
 from tests.passwords.search import Secret, Watch, in_files
 from tests.projects.project_support import Outcome
@@ -226,7 +227,7 @@ class World:
         files = ("--junitxml=junit.xml", "--log-file=log.txt", "--log-file-level=DEBUG")
         directories = self.path, self.home, self.temporary, self.root
         with Watch(self.secret, self.plant, directories, self.seen) as watch:
-            done = self.run("pytest", "-p", "no:cacheprovider", *ALL_SAID, *files, *arguments, **env)
+            done = self.run("pytest", "-p", "no:cacheprovider", *without(), *ALL_SAID, *files, *arguments, **env)
         self.check(done.text, watch)
         if plants:
             assert self.plant.is_in(done.text), done.text

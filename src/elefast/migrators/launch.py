@@ -80,21 +80,12 @@ class Interpreter:
             MigrationError: Code of the project failed.
             ElefastError: Whatever else a part raised.
         """
-        environment = libpq_environment(target.url, os.environ, target.application_name)
-        environment |= variables(target.url, target.variables)
-        self._send(
-            {
-                "environment": environment,
-                "url": target.url.render_as_string(hide_password=False),
-                "driver": target.driver,
-                "async_driver": target.async_driver,
-                "declared": [str(path) for path in declared],
-            }
-        )
+        # Nothing that errors go through has the password in a variable, as tracebacks may show those.
+        self._send(_rest(target, declared))
         try:
             reply = self._answer()
             self._output.seek(0)
-            printed = self._output.read().decode(errors="replace")
+            printed = without_secret(self._output.read().decode(errors="replace"), target.url)
         finally:
             self.dismiss()
         if "manifest" in reply:
@@ -103,9 +94,7 @@ class Interpreter:
             doing, status = reply.get("begin", "starting"), self._process.returncode
             how = f"exit status {status}" if status >= 0 else f"signal {-status}"
             text = f"{doing}: the interpreter that builds the template ended with {how}, without a result"
-            raise MigrationError(
-                without_secret("\n".join([text, *tail(printed)]), target.url), code="migration-interpreter"
-            )
+            raise MigrationError("\n".join([text, *tail(printed)]), code="migration-interpreter")
         raise _error(reply, printed, target.url)
 
     def dismiss(self) -> None:
@@ -141,6 +130,18 @@ class Interpreter:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
         return reply
+
+
+def _rest(target: Target, declared: Iterable[Path]) -> dict[str, Any]:
+    """What it must know besides what it was started with."""
+    environment = libpq_environment(target.url, os.environ, target.application_name)
+    return {
+        "environment": environment | variables(target.url, target.variables),
+        "url": target.url.render_as_string(hide_password=False),
+        "driver": target.driver,
+        "async_driver": target.async_driver,
+        "declared": [str(path) for path in declared],
+    }
 
 
 def _path() -> list[str]:
