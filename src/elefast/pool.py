@@ -286,7 +286,7 @@ class Pool:
                 return False
             name, test = self._returned.popleft()
             # With the one that a test has now there are as many as the pool is to have.
-            wanted = 0 < self._size >= len(self._ready) and not self._closing
+            wanted = 0 < self._size >= len(self._ready) + len(self._returning) and not self._closing
             ahead = self._ahead
             if ahead is not None and (not ahead.wanted or sum(map(ahead.has, self._ready)) >= _CONNECTED):
                 ahead = None
