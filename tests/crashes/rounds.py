@@ -31,7 +31,7 @@ __all__ = ["ROUNDS", "SEED", "Game", "Tally", "World", "play_all"]
 
 ROUNDS = int(os.environ.get("TEST_CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("TEST_CRASH_SEED", "0")) or random.randrange(1, 10**9)
-ATTEMPTS = 6
+ATTEMPTS = 20
 """So often a round tries to meet its victim: a moment may come when there is none, or only after the run."""
 
 SANE = 45.0

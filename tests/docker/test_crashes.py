@@ -17,6 +17,8 @@ import psycopg
 import pytest
 
 from elefast.providers.docker.container import OWNER, PORT, PROJECT
+from elefast.providers.docker.inventory import stop_containers
+from elefast.providers.docker.sharing import HELD
 from tests.crashes.kills import KILLS, Kill
 from tests.crashes.moments import Moment
 from tests.crashes.monitor import Monitor
@@ -88,14 +90,16 @@ class DockerPlace:
         """Nothing: the next run does that."""
 
     def let_go(self) -> None:
-        """Nothing: what these projects keep is not looked at."""
+        # One that is reused stays, and so does what says that databases were kept in it.
+        if not self.outlives:
+            stop_containers()
 
     def empty(self) -> None:
-        for name in self.containers():
-            self._client.containers.get(name).remove(force=True, v=True)
+        stop_containers()
 
     def left(self, project: Configured) -> list[str]:
-        left = [f"lock {name}" for name in lock_files() if name not in self._locks]
+        expected = [*self._locks, HELD] if self.outlives else self._locks
+        left = [f"lock {name}" for name in lock_files() if name not in expected]
         found = self.containers()
         if not self.outlives:
             return [*left, *found]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from elefast.kernel.names import Kind, Name
+from tests.companions.plugins import without
 from tests.faults.server import PASSWORD, Server
 from tests.hosts.network import Host, Network, NotAllowedError, Run
 from tests.providers.provider_support import until
@@ -99,7 +100,7 @@ class Machine:
 
     def pytest(self, *arguments: str, **env: str) -> Run:
         """Start pytest there."""
-        command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", _SCOPE, "-v", *arguments)
+        command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *without(), "-o", _SCOPE, "-v", *arguments)
         return self.host.start(self.checkout, *command, **self.env, **env)
 
     def hold(self, *arguments: str) -> tuple[Run, dict[str, int]]:
