@@ -22,13 +22,13 @@ HEAD = """\
 
 <!-- Made by docs/reliability.py from docs/reliability.json; do not edit. -->
 
-Each row is a test, which makes something go wrong for real:
+Each row is a test, or several of its variants, which make something go wrong for real:
 with real servers, processes, containers and connections.
-It fails if a test sees what another one did, if something is left after one further run,
+They fail if a test sees what another one did, if something is left after one further run,
 if something foreign was touched, or if anybody waits for ever.
-*Times* is how often it was tried in the run that the row is from,
+*Times* is how often that was tried in the run that the row is from,
 *left behind* what there was after the run that followed.
-[`reliability.json`](reliability.json) has the same for programs.
+[`reliability.json`](reliability.json) has the same for programs, with a row for each variant.
 
 A row is reproduced by `python -m pytest` and what stands in its last column;
 `CONTRIBUTING.md` says how the long runs are started.
@@ -59,11 +59,23 @@ def page(rows: Iterable[Mapping[str, Any]]) -> str:
             continue
         lines += [f"## {title}", "", "| Fault | How | Times | What happens | Left behind | Test |"]
         lines += ["| --- | --- | ---: | --- | --- | --- |"]
-        for row in sorted(found, key=lambda row: (row["fault"], row["test"])):
+        for row in sorted(_together(found), key=lambda row: (row["fault"], row["test"])):
             cells = (row["fault"], row["how"], row["times"], row["happened"], row["left"])
             lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} | `{_cell(shlex.quote(row['test']))}` |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _together(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The variants of a test of which the same is to be said, as one row."""
+    groups: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        function = row["test"].partition("[")[0]
+        groups.setdefault((function, *(row[key] for key in ("fault", "how", "happened", "left"))), []).append(row)
+    return [
+        {**some[0], "times": sum(row["times"] for row in some), "test": key[0] if len(some) > 1 else some[0]["test"]}
+        for key, some in groups.items()
+    ]
 
 
 def _section(row: Mapping[str, Any]) -> str:
