@@ -276,13 +276,19 @@ INTRUSIONS = {
     "close": ("db_session.connection().connection.driver_connection.close()", "left its connection broken: *"),
     "kill": ('db_session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))', "left its connection *"),
     "session": ("write(db.dsn)", NOT_ALONE),
-    "session that stays": ("NAMES.append(psycopg.connect(db.dsn))", NOT_ALONE),
+    "session that stays": ("STAYS.enter_context(psycopg.connect(db.dsn))", NOT_ALONE),
 }
 INTRUDER = (
     HEAD
     + """
 import contextlib, psycopg
 NAMES = []
+STAYS = contextlib.ExitStack()
+
+@pytest.fixture(scope="session", autouse=True)
+def until_the_end():
+    with contextlib.suppress(psycopg.OperationalError), STAYS:
+        yield
 
 def write(dsn):
     with psycopg.connect(dsn) as connection:
