@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import NullPool
 
+from tests.companions.plugins import without
+
 from .project.snapshot import snapshot
 
 HERE = Path(__file__).parent / "project"
@@ -36,15 +38,61 @@ def pristine(server_url: str) -> str:
             connection.execute("DROP DATABASE by_hand")
 
 
+class Dirty:
+    """A directory with the project as its package.
+
+    Args:
+        pytester: Has made the directory.
+        server_url: Of the server of the tests.
+    """
+
+    def __init__(self, pytester: pytest.Pytester, server_url: str) -> None:
+        self._pytester = pytester
+        self._server_url = server_url
+
+    def run(
+        self, module: str, *options: str, driver: str, async_driver: str, keys: str = "", warnings: str = "default"
+    ) -> pytest.RunResult:
+        """Run a module of its tests in a process of its own.
+
+        Args:
+            module: Its name.
+            options: Of pytest.
+            driver: For sync engines.
+            async_driver: For async ones.
+            keys: Further lines of the configuration.
+            warnings: What becomes of them.
+        """
+        (self._pytester.path / "pyproject.toml").write_text(
+            f"""
+[tool.elefast]
+engine.url = "{self._server_url}"
+engine.driver = "{driver}"
+engine.async_driver = "{async_driver}"
+migrator = "sql"
+sql.files = ["project/schema.sql"]
+{keys}
+
+[tool.pytest]
+pythonpath = ["."]
+asyncio_default_fixture_loop_scope = "function"
+filterwarnings = ["{warnings}"]
+""",
+            "utf-8",
+        )
+        arguments = ("-p", "no:cacheprovider", *without(), f"project/{module}.py", *options)
+        return self._pytester.runpytest_subprocess(*arguments, timeout=300)
+
+
 @pytest.fixture
-def dirty_project(pytester: pytest.Pytester, pristine: str, cluster: None) -> Path:
-    """A directory with the project as its package, without a configuration."""
+def dirty(pytester: pytest.Pytester, server_url: str, pristine: str, cluster: None) -> Dirty:
+    """The project, with what a database made by hand is like."""
     package = pytester.path / "project"
     shutil.copytree(HERE, package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("tests", "transactions", "again"):  # of the project's tests, not of ours
         shutil.copy(package / f"dirty_{name}.py", package / f"test_{name}.py")
     (package / "pristine.json").write_text(pristine, "utf-8")
-    return pytester.path
+    return Dirty(pytester, server_url)
 
 
 @pytest.fixture

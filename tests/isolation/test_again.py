@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.companions.plugins import without
-
+from .conftest import Dirty
 from .project.again import PUT_BACK
 from .project.dirt import DIRT
 
@@ -18,8 +16,7 @@ from .project.dirt import DIRT
 @pytest.mark.fault("a test's database is given to the next one", how="dirt of each kind, with a pool of one database")
 @pytest.mark.parametrize(("driver", "async_driver"), [("psycopg", "psycopg"), ("pg8000", "asyncpg")])
 def test_no_test_sees_what_another_one_did_there(
-    dirty_project: Path,
-    pytester: pytest.Pytester,
+    dirty: Dirty,
     server_url: str,
     driver: str,
     async_driver: str,
@@ -29,26 +26,8 @@ def test_no_test_sees_what_another_one_did_there(
     with psycopg.connect(server_url.replace("+psycopg", "")) as connection:
         if connection.info.server_version < 150000:
             pytest.skip("PostgreSQL 14 does not tell what was written to, see docs/concepts/pool.md")
-    (dirty_project / "pyproject.toml").write_text(
-        f"""
-[tool.elefast]
-engine.url = "{server_url}"
-engine.driver = "{driver}"
-engine.async_driver = "{async_driver}"
-migrator = "sql"
-sql.files = ["project/schema.sql"]
-pool.size = 1
-pool.max = 1
-
-[tool.pytest]
-pythonpath = ["."]
-asyncio_default_fixture_loop_scope = "function"
-filterwarnings = ["error"]
-""",
-        "utf-8",
-    )
-    options = ("-p", "no:cacheprovider", "--elefast-report", "project/test_again.py")
-    result = pytester.runpytest_subprocess(*options, *without(), timeout=300)
+    keys, report = "pool.size = 1\npool.max = 1", "--elefast-report"
+    result = dirty.run("test_again", report, driver=driver, async_driver=async_driver, keys=keys, warnings="error")
     kinds = [dirt.name for dirt in DIRT if not dirt.leaks]
     tests = 2 * len(kinds) + 1
     record_property("times", tests)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.companions.plugins import without
-
+from .conftest import Dirty
 from .project.dirt import DIRT, SHARED
 
 _LEAKS = {f"test_sync[{dirt.name}]": dirt.leaks.replace("{kind}", "sync") for dirt in (*DIRT, *SHARED) if dirt.leaks}
@@ -23,34 +21,15 @@ _LEAKS["test_a_query_that_still_runs"] = "left a connection open"
     [("psycopg", "psycopg", 0), ("psycopg2", "asyncpg", 0), ("pg8000", "asyncpg", 2)],
 )
 def test_no_test_sees_what_another_one_did(
-    dirty_project: Path,
-    pytester: pytest.Pytester,
-    server_url: str,
+    dirty: Dirty,
     driver: str,
     async_driver: str,
     workers: int,
     record_property: Callable[[str, object], None],
 ) -> None:
     """Nothing of it is there for the next test; what PostgreSQL shares is named with the test that did it."""
-    (dirty_project / "pyproject.toml").write_text(
-        f"""
-[tool.elefast]
-engine.url = "{server_url}"
-engine.driver = "{driver}"
-engine.async_driver = "{async_driver}"
-migrator = "sql"
-sql.files = ["project/schema.sql"]
-
-[tool.pytest]
-pythonpath = ["."]
-asyncio_default_fixture_loop_scope = "function"
-filterwarnings = ["default"]
-""",
-        "utf-8",
-    )
     options = ("-n", str(workers)) if workers else ()
-    arguments = ("-p", "no:cacheprovider", "project/test_tests.py")
-    result = pytester.runpytest_subprocess(*arguments, *without(), *options, timeout=300)
+    result = dirty.run("test_tests", *options, driver=driver, async_driver=async_driver)
     tests = 2 * len(DIRT) + len(SHARED) + 4
     record_property("times", tests)
     outcomes = result.parseoutcomes()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.companions.plugins import without
-
+from .conftest import Dirty
 from .project.dirt import DIRT, SHARED
 from .project.transactions import FATES
 
@@ -35,33 +33,14 @@ def test_each_fate_is_of_a_kind() -> None:
     ("driver", "async_driver"), [("psycopg", "psycopg"), ("psycopg2", "asyncpg"), ("pg8000", "asyncpg")]
 )
 def test_no_test_sees_what_another_one_did(
-    dirty_project: Path,
-    pytester: pytest.Pytester,
-    server_url: str,
+    dirty: Dirty,
     driver: str,
     async_driver: str,
     record_property: Callable[[str, object], None],
 ) -> None:
     """Each kind is rolled back, refused by PostgreSQL, named at the cost of the database, or known to stay."""
-    (dirty_project / "pyproject.toml").write_text(
-        f"""
-[tool.elefast]
-engine.url = "{server_url}"
-engine.driver = "{driver}"
-engine.async_driver = "{async_driver}"
-isolation = "transaction"
-migrator = "sql"
-sql.files = ["project/schema.sql"]
-
-[tool.pytest]
-pythonpath = ["."]
-asyncio_default_fixture_loop_scope = "function"
-filterwarnings = ["default"]
-""",
-        "utf-8",
-    )
-    options = ("-p", "no:cacheprovider", "project/test_transactions.py")
-    result = pytester.runpytest_subprocess(*options, *without(), timeout=300)
+    keys = 'isolation = "transaction"'
+    result = dirty.run("test_transactions", driver=driver, async_driver=async_driver, keys=keys)
     tests = 2 * len(DIRT) + len(SHARED) + len(_PAST) + 4
     record_property("times", tests)
     outcomes = result.parseoutcomes()
