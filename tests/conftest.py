@@ -20,7 +20,7 @@ import pytest
 from elefast.providers import LocalProvider
 from tests.companions.plugins import without
 
-pytest_plugins = ["pytester", "tests.faultlog"]
+pytest_plugins = ["pytester", "tests.faultlog", "tests.longest"]
 
 # In memory where there is some, for the sake of machines whose disk is slow at creating files.
 _MEMORY = Path("/dev/shm")

@@ -20,6 +20,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.sql.elements import ClauseElement
 
 import elefast
+from elefast.kernel.restore import FIRST_VERSION
 from elefast.lent import LentDatabase
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -417,6 +418,9 @@ def test_a_database_that_comes_back_comes_connected(any_stack: elefast.Stack, on
             session.commit()
         lent.release()
         until_settled(any_stack)
+    assert any_stack._running
+    if any_stack._running.control.session.facts.version < FIRST_VERSION:
+        pytest.skip("PostgreSQL 14 does not tell what was written to, see docs/concepts/pool.md")
     assert len(any_stack.report().restore) > 3
     lent = any_stack.open()
     (open_already,) = on_it(lent)
