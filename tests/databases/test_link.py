@@ -1,15 +1,19 @@
-"""A connection of elefast's own that the server has ended."""
+"""A connection of elefast's own that is at its end."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from elefast.backing import links_to
 from elefast.kernel.server import prepare
+from elefast.kernel.sql import scalar
+from elefast.link import LostConnectionError
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")  # pg8000's
@@ -23,3 +27,26 @@ def test_it_is_closed_without_a_word(sync_url: URL, query: Callable[[str], list[
     opened.close()
     assert not opened.is_open
     gc.collect()
+
+
+@pytest.mark.fault("the driver does not say that its connection is lost", how="psycopg's is left within a statement")
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
+def test_a_connection_in_the_middle_of_a_statement_is_lost(server_url: str, driver: str) -> None:
+    """Where its socket closes at the wrong moment, psycopg neither says so nor can anything else be run on it."""
+    url = make_url(server_url).set(drivername=f"postgresql+{driver}")
+    engine = create_async_engine(url).sync_engine if driver == "psycopg_async" else create_engine(url)
+    (link, *_) = links_to(engine)
+    opened = link(lambda connection: prepare(connection, "elefast left"))
+    opened.open(30)
+
+    def leave(connection: Connection) -> object:
+        driver: Any = connection.connection.driver_connection
+        driver.pgconn.send_query(b"select pg_sleep(0)")
+        return scalar(connection, "select 1")
+
+    with pytest.raises(LostConnectionError, match="another command is already in progress"):
+        opened.call(leave)
+    assert not opened.is_open
+    opened.open(30)
+    assert opened.call(lambda connection: scalar(connection, "select 1")) == 1
+    opened.close()
