@@ -99,8 +99,10 @@ class Dialects:
         kind: type[Any] = dialect.__class__
         if cache is None or not vars(kind).get("supports_statement_cache"):
             return  # the project, or the dialect, wants none
-        alike = self._alike.setdefault(f"{dialect.driver} {dialect.is_async}", (_equal(kind), cache))
-        dialect.__class__, anybody._compiled_cache = alike
+        name = f"{dialect.driver} {dialect.is_async}"
+        if name not in self._alike:
+            self._alike[name] = _equal(kind), cache
+        dialect.__class__, anybody._compiled_cache = self._alike[name]
 
 
 def _equal(kind: type[Any]) -> type[Any]:

@@ -16,6 +16,7 @@ from elefast import stalls
 from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
+from elefast.pace import Pace
 from elefast.returns import Returns
 from elefast.session import Session
 
@@ -64,15 +65,16 @@ class Pool:
         self._in_use: set[str] = set()
         self._busy = 0
         """Databases that are being made, or seen to after a test, at this moment."""
-        self._returning: list[float] = []
-        """When it was begun to see to each of those of them that may come back."""
         self._comes_back = returns.may_come_back and size > 0
         """Whether a database that is given back is to be counted on: the last one came back."""
         self._asked = 0
-        self._making_takes = self._returning_takes = 0.0
-        """Seconds that the last database took to be made, and to be put back."""
+        self._pace = Pace()
         self._life = control.session.connects
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        """Told to whoever waits for a database."""
+        self._work = threading.Condition(lock)
+        """Told to the threads."""
         self._closing = False
         self._threads: list[threading.Thread] = []
         self._sessions: list[Session] = []
@@ -87,6 +89,7 @@ class Pool:
         self._control.session.confirm()
         with self._changed:
             self._asked += 1
+            self._pace.ask()
             if self._life != self._control.session.connects:
                 # The run was taken for dead in between, so what was ready may be gone.
                 self._life = self._control.session.connects
@@ -118,7 +121,7 @@ class Pool:
                 self._busy -= 1
                 if name:
                     self._in_use.add(name)
-                self._changed.notify_all()
+                self._wake()
         return name, False
 
     def give_back(self, name: str, test: str) -> bool:
@@ -128,6 +131,7 @@ class Pool:
                 return False
             self._in_use.discard(name)
             self._returned.append((name, test))
+            self._pace.give_back()
             self._wake()
             return True
 
@@ -136,7 +140,7 @@ class Pool:
         self._returns.forget(name)
         with self._changed:
             self._in_use.discard(name)
-            self._changed.notify_all()
+            self._wake()
 
     def close(self, *, drop: bool = True) -> list[str]:
         """Stop the threads, and see to what was given back; the names of those that were ready, which stay.
@@ -148,7 +152,7 @@ class Pool:
             self._closing, self._returns.drops = True, drop
             for session in (*self._sessions, self._control.session):
                 session.give_up()  # also the control's: the threads may be waiting for it
-            self._changed.notify_all()
+            self._wake()
         for thread in self._threads:
             thread.join()
         if self._returned:
@@ -174,20 +178,15 @@ class Pool:
         Args:
             start: When it was asked for.
         """
-        now = time.monotonic()
         if not self._ready:
-            # As long as a new one would take.
-            return start + self._making_takes - now if self._coming else 0.0
-        if not (self._unconnected and self._returning and self._comes_back):
-            return 0.0
+            return self._pace.until_new(start) if self._coming else 0.0
         # One that is ready and not connected costs about half of what it takes to put one back, which comes connected.
-        left = min(self._returning) + self._returning_takes - now
-        return left if left < self._returning_takes / 2 else 0.0
+        return self._pace.until_back() if self._unconnected and self._comes_back else 0.0
 
     @property
     def _coming(self) -> int:
         """How many databases are likely to be ready soon, as they were given back and need only be put back."""
-        return len(self._returning) + len(self._returned) if self._comes_back and self._threads and self._size else 0
+        return self._pace.under_way + len(self._returned) if self._comes_back and self._threads and self._size else 0
 
     @property
     def _wants_more(self) -> bool:
@@ -200,7 +199,20 @@ class Pool:
         ahead = self._ahead
         return ahead is not None and ahead.wanted and bool(self._ready) and not ahead.has(self._ready[0])
 
+    @property
+    def _to_connect(self) -> bool:
+        """Whether the next database is to be connected to; what is being put back comes connected."""
+        return self._unconnected and not self._coming
+
+    @property
+    def _rest(self) -> float:
+        """Seconds for which the threads had better do nothing, as a test begins and has what it needs."""
+        if not self._ready or self._closing:
+            return 0.0
+        return self._pace.rest(self._pace.returning + (0 if self._comes_back else self._pace.making))
+
     def _wake(self) -> None:
+        """Have everybody look again at what has changed."""
         if not self._threads and self._asked > 1 and not self._closing:
             # Clones and drops are work for different cores; one behind the other, they are late for quick tests.
             for work in (self._make, self._drop):
@@ -211,6 +223,17 @@ class Pool:
                 thread.start()
             stalls.start()
         self._changed.notify_all()
+        # Where there is time, one of them does it all: each that wakes up interrupts the test.
+        both = self._rest <= 0 or self._to_connect or self._wants_more
+        self._work.notify(2 if both else 1)
+
+    def _begins(self, work: bool) -> bool:
+        """Whether a thread that has `work` is to begin with it; if not, it has waited for something to change."""
+        rest = self._rest
+        if work and rest <= 0:
+            return True
+        self._work.wait(rest if work else None)
+        return False
 
     def _make(self, session: Session) -> None:
         """The thread that makes databases, and connects to the next one; with nothing to make, it helps the other."""
@@ -228,12 +251,10 @@ class Pool:
             while True:
                 if self._closing:
                     return False
-                # What is being put back comes connected.
-                connects = self._ahead if self._unconnected and not self._coming else None
+                connects = self._ahead if self._to_connect else None
                 makes = connects is None and self._wants_more
-                if connects is not None or makes or self._returned:
+                if self._begins(connects is not None or makes or bool(self._returned)):
                     break
-                self._changed.wait()
             next_one = self._ready[0] if connects is not None else ""
             # At once: whoever takes the database from now on waits for what is made for it.
             slot = connects.reserve(next_one) if connects is not None else None
@@ -256,12 +277,12 @@ class Pool:
             self._busy -= 1
             if name:
                 self._ready.append(name)
-            self._changed.notify_all()
+            self._wake()
 
     def _new(self, session: Session) -> str:
         start = time.monotonic()
         name, template = self._control.make(session=session)
-        self._making_takes = time.monotonic() - start
+        self._pace.making = time.monotonic() - start
         self._returns.note(name, template, session)
         return name
 
@@ -270,8 +291,8 @@ class Pool:
         try:
             while True:
                 with self._changed:
-                    while not (self._closing or self._returned):
-                        self._changed.wait()
+                    while not (self._closing or self._begins(bool(self._returned))):
+                        pass
                     if self._closing and not session.is_open:
                         return  # at the end nobody connects any more; whoever closes sees to the rest
                 if not self._see_to_one(session) and self._closing:
@@ -286,13 +307,12 @@ class Pool:
                 return False
             name, test = self._returned.popleft()
             # With the one that a test has now there are as many as the pool is to have.
-            wanted = 0 < self._size >= len(self._ready) + len(self._returning) and not self._closing
+            wanted = 0 < self._size >= len(self._ready) + self._pace.under_way and not self._closing
             ahead = self._ahead
             if ahead is not None and (not ahead.wanted or sum(map(ahead.has, self._ready)) >= _CONNECTED):
                 ahead = None
             self._busy += 1
-            start = time.monotonic()
-            self._returning.append(start)
+            begun = self._pace.begin()
         back = ""
         try:
             self._let_go(name)
@@ -304,14 +324,13 @@ class Pool:
                     self._returned.appendleft((name, test))
         with self._changed:
             self._busy -= 1
-            self._returning.remove(start)
+            self._pace.end(begun)
             if wanted:
                 self._comes_back = bool(back)
             if back:
-                self._returning_takes = time.monotonic() - start
                 # The one that is connected is the next.
                 (self._ready.append if ahead is None else self._ready.appendleft)(back)
-            self._changed.notify_all()
+            self._wake()
         return session.is_open or not self._closing
 
     def _let_go(self, name: str) -> None:

@@ -182,7 +182,7 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
             pool._in_use.discard(lent.name)
             pool._returned.append((lent.name, "a test"))
             pool._closing, pool._returns.drops = True, False
-            pool._changed.notify_all()
+            pool._wake()
         stack.close()
         assert dropped == []
         assert [(leak.test, "culprit" in leak.text) for leak in stack.leaks()] == [("a test", True)]
