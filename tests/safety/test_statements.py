@@ -12,7 +12,7 @@ from elefast import DatabaseServer
 from elefast.control import Control
 from elefast.engines import MAINTENANCE, maintenance_engine
 from elefast.errors import RefusedError
-from elefast.kernel import databases, ready, template
+from elefast.kernel import databases, keepalives, ready, template
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name, new_owner, new_serial
 from elefast.link import SyncLink
@@ -32,6 +32,7 @@ STATEMENTS: dict[str, Callable[[Connection, str], object]] = {
     "open": lambda connection, name: databases.allow_connections(connection, name, True),
     "close": lambda connection, name: databases.allow_connections(connection, name, False),
     "terminate": databases.terminate,
+    "keepalives": keepalives.of_all_sessions,
     "take": lambda connection, name: ready.take(connection, name, _NEW),
 }
 

@@ -1,0 +1,115 @@
+"""Whatever in elefast's source destroys or changes something is known here, with what keeps it to elefast's own."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import elefast
+from tests.safety.test_statements import STATEMENTS
+
+SOURCE = Path(elefast.__file__).parent
+
+# How a statement begins in the source; in messages these words stand elsewhere.
+_DESTROYS = re.compile(
+    r"\s*(DROP|ALTER|TRUNCATE|DELETE|UPDATE|INSERT|COMMENT ON|GRANT|REVOKE|CREATE (DATABASE|ROLE)|REASSIGN|VACUUM|"
+    r"ROLLBACK PREPARED|SELECT setval)\b|.*\b(pg_terminate_backend|pg_cancel_backend|pg_drop_replication_slot|"
+    r"pg_reload_conf|pg_stat_reset\w*|lo_unlink)\(",
+    re.DOTALL,
+)
+
+CHECKED = {
+    "kernel/databases.comment": "comment",
+    "kernel/databases.rename": "rename",
+    "kernel/databases.seal": "seal",
+    "kernel/databases.allow_connections": "open",
+    "kernel/databases.terminate": "terminate",
+    "kernel/databases.drop": "drop",
+    "kernel/keepalives.of_all_sessions": "keepalives",
+}
+"""Functions that look for the mark before they do anything, and the case of `test_statements` that tries each."""
+
+ELSEWHERE = {
+    "kernel/databases.create": "a new one, whose name nobody has: PostgreSQL refuses another",
+    "kernel/databases.clone": "the same",
+    "kernel/blockers.clear": "inside of a database that `Session.unblock` has checked (`test_a_method`)",
+    "kernel/replay.record": "only recorded; run on a copy that was made a moment before (`Control._clone`)",
+    "kernel/replay._setting": "the same",
+    "kernel/replay._grant": "the same",
+    "kernel/restore.undo": "inside of a database that `rename` has checked, and that holds what its test wrote",
+    "kernel/restore._set_back": "the same",
+}
+"""Functions that do not look themselves, and why they need not."""
+
+DELETES = {
+    "shutil.rmtree": {
+        "providers/local/place._empty": "in a directory with elefast's marker (`test_files`)",
+        "providers/local/orphans.clear": "files of databases that the server of such a directory does not know",
+    },
+    "os.kill": {
+        "caches._lives": "signal 0, which only asks",
+        "providers/local/processes.stop_orphans": "servers on a data directory of elefast's",
+        "providers/local/start.dismiss": "a keeper, while it holds its lock",
+    },
+    "container.remove": {"providers/docker/state.remove": "containers with elefast's labels (`tests/docker`)"},
+}
+"""Calls that end or delete something outside of PostgreSQL: where they are, and what of."""
+
+
+def _functions() -> Iterator[tuple[str, ast.AST]]:
+    """Every function of elefast's, as ``part/module.function``, and each module's own statements."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        module = path.relative_to(SOURCE).with_suffix("").as_posix()
+        yield from _within(ast.parse(path.read_text()), module)
+
+
+def _within(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = name if isinstance(child, ast.ClassDef) else f"{name}.{child.name}"
+            yield from _within(child, inner)
+        else:
+            yield name, child
+            yield from _within(child, name)
+
+
+def _statements() -> set[str]:
+    return {
+        name
+        for name, node in _functions()
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and _DESTROYS.match(node.value)
+        and not name.startswith("explanations/")
+    }
+
+
+def test_each_destructive_statement_is_known() -> None:
+    """Who writes another one says here what keeps it to elefast's own, and adds a test of that."""
+    assert _statements() == CHECKED.keys() | ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize("function", CHECKED)
+def test_it_looks_before_it_acts(function: str) -> None:
+    """At that moment, in that function, and for each of its statements."""
+    assert CHECKED[function] in STATEMENTS
+    module, _, name = function.rpartition(".")
+    tree = ast.parse((SOURCE / f"{module}.py").read_text())
+    (found,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    calls = [node for node in ast.walk(found) if isinstance(node, ast.Call)]
+    looks = [call.lineno for call in calls if ast.unparse(call.func) in ("check", "databases.check")]
+    acts = [call.lineno for call in calls if ast.unparse(call.func) in ("execute", "rows")]
+    assert looks
+    assert acts
+    assert min(looks) < min(acts)
+
+
+@pytest.mark.parametrize("call", DELETES)
+def test_each_call_that_ends_or_deletes_something_is_known(call: str) -> None:
+    """The same, for directories, processes and containers."""
+    found = {name for name, node in _functions() if isinstance(node, ast.Call) and ast.unparse(node.func) == call}
+    assert found == DELETES[call].keys()
