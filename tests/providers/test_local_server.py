@@ -44,6 +44,20 @@ def test_a_server_is_started_tuned_and_removed(root: Path, installation: Install
     assert until(lambda: gone(root)), list(root.rglob("*"))[:10]
 
 
+@pytest.mark.fault("a test killed in the middle of a statement", how="SIGKILL while it waits for pg_sleep(600)")
+def test_the_session_of_a_killed_client_ends(root: Path, installation: Installation) -> None:
+    """In the middle of its statement: PostgreSQL's own default is to look only when that is done."""
+    lease = provider(root, installation.bin_dir).acquire()
+    code = "import psycopg, sys; psycopg.connect(sys.argv[1], application_name='killed').execute('select pg_sleep(600)')"
+    client = subprocess.Popen([sys.executable, "-c", code, dsn(lease)])
+    sleeps = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'killed' AND wait_event = 'PgSleep'"
+    assert until(lambda: ask(lease, sleeps) == 1)
+    client.kill()
+    client.wait()
+    assert until(lambda: ask(lease, sleeps) == 0)
+    lease.release()
+
+
 def test_reuse_keeps_data_and_port(root: Path, installation: Installation) -> None:
     """The server stops with its last user; the next one finds the databases, at the same address."""
     told: list[str] = []

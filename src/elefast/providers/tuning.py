@@ -59,6 +59,8 @@ def server_settings(
         "log_statement": "all" if log_statements else None,
         # Copying a database by files makes two checkpoints; since 15 the server would log each of them.
         "log_checkpoints": False,
+        # The session of a killed test ends in the middle of its statement, not after it, and its database can go.
+        "client_connection_check_interval": "2s",
         **(settings or {}),
     }
     return {name: text for name, value in wanted.items() if (text := _text(value))}

@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import time
 
 from elefast.providers.local import place
@@ -27,6 +28,8 @@ ADDRESS = "127.0.0.1"
 # The address of a Unix socket has about 104 bytes on some systems; leave some for the file's name.
 LONGEST_SOCKET_DIRECTORY = 100 - len("/.s.PGSQL.65535")
 PORTS_TO_TRY = 20
+# PostgreSQL 14 does not start with it where it is not Linux.
+_NOT_HERE = () if sys.platform == "linux" else ("client_connection_check_interval",)
 KILLS_TO_FORGIVE = 3
 
 
@@ -143,7 +146,8 @@ class Server:
         }
         command = [os.path.join(self.binaries, "postgres"), "-D", self.data]
         for name, value in (own | dict(self.settings)).items():
-            command += ["-c", f"{name}={value}"]
+            if name not in _NOT_HERE:
+                command += ["-c", f"{name}={value}"]
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as log:
             self.process = self.account.spawn(command, output=log.fileno())
 
