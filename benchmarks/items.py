@@ -81,7 +81,7 @@ def trivial(plan: Plan) -> list[dict[str, Any]]:
 
 def work(plan: Plan) -> list[dict[str, Any]]:
     """Tests that wait or compute, so that there is time to make the next database meanwhile."""
-    tests = plan.tests or 100
+    tests = plan.tests or 200
     projects = plan.projects("none", "elefast", "pgtestdbpy", "handmade_template", "none_async", "elefast_async")
     _warm(projects, tests=2)
     tables: list[dict[str, Any]] = []
