@@ -149,6 +149,7 @@ class _FirstConnection:
         arguments, keywords = dialect.create_connect_args(engine.url)
         self._way = (list(arguments), {**keywords, **connect_args})
         self._process = os.getpid()
+        self._environment = _environment()
         # A list, since taking from it is one step for all threads.
         self._held: list[Any] = [self._connect(*self._way[0], **self._way[1])]
         self._dialect = dialect
@@ -162,11 +163,16 @@ class _FirstConnection:
     def lend(self) -> Generator[Connection]:
         """Lend it to elefast itself, as long as nobody else can have it."""
         driver = self._held[0]
+        # What connect_args may say. psycopg would also prepare what is more than one statement.
+        before = {name: getattr(driver, name) for name in ("autocommit", "prepare_threshold") if hasattr(driver, name)}
+        if "prepare_threshold" in before:
+            driver.prepare_threshold = None
         pool = _Lending(lambda: driver, dialect=self._dialect, reset_on_return=None)
         self._dialect.set_isolation_level(driver, "AUTOCOMMIT")
         with Engine(pool, self._dialect, self._url).connect() as connection:
             yield connection
-        driver.autocommit = False
+        for name, value in before.items():
+            setattr(driver, name, value)
 
     def close(self) -> None:
         """Close it, if it was not given out."""
@@ -175,8 +181,9 @@ class _FirstConnection:
                 _close(self._held.pop())
 
     def _give(self, *arguments: Any, **keywords: Any) -> Any:
-        # A forked child must not speak on its parent's connection, and a listener may ask for another way.
-        if self._process == os.getpid() and (list(arguments), keywords) == self._way:
+        # A forked child must not speak on its parent's connection, and a listener or the test may want another one.
+        way = list(arguments), keywords
+        if self._process == os.getpid() and way == self._way and _environment() == self._environment:
             try:
                 connection = self._held.pop()
             except IndexError:
@@ -186,6 +193,11 @@ class _FirstConnection:
                     return connection
                 _close(connection)
         return self._connect(*arguments, **keywords)
+
+
+def _environment() -> dict[str, str]:
+    """The variables that say how libpq, and drivers like it, connect."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PG")}
 
 
 class _Lending(NullPool):

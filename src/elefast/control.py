@@ -10,14 +10,13 @@ import atexit
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from elefast import diagnosis
+from elefast import clock, diagnosis
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
 from elefast.interrupts import deferred
 from elefast.kernel import databases, keepalives, locks, ready, replay, server, sql
@@ -169,7 +168,7 @@ class Control:
         for again in (True, False):
             made = self.template(encoding)
             name = self.new_name(prefix)
-            start = time.perf_counter()
+            start = clock.now()
             try:
                 if made is None or not self._leftovers.take(using, made.name, name):
                     using.copy(self._clone, name, made, encoding)
@@ -186,7 +185,7 @@ class Control:
                     raise self._explained(error) from error
                 self._templates.forget(encoding)
             else:
-                self.clones.add(time.perf_counter() - start)
+                self.clones.add(clock.now() - start)
                 return str(name), made
         raise AssertionError("unreachable")
 
@@ -203,13 +202,13 @@ class Control:
         """
         if session is None:
             self.ensure_ready()
-        start = time.perf_counter()
+        start = clock.now()
         try:
             return (session or self.session).drop(name, grace)
         except DBAPIError as error:
             raise self._explained(error) from error
         finally:
-            self.drops.add(time.perf_counter() - start)
+            self.drops.add(clock.now() - start)
 
     def keep(self, name: str, note: str) -> tuple[str, list[Left]]:
         """Keep a database for a look, with `note` as its comment.

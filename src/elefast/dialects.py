@@ -7,11 +7,12 @@ of what the database has by now, the dialect asks for itself.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine
+
+from elefast import clock
 
 __all__ = ["Dialects", "ask", "is_plain"]
 
@@ -47,7 +48,7 @@ class Dialects:
         # Attributes of the object hide the class's methods until the first connection stands.
         def timed_connect(*arguments: Any, **keywords: Any) -> Any:
             nonlocal started
-            started = time.perf_counter()
+            started = clock.now()
             return connect(*arguments, **keywords)
 
         def informed_initialize(connection: Connection) -> None:
@@ -58,7 +59,7 @@ class Dialects:
             del dialect.initialize
             dialect.__dict__.pop("connect", None)
             if started:
-                connected(time.perf_counter() - started)
+                connected(clock.now() - started)
 
         dialect.connect, dialect.initialize = timed_connect, informed_initialize
 
@@ -86,7 +87,8 @@ class Dialects:
         # With native hstore, psycopg changes its adapters as well, and those are each dialect's own.
         if not usual or told.get("_has_native_hstore"):
             return False
-        self._known[kind] = situation, told
+        if known is None:
+            self._known[kind] = situation, told
         return known is None
 
     def _share_compiled(self, engine: Engine) -> None:

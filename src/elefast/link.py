@@ -10,7 +10,6 @@ import asyncio
 import os
 import select
 import threading
-import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from elefast import loops
+from elefast import clock, loops
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -124,7 +123,7 @@ class SyncLink:
     def call(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:
             raise LostConnectionError
-        self._since = time.monotonic()
+        self._since = clock.now()
         try:
             return work(self._connection)
         except BaseException as error:
@@ -144,7 +143,7 @@ class SyncLink:
 
     @property
     def since(self) -> float:
-        """When the call began that goes on now, as `time.monotonic()` has it; 0 where there is none."""
+        """When the call began that goes on now, as `clock.now()` has it; 0 where there is none."""
         return self._since
 
     @property
@@ -211,7 +210,8 @@ class AsyncLink:
         try:
             return self._run(connection.run_sync(work))
         except BaseException as error:
-            if connection.sync_connection is None or _is_lost(connection.sync_connection):
+            interrupted = not isinstance(error, Exception)
+            if interrupted or connection.sync_connection is None or _is_lost(connection.sync_connection):
                 self.close()
                 if isinstance(error, SQLAlchemyError):
                     raise LostConnectionError(_cause(error)) from error
@@ -251,7 +251,12 @@ class AsyncLink:
                 loop.close()
                 raise
             self._loop = loop
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # where we are interrupted, and it goes on
+            raise
 
 
 _links: weakref.WeakSet[SyncLink] = weakref.WeakSet()

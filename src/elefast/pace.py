@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+
+from elefast import clock
 
 __all__ = ["Pace"]
 
@@ -23,12 +24,14 @@ class Pace:
         now: The time in seconds.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self._now = now
         self.making = 0.0
         """Seconds that the last database took to be made."""
         self.returning = 0.0
-        """Seconds that the last one that a test had took to be seen to."""
+        """Seconds that the last one that came back took for that."""
+        self.seeing = 0.0
+        """Seconds that the last one took that a test had, whether it was put back or dropped."""
         self._begun: list[float] = []
         self._asked = self._last = 0.0
         """When a database was asked for, and when the last thing of all happened."""
@@ -51,10 +54,12 @@ class Pace:
         self._begun.append(now)
         return now
 
-    def end(self, begun: float) -> None:
-        """It was seen to."""
+    def end(self, begun: float, *, back: bool) -> None:
+        """It was seen to, and is back or is gone."""
         self._begun.remove(begun)
-        self.returning = self._now() - begun
+        self.seeing = self._now() - begun
+        if back:
+            self.returning = self.seeing
 
     @property
     def under_way(self) -> int:

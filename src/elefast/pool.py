@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from elefast import stalls
+from elefast import clock, stalls
 from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
@@ -27,6 +26,9 @@ _log = logging.getLogger("elefast")
 _CONNECTED = 2
 """So many of those that come back may be connected to before a test has them; others are connected to one by one.
 They have a connection anyway, and each one closed is one more to open."""
+
+_THREADS = 2
+"""Clones and drops are work for different cores; one behind the other, they are late for quick tests."""
 
 
 class Pool:
@@ -96,8 +98,10 @@ class Pool:
                 self._returned.extend((name, "") for name in self._ready)
                 self._ready.clear()
             self._wake()
-            start = time.monotonic()
+            start = clock.now()
             while not self._ready and self._living >= self._limit:
+                if not self._threads and self._see_to_one(self._control.session):
+                    continue
                 if not (self._returned or self._busy):
                     raise ElefastError(
                         f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
@@ -209,19 +213,23 @@ class Pool:
         """Seconds for which the threads had better do nothing, as a test begins and has what it needs."""
         if not self._ready or self._closing:
             return 0.0
-        return self._pace.rest(self._pace.returning + (0 if self._comes_back else self._pace.making))
+        return self._pace.rest(self._pace.seeing + (0 if self._comes_back else self._pace.making))
 
     def _wake(self) -> None:
         """Have everybody look again at what has changed."""
-        if not self._threads and self._asked > 1 and not self._closing:
-            # Clones and drops are work for different cores; one behind the other, they are late for quick tests.
-            for work in (self._make, self._drop):
+        if len(self._threads) < _THREADS and self._asked > 1 and not self._closing:
+            for work in (self._make, self._drop)[len(self._threads) :]:
                 session = self._control.helper("pool")
+                thread = threading.Thread(target=work, args=(session,), name="elefast-pool", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # there are too many; perhaps not any more when we come here again
+                    _log.info("the pool has %d threads: %s", len(self._threads), error)
+                    break
                 self._sessions.append(session)
-                self._threads.append(threading.Thread(target=work, args=(session,), name="elefast-pool", daemon=True))
-            for thread in self._threads:
-                thread.start()
-            stalls.start()
+                self._threads.append(thread)
+            else:
+                stalls.start()
         self._changed.notify_all()
         # Where there is time, one of them does it all: each that wakes up interrupts the test.
         both = self._rest <= 0 or self._to_connect or self._wants_more
@@ -280,9 +288,9 @@ class Pool:
             self._wake()
 
     def _new(self, session: Session) -> str:
-        start = time.monotonic()
+        start = clock.now()
         name, template = self._control.make(session=session)
-        self._pace.making = time.monotonic() - start
+        self._pace.making = clock.now() - start
         self._returns.note(name, template, session)
         return name
 
@@ -324,7 +332,7 @@ class Pool:
                     self._returned.appendleft((name, test))
         with self._changed:
             self._busy -= 1
-            self._pace.end(begun)
+            self._pace.end(begun, back=bool(back))
             if wanted:
                 self._comes_back = bool(back)
             if back:

@@ -8,21 +8,20 @@ finds nothing there. It knows no tests and no pool.
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import SQLAlchemyError
 
-from elefast import diagnosis
+from elefast import clock, diagnosis
 from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.engines import MAINTENANCE, maintenance_engine
-from elefast.errors import ElefastError
 from elefast.kernel import databases, restore
+from elefast.kernel.blockers import blockers
 from elefast.kernel.contents import Contents
 from elefast.kernel.names import Name
 from elefast.kernel.restore import Outside, Relation
@@ -75,7 +74,8 @@ class Restorer:
         """What there is in the copies of a template, by its name."""
         # One for all databases, so that it asks the server only once what it is.
         self._engine = maintenance_engine(control.url, MAINTENANCE)
-        self._leads_to = ""
+        # Two threads put databases back.
+        self._leads_to = threading.local()
         event.listen(self._engine, "do_connect", self._lead)
 
     @property
@@ -107,14 +107,14 @@ class Restorer:
         known = self._known.pop(name, None)
         if known is None or known.times >= MOST:
             return name, False
-        start = time.perf_counter()
+        start = clock.now()
         new = self._control.new_name()
         try:
             why_not = self._restore(name, new, known, session, ahead)
-        except (ElefastError, SQLAlchemyError) as error:
+        except Exception as error:  # also what a driver raises by itself, outside of a statement
             why_not = diagnosis.cause(error)
         if not why_not:
-            self.restored.add(time.perf_counter() - start)
+            self.restored.add(clock.now() - start)
             return str(new), True
         _log.debug("%s is not put back: %s", name, why_not)
         if ahead is not None:
@@ -123,11 +123,13 @@ class Restorer:
 
     def _restore(self, name: str, new: Name, known: _Known, session: Session, ahead: Ahead | None) -> str:
         """Put it back, and note how it is then; why not, where that was not possible."""
-        now = session.call(restore.outside, name)
+        if session.facts.prepares and session.call(blockers, name):
+            return "it has a prepared transaction"  # for which PostgreSQL would wait five seconds
+        # From here on nobody finds it who has had it; and who was just about to connect has come and gone.
+        session.call(databases.rename, name, new)
+        now = session.call(restore.outside, str(new))
         if now is None or not now.is_like(known.outside):
             return "something that PostgreSQL keeps outside of it is other than before"
-        # From here on nobody finds it who has had it.
-        session.call(databases.rename, name, new)
         with self._inside(str(new), ahead) as (connection, stays):
             execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
             relations = self._relations.get(known.template) or restore.relations(connection, session.facts)
@@ -139,7 +141,8 @@ class Restorer:
             counts = restore.undo(connection, seen, known.contents, session.facts) if seen.used else now.counts
             if counts is None:
                 return "something in it takes more room than before"
-            execute(connection, "; ".join(f"RESET {setting}" for setting in _SETTINGS))
+            # What a sequence was set to, it would tell the session as its own last value.
+            execute(connection, "; ".join([*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]))
         if not stays and session.lingering(str(new)):
             return "somebody is connected to it"
         self._known[str(new)] = replace(known, outside=replace(now, counts=counts), times=known.times + 1)
@@ -153,9 +156,9 @@ class Restorer:
                 if lent is not None:
                     yield lent, True
                     return
-        self._leads_to = name
+        self._leads_to.name = name
         with self._engine.connect() as connection:
             yield connection, False
 
     def _lead(self, dialect: Any, record: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
-        keywords["dbname"] = self._leads_to
+        keywords["dbname"] = self._leads_to.name

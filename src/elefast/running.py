@@ -10,7 +10,6 @@ import logging
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from elefast import clock
 from elefast.ahead import Ahead
 from elefast.backing import link_to, links_to
 from elefast.control import Control
@@ -115,7 +115,7 @@ class Running:
             sweeps: Whether what dead runs left goes first.
             timeout: Seconds that the server may take to answer.
         """
-        start = time.perf_counter()
+        start = clock.now()
         with _placing(plan.provenance):
             # A new server has no template, and what builds one takes as long to get ready as the server does.
             prepare = plan.recipe.prepare if plan.recipe is not None else lambda: None
@@ -127,7 +127,7 @@ class Running:
         except BaseException:
             running.stop()
             raise
-        running.report.start_seconds = time.perf_counter() - start
+        running.report.start_seconds = clock.now() - start
         return running
 
     @property
@@ -163,19 +163,19 @@ class Running:
             if not self.report.databases:
                 self._see_to_template()
                 self._look(self.control.session)
-            start = time.perf_counter()
+            start = clock.now()
             if (prefix, encoding.lower()) == ("elefast", "utf8"):
                 name, ready = self._pool.take()
             else:
                 name, ready = self.control.create(prefix, encoding), False
-        self.report.acquire.add(time.perf_counter() - start)
+        self.report.acquire.add(clock.now() - start)
         self.report.databases += 1
         self.report.from_pool += ready
         return name
 
     def give_back(self, name: str, test: str, *, wait: bool) -> list[Leak]:
         """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
-        start = time.perf_counter()
+        start = clock.now()
         self.watch.ended(test)
         found: list[Leak] = []
         if wait or not self._pool.give_back(name, test):
@@ -186,12 +186,12 @@ class Running:
             if not wait:
                 self.leaks += found
                 found = []
-        self.report.release.add(time.perf_counter() - start)
+        self.report.release.add(clock.now() - start)
         return found
 
     def keep(self, name: str, test: str) -> list[Leak]:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
-        start = time.perf_counter()
+        start = clock.now()
         self.watch.ended(test)
         note = {
             "elefast": 1,
@@ -207,14 +207,14 @@ class Running:
         psql = f"psql {shlex.quote(dsn(url if self.lease.owned else without_secrets(url)))}"
         self.report.kept.append(Kept(final, test, dsn(url), psql))
         self.lease.hold()
-        self.report.release.add(time.perf_counter() - start)
+        self.report.release.add(clock.now() - start)
         return _leaks(test, stayed)
 
     def stop(self) -> None:
         """Undo `start`, in the reverse order, each part whatever becomes of the others."""
         if not self.is_ours:
             return
-        start = time.perf_counter()
+        start = clock.now()
         self._let_go_of_builder()
         # Elsewhere, too, somebody may look at what was kept on this server.
         passing = self.lease.ephemeral and not self.report.kept
@@ -230,11 +230,11 @@ class Running:
                 self.control.close(unused=unused, leave=leave, passing=passing)
             finally:
                 self.lease.release()
-                self.report.stop_seconds = time.perf_counter() - start
+                self.report.stop_seconds = clock.now() - start
 
     def _see_to_template(self) -> None:
         """See that there is a template before the first database, and note what that took."""
-        start = time.perf_counter()
+        start = clock.now()
         try:
             made = self.control.template()
         finally:
@@ -242,7 +242,7 @@ class Running:
         self.report.strategy = self.control.strategy
         if made is not None:
             self.report.template, self.report.template_reason = made.name, made.reason
-            self.report.template_seconds = time.perf_counter() - start
+            self.report.template_seconds = clock.now() - start
             self.report.builds, self.report.hits = int(made.built), int(not made.built)
             if made.built:
                 self.report.build_seconds = self.report.template_seconds

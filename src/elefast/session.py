@@ -17,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from elefast import diagnosis, stalls
+from elefast import clock, diagnosis, stalls
 from elefast.errors import (
     DatabaseNotReadyError,
     ElefastError,
@@ -114,16 +114,16 @@ class Session:
             MissingRightsError: The role may not create databases.
         """
         with self._lock:
-            start = time.monotonic()
+            start = clock.now()
             attempts = 0
             while self._link is None or not self._link.is_open:
                 attempts += 1
-                error = self._connect(max(0.1, start + timeout - time.monotonic()))
+                error = self._connect(max(0.1, start + timeout - clock.now()))
                 if error is None:
                     return
                 if (final := diagnosis.hopeless(error, self.url)) is not None:
                     raise final from diagnosis.bare(error)
-                waited = time.monotonic() - start
+                waited = clock.now() - start
                 if waited + interval >= timeout or not self.reconnects:
                     tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
                     raise diagnosis.silent(error, self.url, f"{waited:.1f} s ({tried})") from diagnosis.bare(error)
@@ -305,12 +305,12 @@ class Session:
     def _wait_empty(self, name: str, seconds: float) -> bool:
         # On a starved machine time alone proves nothing: the backend had as little of it as we.
         enough = _LOOKS if seconds else 1
-        deadline = time.monotonic() + seconds
+        deadline = clock.now() + seconds
         delay = 0.001
         looks = 0
         while self.call(databases.backends, name):
             looks += 1
-            if time.monotonic() >= deadline and looks >= enough:
+            if clock.now() >= deadline and looks >= enough:
                 return False
             time.sleep(delay)
             delay = min(delay * 1.5, 0.02)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Dialect, Engine
 
+from elefast import clock
 from elefast.errors import RefusedError
 from elefast.joined import JoinedEngine, joined_dialect
 from elefast.outer import Outer
@@ -127,8 +128,8 @@ class SharedDatabase:
         sessions, connected = self._stack.visitors(self.name)
         if not self.counts:
             # Who is connected now counts as well; and a backend whose client has said goodbye takes a moment to go.
-            deadline = time.monotonic() + _GRACE
-            while connected > self._open and time.monotonic() < deadline:
+            deadline = clock.now() + _GRACE
+            while connected > self._open and clock.now() < deadline:
                 time.sleep(0.005)
                 sessions, connected = self._stack.visitors(self.name)
             if connected > self._open:

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import MutableMapping
 from contextlib import suppress
 
-from elefast import diagnosis
+from elefast import clock, diagnosis
 from elefast.engines import private_engine
 from elefast.kernel import server
 from elefast.link import Link, SyncLink
@@ -70,9 +70,9 @@ class _Watch:
             links = list(self._links)
         for link in links:
             since = link.since
-            if since and time.monotonic() - max(since, looked.get(link, 0.0)) > PATIENCE:
+            if since and clock.now() - max(since, looked.get(link, 0.0)) > PATIENCE:
                 _end_if_stalled(link, since)
-                looked[link] = time.monotonic()
+                looked[link] = clock.now()
 
 
 def watch(link: Link) -> None:
@@ -104,7 +104,7 @@ def _end_if_stalled(link: SyncLink, since: float) -> None:
         return
     time.sleep(min(1.0, INTERVAL))  # an answer may be on its way
     if link.since == since and link.driver is driver:
-        _log.warning("no answer for %.0f s, and the server does not work on one (%s)", time.monotonic() - since, state)
+        _log.warning("no answer for %.0f s, and the server does not work on one (%s)", clock.now() - since, state)
         with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as ours:
             ours.shutdown(socket.SHUT_RDWR)
 

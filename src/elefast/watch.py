@@ -7,11 +7,11 @@ a role that a test drops again, is nobody's leak. It knows no pytest.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from elefast import clock
 from elefast.report import Leak
 
 __all__ = ["Findings", "Suspicion", "Watch", "leaks_of"]
@@ -83,7 +83,7 @@ class Watch:
     def began(self, test: str) -> None:
         """A test got a database."""
         with self._lock:
-            self._running[test] = time.time()
+            self._running[test] = clock.wall()
 
     def ended(self, test: str, *, undone: bool = False) -> None:
         """It gave the database back.
@@ -95,14 +95,14 @@ class Watch:
         with self._lock:
             began = self._running.pop(test, None)
             if began is not None:
-                (self._undone if undone else self._ended)[test] = (began, time.time())
+                (self._undone if undone else self._ended)[test] = (began, clock.wall())
 
     def look(self, look: Callable[[], Mapping[str, str]]) -> None:
         """Compare what `look` gives with what there was before; the first time, that is what there was before."""
         with self._looking:
-            start = time.time()
+            start = clock.wall()
             now = dict(look())
-            end = time.time()
+            end = clock.wall()
             with self._lock:
                 tests, self._ended = self._ended, {}
                 undone, self._undone = self._undone, {}

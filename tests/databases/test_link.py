@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +17,11 @@ from elefast.kernel.server import prepare
 from elefast.kernel.sql import scalar
 from elefast.link import LostConnectionError
 
+Query = Callable[[str], list[tuple[object, ...]]]
+
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")  # pg8000's
-def test_it_is_closed_without_a_word(sync_url: URL, query: Callable[[str], list[tuple[object, ...]]]) -> None:
+def test_it_is_closed_without_a_word(sync_url: URL, query: Query) -> None:
     """Whatever the driver thinks of that, there is nothing that anybody could do about it."""
     (link, *_) = links_to(create_engine(sync_url))
     opened = link(lambda connection: prepare(connection, "elefast ended"))
@@ -50,3 +54,35 @@ def test_a_connection_in_the_middle_of_a_statement_is_lost(server_url: str, driv
     opened.open(30)
     assert opened.call(lambda connection: scalar(connection, "select 1")) == 1
     opened.close()
+
+
+@pytest.mark.fault("an interrupt in a statement", how="KeyboardInterrupt while an async link waits for pg_sleep(600)")
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async"])
+def test_an_interrupt_ends_the_statement(server_url: str, driver: str, query: Query) -> None:
+    """Its own event loop would go on with it, and the next call would find the connection in use."""
+    (link, *_) = links_to(create_async_engine(make_url(server_url).set(drivername=f"postgresql+{driver}")).sync_engine)
+    opened = link(lambda connection: prepare(connection, "elefast interrupted"))
+    opened.open(30)
+    sleeps = "select pid from pg_stat_activity where application_name = 'elefast interrupted' and state = 'active'"
+
+    def interrupt(*_: object) -> None:
+        if query(sleeps):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            opened.call(lambda connection: scalar(connection, "select pg_sleep(600)"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not opened.is_open
+    opened.open(30)
+    assert opened.call(lambda connection: scalar(connection, "select 1")) == 1
+    opened.close()
+    deadline = time.monotonic() + 60
+    while query(sleeps):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -48,7 +48,7 @@ def test_a_server_is_started_tuned_and_removed(root: Path, installation: Install
 def test_the_session_of_a_killed_client_ends(root: Path, installation: Installation) -> None:
     """In the middle of its statement: PostgreSQL's own default is to look only when that is done."""
     lease = provider(root, installation.bin_dir).acquire()
-    code = "import psycopg, sys; psycopg.connect(sys.argv[1], application_name='killed').execute('select pg_sleep(600)')"
+    code = "import psycopg as p, sys; p.connect(sys.argv[1], application_name='killed').execute('SELECT pg_sleep(600)')"
     client = subprocess.Popen([sys.executable, "-c", code, dsn(lease)])
     sleeps = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'killed' AND wait_event = 'PgSleep'"
     assert until(lambda: ask(lease, sleeps) == 1)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 import elefast
 from elefast import restorer
+from elefast.kernel import databases
+from elefast.kernel.names import Name
+from elefast.kernel.sql import scalar
 from elefast.urls import dsn
 from tests.restore.conftest import SCHEMA, Bench
 
@@ -73,6 +77,67 @@ def test_a_writer_that_comes_late_writes_nowhere(bench: Bench) -> None:
             thread.join()
     assert written
     bench.stack.leaks()  # of those that were connected at the wrong moment
+
+
+@pytest.mark.fault("somebody who comes late", how="CREATE TABLE and gone, right before the database is renamed")
+def test_who_comes_between_the_look_and_the_rename(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is just being made is in no list of sessions and in no count, and RENAME waits for it."""
+    rename = databases.rename
+    old: list[str] = []
+
+    def late(connection: Connection, name: str, new: Name) -> None:
+        with psycopg.connect(old[0], autocommit=True) as other:
+            other.execute("CREATE TABLE late ()")
+        rename(connection, name, new)
+
+    def remember(connection: psycopg.Connection) -> None:
+        old.append(dsn_of(connection))
+        insert(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(databases, "rename", late)
+        assert not bench.use(remember)
+    assert bench.use(insert)
+
+
+def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the pool's threads is led to the database that it sees to, whatever the other one does meanwhile."""
+    assert bench.use(insert)
+    assert bench.stack._running
+    restorer = bench.stack._running._pool._returns._restorer
+    assert restorer
+    both = threading.Barrier(2)
+    seen: dict[str, object] = {}
+
+    def late(connect: Callable[[], Connection]) -> Connection:
+        both.wait(60)
+        return connect()
+
+    def look(name: str) -> None:
+        with restorer._inside(name, None) as (connection, _):
+            seen[name] = scalar(connection, "select current_database()")
+
+    monkeypatch.setattr(restorer._engine, "connect", partial(late, restorer._engine.connect))
+    names = [bench.stack.create("by_hand", "utf8") for _ in range(2)]
+    threads = [threading.Thread(target=look, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {name: name for name in names}
+    for name in names:
+        bench.stack.give_back(name, wait=True)
+
+
+def test_a_partitioned_table_was_analysed(bench: Bench) -> None:
+    """That changes what the planner knows of it, and PostgreSQL 18 can do it without its partitions."""
+
+    def analyse(connection: psycopg.Connection) -> None:
+        connection.execute(f"ANALYZE {'ONLY ' if connection.info.server_version >= 180000 else ''}event".encode())
+
+    assert bench.use(insert)
+    assert not bench.use(analyse)
+    assert bench.use(insert)
 
 
 def test_after_a_crash_nothing_is_known(bench: Bench) -> None:

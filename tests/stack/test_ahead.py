@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event, inspect, select, text
+from sqlalchemy import Engine, String, event, inspect, literal, select, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import Pool
 from sqlalchemy.sql.elements import ClauseElement
@@ -449,3 +451,99 @@ def until_settled(stack: elefast.Stack) -> None:
     while pool._returned or pool._busy:
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_session_has_no_values_of_sequences(project: Path, env: dict[str, str], driver: str) -> None:
+    """A fresh one knows none, though putting a database back sets those that were used."""
+    (project / "schema.sql").write_text("CREATE SEQUENCE used; SELECT nextval('used');")
+    with elefast.from_config(project, env=env, engine={"driver": driver}, pool={"size": 1}) as stack:
+        for _ in range(4):
+            lent = next_one(stack)
+            with lent.sync.engine.connect() as connection:
+                with pytest.raises(DBAPIError, match="currval of sequence"):
+                    connection.execute(text("select currval('used')"))
+                connection.rollback()
+                assert connection.scalar(text("select nextval('used')")) == 2
+            lent.release()
+        assert len(stack.report().restore) > 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"autocommit": True}, {"prepare_threshold": 0}, {"prepare_threshold": 3}, {"prepare_threshold": None}]
+)
+def test_it_is_as_connect_args_say(project: Path, env: dict[str, str], arguments: dict[str, Any]) -> None:
+    """Also where its database was put back over it, and it is put back whatever they say."""
+    with elefast.from_config(project, env=env, engine={"connect_args": arguments}, pool={"size": 1}) as stack:
+        for _ in range(3):
+            lent = next_one(stack)
+            with lent.sync.engine.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                assert {name: getattr(driver, name) for name in arguments} == arguments
+                assert connection.scalar(text("select count(*) from pg_prepared_statements where not from_sql")) in (
+                    0,
+                    1,
+                )
+            lent.release()
+        assert len(stack.report().restore) > 2
+
+
+def test_it_is_as_the_environment_says(
+    project: Path, env: dict[str, str], on_it: OnIt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test that sets variables of libpq's has them, and none has those that another one had meanwhile."""
+    with elefast.from_config(project, env=env, engine={"driver": "psycopg"}, pool={"size": 1}) as stack:
+        lent = next_one(stack)
+        monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=4711")
+        with lent.sync.engine.connect() as connection:
+            assert connection.scalar(text("show statement_timeout")) == "4711ms"
+        lent.release()
+        until_connected(stack)
+        monkeypatch.delenv("PGOPTIONS")
+        lent = stack.open()
+        with lent.sync.engine.connect() as connection:
+            assert connection.scalar(text("show statement_timeout")) == "0"
+        lent.release()
+
+
+def test_only_engines_that_were_told_the_same_share_statements(project: Path, env: dict[str, str]) -> None:
+    """Where a test has changed what its dialect asks for, text is written as that wants it, in each of its engines."""
+    query = select(literal("a\\nb", String, literal_execute=True))
+    with elefast.from_config(project, env=env, pool={"size": 0}) as stack:
+        first, second = stack.open(), stack.open()
+        with first.sync.engine.connect() as connection:
+            assert connection.scalar(query) == "a\\nb"
+        with first.sync.engine.connect() as connection:
+            connection.execute(text(f'alter database "{second.name}" set standard_conforming_strings = off'))
+            connection.commit()
+        for _ in range(3):
+            engine = stack.engine(second.name)
+            with engine.connect() as connection:
+                assert connection.scalar(query) == "a\\nb"
+            engine.dispose()
+        first.release()
+        second.release()
+
+
+def test_a_thread_that_cannot_be_started(
+    project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At a limit of processes the pool does without, and starts it later."""
+    start = Thread.start
+
+    def refuse(thread: Thread) -> None:
+        if thread.name == "elefast-pool":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with elefast.from_config(project, env=env, pool={"size": 1, "max": 3}) as stack:
+        with caplog.at_level(logging.INFO, "elefast"), monkeypatch.context() as patch:
+            patch.setattr(Thread, "start", refuse)
+            for _ in range(8):
+                stack.open().release()
+        assert "the pool has 0 threads: can't start new thread" in caplog.text
+        assert stack._running
+        pool = stack._running._pool
+        assert pool._threads == []
+        stack.open().release()
+        assert len(pool._threads) == 2

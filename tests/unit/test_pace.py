@@ -81,8 +81,13 @@ def test_only_what_is_more_than_half_done_is_waited_for(pace: Pace, clock: Clock
     """Where it takes longer, to connect takes less."""
     begun = pace.begin()
     clock.now += 0.020
-    pace.end(begun)
+    pace.end(begun, back=True)
     assert pace.returning == pytest.approx(0.020)
+    longer = pace.begin()
+    clock.now += 0.250
+    pace.end(longer, back=False)
+    assert pace.returning == pytest.approx(0.020)
+    assert pace.seeing == pytest.approx(0.250)
     assert pace.until_back() == 0, "nothing is under way"
     pace.begin()
     assert pace.under_way == 1

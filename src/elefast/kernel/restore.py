@@ -114,7 +114,7 @@ class Change:
     Args:
         relation: Which.
         writes: Rows that were inserted, updated or deleted; of a sequence not counted.
-        cared: Somebody vacuumed or analysed it.
+        cared: Somebody vacuumed or analysed it, which is all that can be done to a partitioned one.
     """
 
     relation: Relation
@@ -168,7 +168,7 @@ _RELATIONS = f"""
              or relhastriggers and exists (select from pg_trigger where tgrelid = c.oid and tgenabled in ('A', 'R')),
            (select coalesce(jsonb_agg(jsonb_build_array(i.oid::bigint, i.relam = 403)), '[]')::text
             from pg_index join pg_class i on i.oid = indexrelid where indrelid = c.oid)
-    from pg_class c where oid >= {FIRST_OWN} and relkind in ('r', 'm', 't', 'S')
+    from pg_class c where oid >= {FIRST_OWN} and relkind in ('r', 'p', 'm', 't', 'S')
 """
 
 # It has nothing to look up: a backend that has just begun knows no catalogs yet, and each costs it a while.
@@ -181,7 +181,8 @@ _CHANGES = """
           from unnest({tables}) o) as tables (o, writes, care)
     where writes > 0 or care > 0
     union all
-    select 0, o::bigint, 0, false from unnest({sequences}) o where pg_stat_get_blocks_fetched(o) > 0
+    select (select oid::bigint from pg_database where datname = current_database()), o::bigint, 0, false
+    from unnest({sequences}) o where pg_stat_get_blocks_fetched(o) > 0
 """
 
 
@@ -211,7 +212,7 @@ def changes(connection: Connection, known: Mapping[int, Relation]) -> Changes:
     tables = _oids(known.keys() - set(sequences))
     found = rows(connection, _CHANGES.format(tables=tables, sequences=_oids(sequences)))
     used = [Change(known[oid], writes, cared) for _, oid, writes, cared in found]
-    return Changes(max((database for database, *_ in found), default=0), used)
+    return Changes(found[0][0] if found else 0, used)
 
 
 def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents | None, facts: Facts) -> str:
@@ -230,7 +231,7 @@ def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents |
     writes = after.counts.writes - before.counts.writes
     if writes != sum(change.writes for change in tables):
         return "its catalogs were written to"
-    if tables and seen.database != before.oid:
+    if seen.used and seen.database != before.oid:
         return "it is another database"
     if tables and not facts.superuser:
         return "only a superuser empties tables whatever refers to them"

@@ -35,6 +35,7 @@ class Facts:
         locale: What names, beside the version, the collations that a template was built with.
         block_size: Bytes of a page.
         elsewhere: It is on another machine than we are, as far as it can tell; that of a container is one.
+        prepares: There may be prepared transactions.
     """
 
     version: int
@@ -46,6 +47,7 @@ class Facts:
     locale: str
     block_size: int
     elsewhere: bool
+    prepares: bool
 
     @property
     def version_text(self) -> str:
@@ -73,7 +75,8 @@ def inspect(connection: Connection) -> Facts:
         select current_setting('server_version_num')::int, current_setting('fsync')::bool, r.rolname,
                r.rolcreatedb or r.rolsuper, r.rolsuper, pg_is_in_recovery(),
                (select concat_ws(' ', datcollate, datctype) from pg_database where datname = 'template0'),
-               current_setting('block_size')::int, inet_client_addr() is distinct from inet_server_addr()
+               current_setting('block_size')::int, inet_client_addr() is distinct from inet_server_addr(),
+               current_setting('max_prepared_transactions') <> '0'
         from pg_roles r where r.rolname = current_user
         """,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 import uuid
 import warnings
 from collections.abc import Generator
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast import caches, run
+from elefast import caches, clock, run
 from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning, told
 from elefast.pytest_plugin import report
@@ -127,11 +126,11 @@ class Harness:
     @contextmanager
     def _loading(self) -> Generator[None]:
         """Add what is done meanwhile to what the report says of it."""
-        start = time.perf_counter()
+        start = clock.now()
         try:
             yield
         finally:
-            self._load_seconds += time.perf_counter() - start
+            self._load_seconds += clock.now() - start
 
     @property
     def settings(self) -> Settings:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any, TextIO
+
+from elefast import clock
 
 __all__ = ["Progress"]
 
@@ -28,7 +29,7 @@ class Progress:
         self._reference = reference
         self._stream = stream
         self._bar = _can_draw(stream) if bar is None else bar
-        self._began = time.monotonic()
+        self._began = clock.now()
         self._drawn = 0.0
         self._layers: dict[str, _Layer] = {}
         self.loading = False
@@ -49,7 +50,7 @@ class Progress:
         if not self.loading:
             return
         if self._bar:
-            now = time.monotonic()
+            now = clock.now()
             if now - self._drawn >= _STEP:
                 self._drawn = now
                 self._draw()
@@ -68,7 +69,7 @@ class Progress:
     def pulled(self, identity: str) -> None:
         """The image is there."""
         short = identity.removeprefix("sha256:")[:12]
-        self._line(f"elefast: pulled {self._reference} ({short}) in {time.monotonic() - self._began:.1f} s")
+        self._line(f"elefast: pulled {self._reference} ({short}) in {clock.now() - self._began:.1f} s")
 
     def failed(self) -> None:
         """No more attempts; the error says the rest."""

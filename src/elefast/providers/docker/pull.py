@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from elefast import terminal
+from elefast import clock, terminal
 from elefast.errors import ServerUnavailableError
 from elefast.providers.docker import refusals
 from elefast.providers.docker.progress import Progress
@@ -99,10 +99,10 @@ def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *,
     with terminal.standard_error() as stream:
         progress = Progress(reference, stream)
         for attempt, wait in enumerate([*waits, None], 2):
-            began = time.monotonic()
+            began = clock.now()
             said = _attempt(client, reference, platform, progress)
             # Podman tries again by itself, for seconds; what was loaded so far is kept for the next attempt.
-            tried = time.monotonic() - began > TRIED_BY_ITSELF and not progress.loading
+            tried = clock.now() - began > TRIED_BY_ITSELF and not progress.loading
             refusal = refusals.understand(said)
             if not said:
                 image = _local(client, reference)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from elefast import clock
 from elefast.errors import ConfigurationError, Problem, ServerStartError
 from elefast.providers.docker.values import same
 from elefast.providers.tuning import server_settings
@@ -79,7 +80,7 @@ def await_server(access: Access, settings: Mapping[str, str], *, look: Callable[
     """
     import psycopg
 
-    deadline = time.monotonic() + timeout
+    deadline = clock.now() + timeout
     pause = FIRST_PAUSE
     while True:
         try:
@@ -100,7 +101,7 @@ def await_server(access: Access, settings: Mapping[str, str], *, look: Callable[
                 code="container-unreachable",
             )
         look()
-        if time.monotonic() > deadline:
+        if clock.now() > deadline:
             raise ServerStartError(
                 f"the server in container {access.container} does not answer at {access.host}:{access.port} "
                 f"after {timeout:g} s: {said}\n"

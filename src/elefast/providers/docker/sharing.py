@@ -20,7 +20,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from elefast import errors
+from elefast import clock, errors
 from elefast.errors import ElefastError, ServerStartError
 from elefast.providers.local import locks, place
 from elefast.providers.local.state import KeeperError
@@ -244,7 +244,7 @@ class _Waiting:
         self._path = path
         self._what = what
         self._timeout = timeout
-        self._began = time.monotonic()
+        self._began = clock.now()
         self._pause = 0.001
         self._told = False
 
@@ -254,7 +254,7 @@ class _Waiting:
         Raises:
             ServerStartError: It was too long.
         """
-        waited = time.monotonic() - self._began
+        waited = clock.now() - self._began
         if waited > self._timeout:
             raise ServerStartError(
                 f"waited {self._timeout:g} s for {self._other()}, which {self._what}\n"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from elefast import clock
 from elefast.errors import RefusedError, ServerStartError
 from elefast.providers.docker.container import CONFIG, OWNER, PORT, PROJECT, Wanted
 from elefast.providers.docker.failure import conflict, died, explain_start, log_end, port_taken, start_code
@@ -65,7 +66,7 @@ class Keeper:
             ServerStartError: It does not start.
             RefusedError: A container that is not ours has its name.
         """
-        deadline = time.monotonic() + GOING_TIMEOUT
+        deadline = clock.now() + GOING_TIMEOUT
         while True:
             container = self._find()
             if container is None:
@@ -80,7 +81,7 @@ class Keeper:
                     return container
                 self._say(container, "removed and made anew")
                 remove(self._engine, container)
-            if time.monotonic() > deadline:
+            if clock.now() > deadline:
                 raise ServerStartError(
                     f"container {self._wanted.container_name} is being removed by the engine, and has not gone "
                     f"after {GOING_TIMEOUT:g} s\n`docker rm -f -v {self._wanted.container_name}` may help",

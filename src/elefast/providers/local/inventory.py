@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from elefast import clock
 from elefast.providers.local import locks, state
 from elefast.providers.local.provider import places_for
 from elefast.providers.local.server import ADDRESS
@@ -72,11 +73,11 @@ def stop_held(identity: str = "", *, root: Path | None = None, timeout: float = 
             os.unlink(os.path.join(directory, state.HELD))
             if not found.in_use:
                 released.append((directory, found))
-    deadline = time.monotonic() + timeout
+    deadline = clock.now() + timeout
     ended: list[RunningServer] = []
     for directory, found in released:
         keeper = os.path.join(directory, state.KEEPER)
-        while locks.is_held(keeper) and time.monotonic() < deadline:
+        while locks.is_held(keeper) and clock.now() < deadline:
             time.sleep(0.01)
         if not locks.is_held(keeper):
             ended.append(found)

@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 
+from elefast import clock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +137,7 @@ def stop_orphans(data: str, patience: float = 5.0) -> bool:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        deadline = time.monotonic() + patience
-        while servers_of(data) and time.monotonic() < deadline:
+        deadline = clock.now() + patience
+        while servers_of(data) and clock.now() < deadline:
             time.sleep(0.005)
     return bool(found)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elefast import errors
+from elefast import clock, errors
 from elefast.caches import ROOT_VARIABLE
 from elefast.errors import ConfigurationError, Problem, ServerStartError, ServerUnavailableError
 from elefast.providers.lease import nothing
@@ -154,8 +154,8 @@ class LocalProvider:
     ) -> LocalLease:
         """Become a user of the server, and wait until it is ready."""
         directory: str = job["server"]
-        deadline = time.monotonic() + self._start_timeout + INITDB_TIMEOUT + STOP_TIMEOUT
-        while time.monotonic() < deadline:
+        deadline = clock.now() + self._start_timeout + INITDB_TIMEOUT + STOP_TIMEOUT
+        while clock.now() < deadline:
             try:
                 place.root(places.servers)
                 place.claim(directory)
@@ -193,7 +193,7 @@ class LocalProvider:
         began = time.time()
         starts = 0
         started = False
-        while time.monotonic() < deadline:
+        while clock.now() < deadline:
             if not locks.is_held(keeper):
                 if not locks.same_file(users, os.path.join(directory, state.USERS)):
                     return None
@@ -227,7 +227,7 @@ class LocalProvider:
                 _log.warning("local server: it had ended by itself; the end of its log:\n%s", described["message"])
                 dismiss(keeper)
             if status in ("failed", "died", "stopping"):
-                while locks.is_held(keeper) and time.monotonic() < deadline:
+                while locks.is_held(keeper) and clock.now() < deadline:
                     time.sleep(0.003)
                 return None
             time.sleep(0.002)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+from elefast import clock
 from elefast.providers.local import place
 from elefast.providers.local.processes import postmaster_file, servers_of, stop_orphans
 from elefast.providers.local.state import KeeperError
@@ -29,7 +30,7 @@ ADDRESS = "127.0.0.1"
 LONGEST_SOCKET_DIRECTORY = 100 - len("/.s.PGSQL.65535")
 PORTS_TO_TRY = 20
 # PostgreSQL 14 does not start with it where it is not Linux.
-_NOT_HERE = () if sys.platform == "linux" else ("client_connection_check_interval",)
+_NOT_HERE: tuple[str, ...] = () if sys.platform == "linux" else ("client_connection_check_interval",)
 KILLS_TO_FORGIVE = 3
 
 
@@ -74,7 +75,7 @@ class Server:
         Raises:
             KeeperError: It did not start; the message ends with the end of its log.
         """
-        deadline = time.monotonic() + timeout
+        deadline = clock.now() + timeout
         for attempt in range(PORTS_TO_TRY):
             self.port = port if port and not attempt else _free_port()
             self._spawn()
@@ -87,7 +88,7 @@ class Server:
             if "Address already in use" in text:
                 continue
             # Backends of a postmaster that was killed need a moment to notice.
-            if "pre-existing shared memory block" in text and time.monotonic() < deadline:
+            if "pre-existing shared memory block" in text and clock.now() < deadline:
                 stop_orphans(self.data)
                 time.sleep(0.05)
                 continue
@@ -162,7 +163,7 @@ class Server:
             lines = postmaster_file(self.data)
             if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7] == "ready":
                 return True
-            if time.monotonic() > deadline:
+            if clock.now() > deadline:
                 self.given_up = True
                 self.stop(orderly=False)
                 return False
