@@ -9,7 +9,6 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -130,8 +129,11 @@ _retired: deque[Control] = deque()
 def _close_retired() -> None:
     """Close the controls of servers that nobody has any more."""
     while _retired:
-        with suppress(IndexError):  # another thread was quicker
-            _retired.popleft().close()
+        try:
+            control = _retired.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        control.close()
 
 
 class _Engines:

@@ -11,7 +11,6 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -335,5 +334,8 @@ _retired: deque[Running] = deque()
 def _stop_retired() -> None:
     """Stop what ran for stacks that nobody has any more."""
     while _retired:
-        with suppress(IndexError):  # another thread was quicker
-            _retired.popleft().stop()
+        try:
+            running = _retired.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        running.stop()

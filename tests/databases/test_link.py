@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from elefast import backing, stack
 from elefast.backing import links_to
 from elefast.kernel.server import prepare
 from elefast.kernel.sql import scalar
@@ -86,3 +88,21 @@ def test_an_interrupt_ends_the_statement(server_url: str, driver: str, query: Qu
     while query(sleeps):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("take", [backing._close_retired, stack._stop_retired])
+def test_what_goes_wrong_at_the_end_is_seen(take: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An IndexError of what is closed is a mistake, and not the end of the queue that it was in."""
+
+    class Broken:
+        """Stands in for what cannot be closed."""
+
+        def close(self) -> None:
+            raise IndexError("a mistake")
+
+        stop = close
+
+    for module in (backing, stack):
+        monkeypatch.setattr(module, "_retired", deque([Broken()]))
+    with pytest.raises(IndexError, match="a mistake"):
+        take()
