@@ -158,7 +158,7 @@ def _connect_arguments(engine: Engine) -> Mapping[str, Any] | None:
         pool.connect().close()
     except _CapturedError:
         return captured
-    except Exception:
+    except Exception:  # of a custom creator, which is called in spite of the listener: let it fail where it is used
         return None
     finally:
         event.remove(engine, "do_connect", capture)

@@ -160,7 +160,7 @@ class Pool:
         for thread in self._threads:
             thread.join()
         if self._returned:
-            with suppress(Exception):
+            with suppress(Exception):  # what is seen to next tells of a connection that is gone
                 self._control.session.settle()
         while self._see_to_one(self._control.session):
             pass

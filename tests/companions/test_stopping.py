@@ -56,11 +56,11 @@ def test_debugger(project: Project) -> None:
     project.write("test_it.py", TESTS)
     run = project.start("--pdb", typed=True)
     for number in (1, 2):
-        assert until(lambda: run.text.count("(Pdb) ") == 2 * number - 1, 60), run.text  # noqa: B023
+        assert until(lambda: run.text.count("(Pdb) ") == 2 * number - 1, 60), run.text  # noqa: B023  called at once
         name = project.seen(run)[-1].database
         assert project.place.ask(f"select 1 from pg_database where datname = '{name}'")
         run.type("p 'ALIVE', rows(db_session, 'select body from note')")
-        assert until(lambda: run.text.count("(Pdb) ") == 2 * number, 60), run.text  # noqa: B023
+        assert until(lambda: run.text.count("(Pdb) ") == 2 * number, 60), run.text  # noqa: B023  called at once
         run.type("c" if number == 1 else "q")
     run.end()
     ended = project.ended(run)

@@ -93,6 +93,7 @@ def _sweep_locks(root: str, configs: Set[str]) -> None:
         share = Share(root, config)
         # What is held may be on another engine.
         if not share.held:
+            # What cannot be locked now is left to a later sweep.
             with contextlib.suppress(ServerError), share.alone():
                 pass  # it clears up behind it, if nobody uses it
 

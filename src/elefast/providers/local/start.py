@@ -118,6 +118,7 @@ def prove(described: Mapping[str, Any], timeout: float) -> None:
             f"if its password was changed, remove {cluster} when nobody uses it",
             code="server-locked-out",
         ) from error
+    # A server with such files is as good as any: where somebody makes a database just now, a later start clears them.
     with connection, suppress(psycopg.Error, OSError):
         for path in orphans.clear(connection, described["data"]):
             _log.info("removed %s: no database has these files", path)
