@@ -194,7 +194,7 @@ class JoinedEngine(Engine):
         pool = _JoinedPool(outer, dialect)
         echo: Any = original.echo
         super().__init__(pool, dialect, original.url, echo=echo, hide_parameters=original.hide_parameters)
-        self._compiled_cache = original._compiled_cache  # pyright: ignore[reportPrivateUsage]  # what one test compiled serves all
+        self._compiled_cache = original._compiled_cache  # what one test compiled serves all
         self._execution_options = original.get_execution_options()
 
     def connect(self) -> Connection:

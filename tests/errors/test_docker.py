@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import _no_engine  # pyright: ignore[reportPrivateUsage]
+from tests.docker.conftest import _no_engine
 from tests.docker.docker_support import free_port, skip_or_fail, where_engine_is
 from tests.errors.conftest import Same, Shown, error_of, messages
 from tests.plugin.conftest import Project

@@ -76,9 +76,9 @@ class _Walk:
         elif isinstance(value, tuple | list):
             yield from self._items(value, name)
         elif isinstance(value, set | frozenset):
-            yield from self._items(sorted(value, key=repr), name)  # pyright: ignore  # of whatever type
+            yield from self._items(sorted(value, key=repr), name)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(value, dict):
-            yield from self._items(sorted(value.items(), key=repr), name)  # pyright: ignore  # of whatever type
+            yield from self._items(sorted(value.items(), key=repr), name)  # pyright: ignore[reportUnknownArgumentType]
         else:
             self._seen.add(id(value))
             yield from self._object(value, name)

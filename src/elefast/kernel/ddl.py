@@ -145,7 +145,7 @@ def _types(metadata: MetaData) -> list[NamedType]:
 def _collect(type_: Any, found: dict[str, NamedType]) -> None:
     implementation: Any = type_.dialect_impl(_DIALECT)
     while isinstance(implementation, TypeDecorator):
-        inner: Any = implementation.impl_instance  # pyright: ignore[reportUnknownMemberType]
+        inner: Any = implementation.impl_instance
         implementation = inner.dialect_impl(_DIALECT)
     if isinstance(implementation, ARRAY):
         _collect(implementation.item_type, found)  # pyright: ignore[reportUnknownMemberType]

@@ -143,7 +143,7 @@ class _Options:
                 raise _problem("config", f'path_separator = "{named}": expected one of {", ".join(_SEPARATORS)}')
             return [place.strip() for place in written.split(separator) if place]
         value = self._table.get("version_locations")
-        return [str(place) % self._here for place in value] if isinstance(value, list) else []  # pyright: ignore
+        return [str(place) % self._here for place in value] if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # as TOML has it
 
 
 def _read_ini(path: Path, section: str) -> dict[str, str]:

@@ -91,7 +91,7 @@ class Part(Protocol):
 
 def to_json(part: Part) -> dict[str, Any]:
     """Plain data of a part, for `from_json`."""
-    return {"part": type(part).__name__, **asdict(part)}  # type: ignore[call-overload]  # pyright: ignore
+    return {"part": type(part).__name__, **asdict(part)}  # type: ignore[call-overload]
 
 
 def from_json(data: Mapping[str, Any]) -> Part:

@@ -66,7 +66,7 @@ def _patch(target: str, database: Lent) -> Callable[[], object]:
     if isinstance(found, scoped_session):
         return _rebind_scoped(found, database)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(found, sessionmaker):
-        return _rebind(found, database.engine, database)  # pyright: ignore[reportUnknownArgumentType]
+        return _rebind(found, database.engine, database)
     if _is_async(found, "async_sessionmaker"):
         return _rebind(found, database.async_engine, database)
     if isinstance(found, Engine):
@@ -148,7 +148,7 @@ def _rebind_scoped(registry: scoped_session[Any], database: Lent) -> Callable[[]
             f"expected a scoped_session over a sessionmaker, found one over {_described(maker)}", "target-wrong-kind"
         )
     registry.remove()
-    restore = _rebind(maker, database.engine, database)  # pyright: ignore[reportUnknownArgumentType]
+    restore = _rebind(maker, database.engine, database)
 
     def undo() -> None:
         registry.remove()

@@ -17,7 +17,7 @@ from elefast.config import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
-def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A project of its own, with none of the variables of this process."""
     for name in os.environ:
         if name.startswith(("ELEFAST_", "TESTING_DB_URL", "PG")):

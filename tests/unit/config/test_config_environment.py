@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _a_configuration(project: Project) -> None:  # pyright: ignore[reportUnusedFunction]
+def _a_configuration(project: Project) -> None:
     project.write("pyproject.toml", "[tool.elefast]\n")
 
 
