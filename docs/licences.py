@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageMetadata, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -61,8 +61,8 @@ def _all(name: str, extra: str = "", seen: set[str] | None = None) -> Iterator[t
             yield from _all(wanted.name, further, seen)
 
 
-def _licence(metadata: object) -> str:
-    get = metadata.get_all  # type: ignore[attr-defined]
+def _licence(metadata: PackageMetadata) -> str:
+    get = metadata.get_all
     if expression := get("License-Expression"):
         return str(expression[0])
     names = [line.rpartition(" :: ")[2] for line in get("Classifier") or () if line.startswith("License ::")]

@@ -15,6 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 __all__ = ["Sent", "Witness", "bare", "standard_strings", "witness"]
 
@@ -85,7 +86,7 @@ class Witness:
                 if kind == b"Q":
                     self._answer(connection, stream, body[:-1])
 
-    def _answer(self, connection: socket.socket, stream: object, query: bytes) -> None:
+    def _answer(self, connection: socket.socket, stream: IO[bytes], query: bytes) -> None:
         data: str | None = None
         if _COPY.match(query):
             connection.sendall(b"G" + struct.pack("!IBH", 7, 0, 0))
@@ -129,10 +130,10 @@ def bare(text: str) -> str:
     return text
 
 
-def _copied(stream: object) -> str:
+def _copied(stream: IO[bytes]) -> str:
     data = b""
     while True:
-        kind = stream.read(1)  # type: ignore[attr-defined]
+        kind = stream.read(1)
         body = _body(stream)
         if kind == b"d":
             data += body
@@ -142,13 +143,12 @@ def _copied(stream: object) -> str:
             raise AssertionError(f"psql sent {kind!r} amid the data")
 
 
-def _body(stream: object) -> bytes:
-    head = stream.read(4)  # type: ignore[attr-defined]
+def _body(stream: IO[bytes]) -> bytes:
+    head = stream.read(4)
     if len(head) < 4:
         raise EOFError
     (length,) = struct.unpack("!I", head)
-    body: bytes = stream.read(length - 4)  # type: ignore[attr-defined]
-    return body
+    return stream.read(length - 4)
 
 
 def _parameter(name: str, value: str) -> bytes:
