@@ -528,7 +528,7 @@ def test_a_forked_child_has_databases_of_its_own(stack: elefast.Stack, names: Na
 
     before = backend()
     child = os.fork()
-    if child == 0:  # pragma: no cover  the child is not measured
+    if child == 0:
         code = 1
         try:
             other = stack.open()
