@@ -333,7 +333,7 @@ def test_next(clean): pass
 @pytest.mark.parametrize("leaks", ["warn", "ignore"])
 def test_the_database_goes_whatever_is_said(project: Project, leaks: str) -> None:
     """Also where the test itself has no session, in whatever order; and only where it must."""
-    configured(project, f'leaks = "{leaks}"', options='filterwarnings = ["default"]\n'.replace("filter", "# "))
+    configured(project)
     project.configure(
         f'migrator = "sql"\nsql.files = ["schema.sql"]\nisolation = "transaction"\nleaks = "{leaks}"',
         pytest_table=PYTEST.replace('["error"]', '["default"]'),
