@@ -24,7 +24,6 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("keys", "sync", "async_"), CASES)
 def test_the_drivers_of_engines(project: Project, keys: dict[str, Any], sync: str, async_: str) -> None:
     """What was written for them, else that of the URL where it fits, else the usual one."""
-    pytest.importorskip("asyncpg")
     project.write("elefast.toml", "")
     settings = project.load(**keys).settings
     assert (sync_driver(settings), async_driver(settings)) == (f"postgresql+{sync}", f"postgresql+{async_}")
