@@ -10,13 +10,23 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, pq
 from sqlalchemy import URL, create_engine
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-__all__ = ["targets"]
+__all__ = ["REFUSALS", "targets"]
 
 # Untyped, both of them.
 _psycopg2_extensions: Any = import_module("psycopg2.extensions")
 _connect_utils: Any = import_module("asyncpg.connect_utils")
+
+REFUSALS: tuple[type[Exception], ...] = (
+    ArgumentError,
+    TypeError,
+    ValueError,  # asyncpg's errors of arguments are such, too
+    psycopg.ProgrammingError,
+    import_module("psycopg2").ProgrammingError,
+)
+"""What SQLAlchemy and the drivers raise of what they do not take."""
 
 
 def targets(url: URL, connect_args: Mapping[str, Any], *, is_async: bool = False) -> list[str]:

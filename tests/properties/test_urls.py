@@ -32,7 +32,7 @@ from tests.properties.documents import SECRET
 from tests.properties.effort import examples
 from tests.properties.loading import load
 from tests.properties.tally import Tally
-from tests.properties.targets import targets
+from tests.properties.targets import REFUSALS, targets
 
 
 @pytest.fixture
@@ -97,17 +97,24 @@ def test_no_trick_leads_away_from_this_machine(
             (True, with_driver(lease, async_driver(settings), "x", written=written), async_connect_args),
         ):
             # What no driver takes leads nowhere.
-            with suppress(Exception):
+            with suppress(*REFUSALS):
                 found += targets(made, args, is_async=is_async)
         control = maintenance_engine(lease, "postgres")
-        with suppress(Exception):
-            found += targets(control.url, {} if "hostaddr" in control.url.query else {"hostaddr": ""})
-        with suppress(Exception):
-            found += targets(lease, {"hostaddr": ""})
+        found += targets(control.url, {} if "hostaddr" in control.url.query else {"hostaddr": ""})
+        found += targets(lease, {"hostaddr": ""})
         # A socket's file is here, whatever the number in its name.
         found = [target for target in found if "/.s.PGSQL." not in target]
         assert not [target for target in found if any(far in target for far in addresses.FAR)], found
         tally.add("it leads nowhere else")
+
+
+@pytest.mark.comes_to("it is told")
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000", "asyncpg", "psycopg_async"])
+def test_each_driver_says_where_it_would_go(tally: Tally, driver: str) -> None:
+    """Else nothing would be looked at, since what a driver refuses is passed over."""
+    url = make_url(f"postgresql+{driver}://localhost/x")
+    assert targets(url, {}, is_async=driver in ("asyncpg", "psycopg_async")) == ["localhost"]
+    tally.add("it is told")
 
 
 # -- what a URL says arrives --------------------------------------------------------------------------------------
