@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.docker.docker_support import skip_or_fail
 
 
 def test_up_stays_until_down(project: Path, any_image: str) -> None:
     """Also where it is not for reuse; other processes find it, and psql of the container is there for all."""
     program = shutil.which("docker")
     if program is None:
-        pytest.skip("the client of Docker is not installed")
+        skip_or_fail("the client of Docker is not installed")
     (project / "pyproject.toml").write_text(
         f'[tool.elefast]\nprovider = "docker"\n[tool.elefast.docker]\nimage = "{any_image}"\nreuse = false\n'
     )

@@ -120,9 +120,13 @@ class DockerPlace:
         return f"{self._foreign.name} {self._foreign.id} {self._foreign.status} {self._foreign.attrs['State']}"
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        from docker.errors import APIError
+
         for name in self.containers():
-            with suppress(Exception):  # it may be gone by now
-                bindings = self._client.containers.get(name).ports[PORT]
+            with suppress(APIError, psycopg.OperationalError):  # it may be gone by now
+                bindings = self._client.containers.get(name).ports.get(PORT)
+                if not bindings:
+                    continue
                 return psycopg.connect(
                     host=bindings[0]["HostIp"].replace("0.0.0.0", "127.0.0.1"),
                     port=bindings[0]["HostPort"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import socket
 from collections.abc import Callable
@@ -98,10 +97,15 @@ def test_a_port_that_was_taken_meanwhile(home: Path, any_image: str, docker_clie
     """The engine chooses another one, where none is pinned."""
     left = _left(home, any_image, tmpfs=False)
     docker_client.containers.get(left.container).stop(timeout=20)
-    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", left.url.port)):
-        lease = _again(home, any_image, tmpfs=False)
-        assert lease.url.port != left.url.port
-    lease = _again(home, any_image, tmpfs=False)  # also where somebody else was quicker to take it
+    try:
+        taken = socket.create_server(("127.0.0.1", left.url.port))
+    except OSError:  # somebody else was quicker to take it
+        pass
+    else:
+        with taken:
+            lease = _again(home, any_image, tmpfs=False)
+            assert lease.url.port != left.url.port
+    lease = _again(home, any_image, tmpfs=False)
     assert lease.container == left.container
     assert _has_kept(lease)
 
