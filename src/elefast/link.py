@@ -28,6 +28,9 @@ __all__ = ["AsyncLink", "Link", "LostConnectionError", "SyncLink"]
 
 T = TypeVar("T")
 
+_LAST_WORDS = 5.0
+"""Seconds that what a driver has begun by itself may take to come to an end."""
+
 
 class LostConnectionError(Exception):
     """The connection broke; the next call opens another one."""
@@ -239,6 +242,10 @@ class AsyncLink:
         if connection is not None:
             await connection.close()
         await self._engine.dispose()
+        # Of what was interrupted, asyncpg asks the server for an end, over a connection that it closes itself.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=_LAST_WORDS)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         loop = self._loop
