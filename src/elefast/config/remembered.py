@@ -24,14 +24,16 @@ from elefast.caches import is_ours, replace
 from elefast.config.discovery import PYPROJECT, Found, find
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.origin import Origin
-from elefast.config.shapes import is_mapping
+from elefast.config.shapes import is_mapping, is_table
 
 if TYPE_CHECKING:
     from elefast.config.model import Settings
 
 __all__ = ["settings_for_run", "validated"]
 
-_FORMAT = 1
+_FORMAT = 2
+_MOST = 8
+"""Answers kept for a project: its environments and profiles take turns, and so do versions of Python."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
 # Variables besides our own that decide what a configuration means, or whether it is one.
 _LOOKED_AT = frozenset("TESTING_DB_URL PGHOST PGHOSTADDR PGSERVICE HOME USERPROFILE USER LOGNAME USERNAME".split())
@@ -125,12 +127,8 @@ def _content(path: Path) -> str:
 
 def _recall(kept: str, question: str, found: Found, env: Mapping[str, str]) -> Loaded | None:
     # Whatever is wrong with it, it is only a cache.
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError), open(kept, "rb") as file:
-        if not is_ours(os.fstat(file.fileno()), 0o077):
-            return None
-        data: Any = json.load(file)
-        if data["question"] != question:
-            return None
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        data = _answers(kept)[question]
         values: dict[str, Any] = data["values"]
         for dotted, variable in data["variables"].items():
             *table, name = dotted.split(".")
@@ -165,7 +163,6 @@ def _keep(kept: str, question: str, loaded: Loaded, env: Mapping[str, str]) -> N
         elif isinstance(place[name], list):
             return
     data = {
-        "question": question,
         "values": values,
         "variables": variables,
         "provenance": {name: [origin.kind, origin.name, origin.line] for name, origin in loaded.provenance.items()},
@@ -174,7 +171,18 @@ def _keep(kept: str, question: str, loaded: Loaded, env: Mapping[str, str]) -> N
     }
     # No home, a full disk, values that only Python has: then it is read the next time, too.
     with suppress(OSError, TypeError, ValueError):
-        text = json.dumps(data)
-        if json.loads(text) != data:
+        if json.loads(json.dumps(data)) != data:
             return
-        replace(kept, text)
+        answers = _answers(kept)
+        answers.pop(question, None)
+        answers[question] = data
+        replace(kept, json.dumps(dict(list(answers.items())[-_MOST:])))
+
+
+def _answers(kept: str) -> dict[str, Any]:
+    """What is remembered for the project, by question, the oldest first; nothing where others could have written it."""
+    with suppress(OSError, ValueError), open(kept, "rb") as file:
+        known: Any = json.load(file) if is_ours(os.fstat(file.fileno()), 0o077) else None
+        if is_table(known):
+            return known
+    return {}

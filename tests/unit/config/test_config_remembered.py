@@ -133,6 +133,21 @@ def test_any_difference(project: Project, change: Callable[[Project], None]) -> 
     project.check(remembered=True)
 
 
+def test_back_and_forth(project: Project) -> None:
+    """Who takes turns with environments need not have them read anew each time; the oldest is forgotten."""
+    sizes = [str(size) for size in range(1, 10)]
+    for remembered in (False, True):
+        for size in sizes[:8]:
+            project.env["ELEFAST_POOL__SIZE"] = size
+            project.check(remembered=remembered)
+    project.env["ELEFAST_POOL__SIZE"] = sizes[8]
+    project.check(remembered=False)
+    project.env["ELEFAST_POOL__SIZE"] = sizes[1]
+    project.check(remembered=True)
+    project.env["ELEFAST_POOL__SIZE"] = sizes[0]
+    project.check(remembered=False)
+
+
 def test_what_is_wrong(project: Project) -> None:
     """An error is one each time."""
     project.load()
