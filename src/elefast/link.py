@@ -109,7 +109,7 @@ class SyncLink:
                 error = raised
             wanted = opened.set_running_or_notify_cancel()
             if connection is not None and (error is not None or not wanted):
-                connection.close()
+                _end(connection)
             if wanted and error is not None:
                 opened.set_exception(error)
             elif wanted and connection is not None:
@@ -152,16 +152,12 @@ class SyncLink:
     @property
     def driver(self) -> Any:
         """The driver's own connection; None where there is none."""
-        connection = self._connection
-        if connection is None or connection.closed or connection.invalidated:
-            return None
-        return connection.connection.driver_connection
+        return None if self._connection is None else _driver_of(self._connection)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(Exception):  # pg8000 minds that the server is gone
-                connection.close()
+            _end(connection)
         self._engine.dispose()
 
     def abandon(self) -> None:
@@ -170,10 +166,8 @@ class SyncLink:
         Whatever closes it later, a finalizer or the end of the process, says goodbye to nobody.
         """
         connection, self._connection = self._connection, None
-        if connection is None or connection.closed or connection.invalidated:
-            return
-        driver: Any = connection.connection.driver_connection
-        if hasattr(driver, "fileno") and not driver.closed:
+        driver = None if connection is None else _driver_of(connection)
+        if driver is not None and hasattr(driver, "fileno") and not driver.closed:
             nobody = os.open(os.devnull, os.O_RDWR)
             os.dup2(nobody, driver.fileno())
             os.close(nobody)
@@ -276,6 +270,21 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _driver_of(connection: Connection) -> Any:
+    """The driver's own connection; None where there is none any more."""
+    return None if connection.closed or connection.invalidated else connection.connection.driver_connection
+
+
+def _end(connection: Connection) -> None:
+    """Close it, also where its server is gone."""
+    driver = _driver_of(connection)
+    try:
+        connection.close()
+    except Exception:  # over pg8000, SQLAlchemy asks the server for something before
+        with suppress(Exception):
+            driver.close()
 
 
 def _is_lost(connection: Connection) -> bool:

@@ -22,9 +22,8 @@ from elefast.link import LostConnectionError
 Query = Callable[[str], list[tuple[object, ...]]]
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")  # pg8000's
 def test_it_is_closed_without_a_word(sync_url: URL, query: Query) -> None:
-    """Whatever the driver thinks of that, there is nothing that anybody could do about it."""
+    """Whatever the driver thinks of that, nobody could do anything about it; nor is a socket left to the collector."""
     (link, *_) = links_to(create_engine(sync_url))
     opened = link(lambda connection: prepare(connection, "elefast ended"))
     opened.open(30)
