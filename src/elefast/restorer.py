@@ -11,8 +11,7 @@ import logging
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, event
 
@@ -46,8 +45,7 @@ _SETTINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """A database as its template made it."""
 
     outside: Outside
@@ -145,7 +143,7 @@ class Restorer:
             execute(connection, "; ".join([*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]))
         if not stays and session.lingering(str(new)):
             return "somebody is connected to it"
-        self._known[str(new)] = replace(known, outside=replace(now, counts=counts), times=known.times + 1)
+        self._known[str(new)] = known._replace(outside=now._replace(counts=counts), times=known.times + 1)
         return ""
 
     @contextmanager

@@ -6,14 +6,13 @@ configuration, and what the command line asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["Run", "current", "enter"]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A run of pytest.
 
     Args:

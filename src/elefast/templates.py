@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -173,7 +172,7 @@ class Templates:
         drafted = template.draft_name(key)
         name = str(drafted)
         if not kept:
-            self._passing.add(str(replace(drafted, kind=Kind.VOLATILE)))
+            self._passing.add(str(drafted._replace(kind=Kind.VOLATILE)))
         turn = session.connects
         _log.info("building a template (%s)", reason)
         try:

@@ -8,8 +8,8 @@ It must not know keys, models or errors; what is wrong with a file is said by wh
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from elefast.config.toml import parse
 
@@ -19,8 +19,7 @@ OVERLAY = "elefast.toml"
 PYPROJECT = "pyproject.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The files of one project's configuration; at least one of them is there.
 
     Args:

@@ -5,7 +5,7 @@ It is in a database that goes, so it goes with it; which database may go is for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -15,8 +15,7 @@ from elefast.kernel.sql import execute, identifier, literal, rows
 __all__ = ["Blocker", "Left", "blockers", "clear"]
 
 
-@dataclass(frozen=True, slots=True)
-class Blocker:
+class Blocker(NamedTuple):
     """A prepared transaction or a subscription, which stays when all sessions have ended."""
 
     kind: str

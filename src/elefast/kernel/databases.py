@@ -7,7 +7,7 @@ Functions over a connection in autocommit mode to the maintenance database; noth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -34,8 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A database of elefast's own, as the catalog has it."""
 
     name: Name
@@ -51,8 +50,7 @@ class Entry:
     """Somebody began to drop it and was interrupted; PostgreSQL lets nobody use it any more, only drop it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """A session on a database."""
 
     pid: int

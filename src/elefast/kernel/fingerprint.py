@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Input", "Key", "digest", "short"]
 
@@ -33,8 +34,7 @@ def short(text: str, length: int) -> str:
     return "".join(_ALPHABET[(number >> (5 * place)) & 31] for place in range(length))
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """One declared thing that a template depends on.
 
     Args:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from elefast.kernel.fingerprint import short
 
@@ -50,8 +50,7 @@ class Kind(StrEnum):
     """A test's database that was kept for a look; `owner` is the run that made it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """The name of a database of elefast's own, in parts; ``str()`` is the name itself.
 
     Args:

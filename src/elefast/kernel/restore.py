@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -54,8 +54,7 @@ _OTHER_INDEXES = 65536
 or two. PostgreSQL takes pages of indexes back only for reuse."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """PostgreSQL's counts for a database.
 
     Args:
@@ -67,8 +66,7 @@ class Counts:
     since: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(NamedTuple):
     """A database as seen from another one, while nobody is connected to it.
 
     Args:
@@ -86,8 +84,7 @@ class Outside:
         return (self.oid, self.counts.since, self.marks) == (before.oid, before.counts.since, before.marks)
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(NamedTuple):
     """A table, a toast table or a sequence of the project's, as all copies of one template have it.
 
     Args:
@@ -107,8 +104,7 @@ class Relation:
     indexes: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A relation that was used.
 
     Args:
@@ -122,8 +118,7 @@ class Change:
     cared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """All relations of a database that were used.
 
     Args:

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from sqlalchemy import URL, Connection
 
@@ -72,8 +71,7 @@ class Recipe(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """A sealed template, ready to be cloned.
 
     Args:
@@ -91,8 +89,7 @@ class Template:
     built: bool
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What would become of a template that is asked for now.
 
     Args:

@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["NOWHERE", "Environment", "Exported", "mentioned", "mentions"]
 
@@ -23,8 +23,7 @@ _COMMENT_LINE = re.compile(r"^\s*#.*", re.MULTILINE)
 _ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\s*=[A-Za-z0-9_+\s]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(NamedTuple):
     """One entry of `export_env`.
 
     Args:

@@ -5,8 +5,7 @@ It knows markers and settings. It must not know fixtures or databases.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -26,8 +25,7 @@ _NOTHING_TO_KEEP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """How one test gets its database, and what becomes of it.
 
     Args:
