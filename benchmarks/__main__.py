@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -86,8 +85,8 @@ def _measure(options: argparse.Namespace) -> int:
                 "tables": [],
             }
             for item in wanted:
-                load = os.getloadavg()[0]
-                results["tables"] += [{**table, "load": load} for table in items[item](plan)]
+                others = machine.busy()
+                results["tables"] += [{**table, "busy": others} for table in items[item](plan)]
                 _write(options, _plain(results))
     return 0
 

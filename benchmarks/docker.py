@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import environment
+from benchmarks.render import company
 from benchmarks.rounds import interleaved, median
 
 HERE = Path(__file__).parent
@@ -138,9 +139,9 @@ LABELS = {
 
 def measure(image: str, rounds: int, parent: str) -> dict[str, Any]:
     """All variants, each once before the first round that counts."""
-    from benchmarks.machine import facts
+    from benchmarks.machine import busy, facts
 
-    load = os.getloadavg()[0]
+    others = busy()
     with TemporaryDirectory(prefix="elefast-bench-", dir=parent) as path:
         client = Client(image, Path(path))
         variants: Mapping[str, Callable[[], tuple[float, float]]] = {
@@ -161,7 +162,7 @@ def measure(image: str, rounds: int, parent: str) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "rounds": rounds,
-        "load": load,
+        "busy": others,
         "image": image,
         "engine": subprocess.run(
             ["docker", "version", "--format", "{{.Server.Version}}"], check=True, capture_output=True, text=True
@@ -188,9 +189,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"{machine['memory_gb']} GiB, {machine['system']}, Python {machine['python']}, "
         f"testcontainers {results['testcontainers']}.",
         f"Commit {machine['commit']}, {results['date']}; medians of {results['rounds']} interleaved rounds.",
+        *company(results["busy"]),
     ]
-    if results["load"] > machine["processors"]:
-        lines += ["", f"The machine was busy with something else (load {results['load']:.1f} at the beginning)."]
     titles = {"cold": "Cold start: the image is there, no container", "second": "Second start"}
     for start, figures in results["starts"].items():
         ours = figures["elefast"]["ms"]

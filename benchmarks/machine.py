@@ -23,7 +23,17 @@ from elefast.providers import LocalProvider
 from elefast.providers.local.binaries import find
 from elefast.providers.tuning import server_settings
 
-__all__ = ["binaries", "database", "facts", "given", "ordinary_user", "tuned_server", "wait_for_end", "workplace"]
+__all__ = [
+    "binaries",
+    "busy",
+    "database",
+    "facts",
+    "given",
+    "ordinary_user",
+    "tuned_server",
+    "wait_for_end",
+    "workplace",
+]
 
 _MEMORY = Path("/dev/shm")
 PACKAGES = ("elefast", "pytest", "pytest-xdist", "sqlalchemy", "psycopg", "asyncpg", "alembic")
@@ -41,6 +51,22 @@ def workplace(parent: str = "") -> Generator[Path]:
     finally:
         wait_for_end(path)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def busy(seconds: float = 2.0) -> float:
+    """How many processors are at work at the moment, while nothing of the benchmark's own runs.
+
+    The load average would count the item before, too.
+    """
+    start = _worked()
+    time.sleep(seconds)
+    return (_worked() - start) / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def _worked() -> int:
+    """Ticks that all processors together have worked; see proc_stat(5)."""
+    user, nice, system, _idle, _waits, *interrupts = Path("/proc/stat").read_text().splitlines()[0].split()[1:8]
+    return sum(map(int, (user, nice, system, *interrupts)))
 
 
 @contextmanager

@@ -6,13 +6,24 @@ from typing import Any
 
 from benchmarks.suites import SUITES
 
-__all__ = ["label", "markdown"]
+__all__ = ["company", "label", "markdown"]
 
 
 def label(table: dict[str, Any], suite: str) -> str:
     """What a suite is called in a table."""
     own: dict[str, str] = table.get("labels", {})
     return own.get(suite) or SUITES[suite].label
+
+
+def company(busy: float) -> list[str]:
+    """A paragraph about what else the machine had to do, if it had.
+
+    Args:
+        busy: How many processors were at work for others before the measurement.
+    """
+    if busy <= 0.5:
+        return []
+    return ["", f"The machine had something else to do: {busy:.1f} of its processors were at work before."]
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -29,9 +40,7 @@ def markdown(results: dict[str, Any]) -> str:
         "Compare within one table only: the speed of a machine changes from minute to minute.",
     ]
     for table in results["tables"]:
-        lines += ["", f"## {table['title'][0].upper()}{table['title'][1:]}", ""]
-        if table["load"] > machine["processors"]:
-            lines += [f"The machine was busy with something else (load {table['load']:.1f} at the beginning).", ""]
+        lines += ["", f"## {table['title'][0].upper()}{table['title'][1:]}", *company(table["busy"]), ""]
         lines += _TABLES[table["kind"]](table)
         if table["targets"]:
             lines += ["", "| target | measured | at most | |", "|---|--:|--:|---|"]
