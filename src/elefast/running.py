@@ -35,7 +35,7 @@ from elefast.restorer import Restorer
 from elefast.returns import Returns
 from elefast.samples import Samples
 from elefast.session import Session
-from elefast.urls import dsn, with_driver, without_secrets
+from elefast.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
 from elefast.watch import Watch
 
 if TYPE_CHECKING:
@@ -153,6 +153,8 @@ class Running:
             options.pop("poolclass")
         url = self.url_for(self._plan.async_driver, name)
         require_driver(url)
+        if url.get_driver_name() == "asyncpg" and not self.control.session.facts.encrypted:
+            options["connect_args"] = asyncpg_without_tls(url, options["connect_args"])
         engine = create_async_engine(url, **options).sync_engine
         self._async_dialects.share(engine, self._on_connect)
         return engine

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from sqlalchemy import URL, make_url
 
 __all__ = [
     "as_url",
+    "asyncpg_without_tls",
     "dsn",
     "host_of",
     "libpq_options",
@@ -29,6 +30,8 @@ __all__ = [
 _TRUTH = {"true": "1", "on": "1", "yes": "1", "1": "1", "false": "0", "off": "0", "no": "0", "0": "0"}
 # What asyncpg's dialect takes over from a URL, and what asyncpg calls it.
 _ASYNCPG_OPTIONS = {"sslmode": "ssl", "host": "host", "port": "port"}
+# What says to asyncpg whether it is to ask for TLS, or may say so.
+_ASYNCPG_SSL = frozenset(["direct_tls", "dsn", "service", "ssl"])
 # Options whose values are for nobody's eyes.
 _SECRET = re.compile(r"pass(word|wd|phrase)?$|pwd$|secret|token", re.IGNORECASE)
 _HIDDEN = "***"
@@ -139,6 +142,20 @@ def with_driver(url: URL, drivername: str, database: str | None = None, *, writt
             name, _, port = first.rpartition(":") if first.count(":") == 1 else (first, "", "")
             plain = plain.set(host=name, port=int(port) if port.isdecimal() else port_of(plain))
     return plain.set(drivername=drivername, query=query)
+
+
+def asyncpg_without_tls(url: URL, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """`arguments` for a connection of asyncpg to a server that offers no TLS.
+
+    Unless it is told something, asyncpg makes a TLS context for each connection and asks the server, which takes
+    it 1.1 ms of 5 (measured with 0.32); psycopg asks in 0.1 ms.
+
+    Args:
+        url: Where it connects to.
+        arguments: What the user wants it to be told.
+    """
+    told = _ASYNCPG_SSL & (url.query.keys() | arguments.keys()) or {"PGSSLMODE", "PGSERVICE"} & os.environ.keys()
+    return dict(arguments) if told else {"ssl": False, **arguments}
 
 
 def dsn(url: URL) -> str:

@@ -34,6 +34,7 @@ class Facts(NamedTuple):
         block_size: Bytes of a page.
         elsewhere: It is on another machine than we are, as far as it can tell; that of a container is one.
         prepares: There may be prepared transactions.
+        encrypted: Our connection is; so it is taken to be where the driver does not tell.
     """
 
     version: int
@@ -46,6 +47,7 @@ class Facts(NamedTuple):
     block_size: int
     elsewhere: bool
     prepares: bool
+    encrypted: bool
 
     @property
     def version_text(self) -> str:
@@ -78,7 +80,8 @@ def inspect(connection: Connection) -> Facts:
         from pg_roles r where r.rolname = current_user
         """,
     )
-    return Facts(*row)
+    driver: Any = connection.connection.driver_connection
+    return Facts._make((*row, getattr(getattr(driver, "pgconn", None), "ssl_in_use", True)))
 
 
 def prepare(connection: Connection, application: str) -> None:
