@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -148,7 +148,7 @@ class Running:
         from sqlalchemy.ext.asyncio import create_async_engine
 
         # A pooled async connection belongs to one event loop, and tests come with many.
-        options = {"poolclass": NullPool, **self._plan.async_engine_options}
+        options: dict[str, Any] = {"poolclass": NullPool, **self._plan.async_engine_options}
         if {"pool_size", "max_overflow"} & options.keys():
             options.pop("poolclass")
         url = self.url_for(self._plan.async_driver, name)
