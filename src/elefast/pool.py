@@ -67,6 +67,8 @@ class Pool:
         self._in_use: set[str] = set()
         self._busy = 0
         """Databases that are being made, or seen to after a test, at this moment."""
+        self._making = 0
+        """Those of them that nobody has asked for yet."""
         self._comes_back = returns.may_come_back and size > 0
         """Whether a database that is given back is to be counted on: the last one came back."""
         self._asked = 0
@@ -267,6 +269,7 @@ class Pool:
             # At once: whoever takes the database from now on waits for what is made for it.
             slot = connects.reserve(next_one) if connects is not None else None
             self._busy += makes
+            self._making += makes
         if connects is not None and slot is not None:
             connects.prepare(next_one, slot)
         elif makes:
@@ -283,6 +286,7 @@ class Pool:
             self._give_up(error)
         with self._changed:
             self._busy -= 1
+            self._making -= 1
             if name:
                 self._ready.append(name)
             self._wake()
@@ -315,7 +319,8 @@ class Pool:
                 return False
             name, test = self._returned.popleft()
             # With the one that a test has now there are as many as the pool is to have.
-            wanted = 0 < self._size >= len(self._ready) + self._pace.under_way and not self._closing
+            others = len(self._ready) + self._pace.under_way + self._making
+            wanted = 0 < self._size >= others and not self._closing
             ahead = self._ahead
             if ahead is not None and (not ahead.wanted or sum(map(ahead.has, self._ready)) >= _CONNECTED):
                 ahead = None

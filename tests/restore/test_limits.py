@@ -245,5 +245,5 @@ def test_several_at_once(tmp_path: Path, server_url: str) -> None:
                 one.release()
             bench.settle()
             assert stack._running
-            assert len(stack._running._pool._ready) <= 3
+            assert len(stack._running._pool._ready) <= 2 + 2  # one for the test that had it, one made when none came
         assert len(stack.report().restore) > 3
