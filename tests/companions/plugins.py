@@ -1,4 +1,4 @@
-"""The plugins that runs are about here, and that no other run of the tests has."""
+"""The plugins that runs are about here, or the tests themselves, and that no other run of the tests has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 __all__ = ["PLUGINS", "without"]
 
-PLUGINS = ("pytest_cov", "randomly", "repeat", "rerunfailures", "timeout")
+# That of Hypothesis imports it at the end of every run, used or not, which is two fifths of what a short run costs.
+PLUGINS = ("hypothesispytest", "pytest_cov", "randomly", "repeat", "rerunfailures", "timeout")
 
 
 def without(plugins: Sequence[str] = PLUGINS) -> list[str]:

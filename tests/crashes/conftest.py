@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.crashes.foreign import ROLE
+from tests.crashes.forks import Forks
 from tests.crashes.kills import Kill
 from tests.crashes.places import LocalPlace, Place, UrlPlace
 from tests.crashes.project import Project, Variant
@@ -29,14 +30,21 @@ def _linux() -> None:
 
 
 @pytest.fixture(scope="session")
-def world(elefast_root: Path) -> Iterator[World]:
+def forks(elefast_root: Path) -> Iterator[Forks]:
+    """Starts runs cheaply, in the environment that runs here have."""
+    with Forks.opened() as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
+def world(elefast_root: Path, forks: Forks) -> Iterator[World]:
     """What the rounds have in common; made with the first one, and gone after the last."""
     home = elefast_root / "crashes"
     home.mkdir(mode=0o711)
     server = Server(home / "server")
     server.start(max_prepared_transactions=5)
     try:
-        cached, duration = _warm(home)
+        cached, duration, forked_duration = _warm(home, forks)
 
         def open_place(kill: Kill | None, chance: random.Random, directory: Path) -> Place:
             directory.mkdir(mode=0o711)
@@ -48,27 +56,30 @@ def world(elefast_root: Path) -> Iterator[World]:
             reuse, named = chance.random() < 0.5, chance.random() < 0.2
             return LocalPlace(root, reuse=reuse, cached=cached if has_cache else None, named=named)
 
-        yield World(open_place, duration)
+        yield World(open_place, duration, forks, forked_duration)
     finally:
         server.stop()
         shutil.rmtree(home)
 
 
-def _warm(home: Path) -> tuple[Path, float]:
-    """A directory with what ``initdb`` made, for places to be copied from, and how long a run takes here."""
+def _warm(home: Path, forks: Forks) -> tuple[Path, float, float]:
+    """A directory with what ``initdb`` made, to be copied from; how long a run takes here, and one that is forked."""
     place = LocalPlace(home / "warm", reuse=True, cached=None)
     project = Project(home / "project", PLAIN)
-    run = Run(project, place.env, home.parent.name, place.directory)
-    try:
-        duration = run.end()
-        assert run.process.returncode == 0, run.text
-        run.vanish()
-    finally:
-        run.kill()
+    durations: list[float] = []
+    for version, starter in ((1, None), (2, forks)):
+        project.change(version)
+        run = Run(project, place.env, f"{home.parent.name}-{version}", place.directory, forks=starter)
+        try:
+            durations.append(run.end())
+            assert run.process.returncode == 0, run.text
+            run.vanish()
+        finally:
+            run.kill()
     cached = home / "cached"
     cached.mkdir(mode=0o711)
     for path in (home / "warm" / "disk").glob("initdb-[0-9][0-9]-*"):
         path.rename(cached / path.name)
     place.close()
     assert any(cached.iterdir())
-    return cached, duration
+    return cached, durations[0], durations[1]

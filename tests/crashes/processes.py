@@ -48,8 +48,8 @@ class Process:
         return self.command.partition(" ")[0].endswith("/postgres") and " -D " in self.command
 
 
-def family(word: str, directory: Path | None = None) -> list[Process]:
-    """The processes with `word` in their environment, if there is one, and those that name `directory`."""
+def family(word: str, directory: Path | None = None, pid: int = 0) -> list[Process]:
+    """The process `pid`, those with `word` in their environment, if there is one, and those that name `directory`."""
     found: list[Process] = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
@@ -60,7 +60,7 @@ def family(word: str, directory: Path | None = None) -> list[Process]:
             status = (place / "stat").read_text().rpartition(")")[2].split()
             if status[0] in "ZX":
                 continue
-            ours = bool(word) and word.encode() in (place / "environ").read_bytes()
+            ours = int(name) == pid or (bool(word) and word.encode() in (place / "environ").read_bytes())
             if ours or (directory is not None and (str(directory) in command or _works_below(place, directory))):
                 found.append(Process(int(name), int(status[1]), command))
     return found

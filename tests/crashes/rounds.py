@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.crashes.forks import Forks
 from tests.crashes.kills import Kill
 from tests.crashes.moments import Moment
 from tests.crashes.places import Place, found_at
@@ -33,6 +34,9 @@ ROUNDS = int(os.environ.get("TEST_CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("TEST_CRASH_SEED", "0")) or random.randrange(1, 10**9)
 ATTEMPTS = 20
 """So often a round tries to meet its victim: a moment may come when there is none, or only after the run."""
+
+FORKED = 0.8
+"""The share of rounds in which Python does not start from nothing, which would be most of what a round costs."""
 
 SANE = 45.0
 """Seconds that a run may take which nobody kills; it takes two or three, and a machine may have other things to do."""
@@ -47,10 +51,14 @@ class World:
     Args:
         open_place: Makes a place, given its kind and the chance of the round.
         duration: Seconds that a run takes here, about.
+        forks: Starts most of the runs; None where that is not worth it.
+        forked_duration: Seconds that one of these takes.
     """
 
     open_place: Callable[[Kill | None, random.Random, Path], Place]
     duration: float
+    forks: Forks | None = None
+    forked_duration: float = 0.0
 
 
 @dataclass
@@ -107,6 +115,7 @@ class Game:
             migrators=kill.migrators if kill else MIGRATORS,
             isolations=kill.isolations if kill else ISOLATIONS,
         )
+        self.forks = world.forks if self.chance.random() < FORKED else None
         self.place = world.open_place(kill, self.chance, directory)
         self.project = Project(directory / "project", self.variant)
         self.runs: list[Run] = []
@@ -118,7 +127,7 @@ class Game:
     def start(self, moment: Moment | None = None, **env: str) -> Run:
         """Start a run."""
         variables = {**self.place.env, **env, **(moment.env if moment else {})}
-        run = Run(self.project, variables, secrets.token_hex(8), self.place.directory)
+        run = Run(self.project, variables, secrets.token_hex(8), self.place.directory, forks=self.forks)
         self.runs.append(run)
         return run
 
@@ -158,7 +167,7 @@ class Game:
             self.chance,
             self.variant,
             local=self.place.directory is not None,
-            duration=self.world.duration,
+            duration=self.world.forked_duration if self.forks else self.world.duration,
             mark=self.directory / f"mark-{len(self.runs)}",
         )
 
@@ -266,6 +275,7 @@ class Game:
             "variant": str(self.variant),
             "place": type(self.place).__name__,
             "outlives": self.place.outlives,
+            "forked": self.forks is not None,
             "moments": self.moments,
             "missed": self.missed,
             "seconds": round(self.seconds, 2),

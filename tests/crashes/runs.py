@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from tests.crashes.forks import Forked, Forks
 from tests.crashes.processes import Process, family, send
 
 __all__ = ["HangError", "Run", "Runnable"]
@@ -53,6 +54,7 @@ class Run:
         command: What Python is told instead of the project's own command.
         cwd: Where it runs, if not in the project.
         typed: Whether somebody types; see `type`.
+        forks: Starts it by a fork; None for a process that starts from nothing, as everywhere else.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Run:
         command: Sequence[str] = (),
         cwd: Path | None = None,
         typed: bool = False,
+        forks: Forks | None = None,
     ) -> None:
         self.word = word
         self.began = time.monotonic()
@@ -81,10 +84,15 @@ class Run:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONFAULTHANDLER": "1",
         }
+        args, cwd = command or project.command, cwd or project.path
+        self.process: Forked | subprocess.Popen[bytes]
+        if forks is not None:
+            self.process = forks.start(args, cwd, variables, self._log)
+            return
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *(command or project.command)],
-                cwd=cwd or project.path,
+                [sys.executable, *args],
+                cwd=cwd,
                 env=variables,
                 stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
                 stdout=log,
@@ -104,7 +112,7 @@ class Run:
 
     def family(self) -> list[Process]:
         """Its processes, pytest itself first, and those of servers that it uses."""
-        found = family(f"CRASH_WORD={self.word}", self._directory)
+        found = family(f"CRASH_WORD={self.word}", self._directory, 0 if self.ended else self.process.pid)
         return sorted(found, key=lambda process: process.pid != self.process.pid)
 
     def end(self, limit: float = LIMIT) -> float:
