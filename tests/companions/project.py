@@ -186,7 +186,7 @@ class Project:
 
     def ended(self, run: Run) -> Ended:
         """What a run came to that has ended."""
-        return Ended(run.process.returncode, run.text, self.seen(run), run)
+        return Ended(run.process.wait(), run.text, self.seen(run), run)
 
     def seen(self, run: Run) -> list[Seen]:
         """What the tests of a run saw so far."""
