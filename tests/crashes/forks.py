@@ -7,6 +7,7 @@ cannot be read in /proc.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -126,6 +127,7 @@ def _serve() -> None:
     for name in (*_LIBRARIES, *_PLUGINS, *_parts_of(elefast), *_parts_of(_pytest), *_parts_of(postgresql)):
         with suppress(ImportError):  # an extra that is not here
             importlib.import_module(name)
+    gc.freeze()  # or each child's collections would copy all that is imported, which is most of what it costs
     signal.signal(signal.SIGCHLD, reap)
     while line := sys.stdin.readline():
         request = json.loads(line)

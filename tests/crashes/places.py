@@ -247,10 +247,9 @@ class LocalPlace:
     def _files(self) -> Iterator[Path]:
         """What is in the directory, without what is not elefast's."""
         for where, directories, files in os.walk(self._root):
-            for name in (*directories, *files):
-                path = Path(where, name).relative_to(self._root)
-                if not any(path.is_relative_to(foreign) for foreign in self._foreign):
-                    yield path
+            below = Path(where).relative_to(self._root)
+            directories[:] = [name for name in directories if str(below / name) not in self._foreign]
+            yield from (below / name for name in (*directories, *files) if str(below / name) not in self._foreign)
 
     def _look(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -50,7 +50,7 @@ class Variant:
         cls, chance: random.Random, *, workers: bool | None, migrators: Sequence[str], isolations: Sequence[str]
     ) -> Variant:
         """One by chance, with one of `migrators` and of `isolations`; with workers or not, where `workers` says so."""
-        has_workers = chance.random() < 0.25 if workers is None else workers
+        has_workers = chance.random() < 0.15 if workers is None else workers
         return cls(
             chance.choice(migrators),
             chance.random() < 0.3,

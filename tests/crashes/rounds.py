@@ -35,7 +35,7 @@ SEED = int(os.environ.get("TEST_CRASH_SEED", "0")) or random.randrange(1, 10**9)
 ATTEMPTS = 20
 """So often a round tries to meet its victim: a moment may come when there is none, or only after the run."""
 
-FORKED = 0.8
+FORKED = 0.9
 """The share of rounds in which Python does not start from nothing, which would be most of what a round costs."""
 
 SANE = 45.0
