@@ -99,6 +99,7 @@ class Forks:
             env: All of its environment.
             log: A new file for what it prints.
         """
+        log.touch()  # here: who is killed as soon as it is there has not come to it
         code = log.with_suffix(".code")
         request = {"args": [*args], "cwd": str(cwd), "env": {**env}, "log": str(log), "code": str(code)}
         assert self._process.stdin is not None
