@@ -91,7 +91,7 @@ def _sessions(condition: str) -> Find:
 
 
 def _on(kind: str) -> str:
-    return f"datname ~ '^elefast_{kind}[0-9a-v]{{12}}_' and datname not like '%_00000000'"
+    return f"datname ~ '^elefast_(shared_)?{kind}[0-9a-v]{{12}}_' and datname not like '%_00000000'"
 
 
 BOTH = (SIGKILL, SIGTERM)

@@ -20,7 +20,7 @@ from tests.crashes.runs import Run
 
 __all__ = ["Moment"]
 
-_OURS = r"'^elefast_{}[0-9a-v]{{12}}_[0-9a-v]+_[0-9a-v]{{8}}$'"
+_OURS = r"'^elefast_(shared_)?{}[0-9a-v]{{12}}_[0-9a-v]+_[0-9a-v]{{8}}$'"
 _SESSION = "select 1 from pg_stat_activity where {}"
 _DATABASE = "select 1 from pg_database where datname not like '%_00000000' and datname ~ {}"
 
