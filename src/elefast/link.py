@@ -122,6 +122,11 @@ class SyncLink:
             if opened.cancel():
                 raise TimeoutError(f"no connection within {timeout:g} s") from None
             self._connection = opened.result()  # at the last moment
+        except BaseException:
+            # Interrupted: nobody will have it.
+            if not opened.cancel() and opened.exception() is None:
+                _end(opened.result())
+            raise
 
     def call(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:

@@ -25,6 +25,7 @@ from elefast.errors import (
     RefusedError,
     ServerUnavailableError,
 )
+from elefast.interrupts import close_unfinished
 from elefast.kernel import databases, server
 from elefast.kernel.blockers import Blocker, Left, blockers, clear
 from elefast.kernel.databases import Backend
@@ -214,6 +215,7 @@ class Session:
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
+        close_unfinished()
         stayed: list[Left] = [*self.lingering(name, grace)]
         if stayed:
             # Before anybody's session is ended, and again by the drop itself.
@@ -323,18 +325,17 @@ class Session:
             link = make(self._set_up)
             try:
                 link.open(timeout)
-            except (ElefastError, RuntimeError):
-                # The latter, where the interpreter is about to end and lets nobody start a thread: it will not pass.
+                self._link = link
+            except BaseException as raised:
                 link.close()
-                raise
-            except Exception as raised:
-                link.close()
+                # A RuntimeError where the interpreter is about to end and lets nobody start a thread: it will not pass.
+                if not isinstance(raised, Exception) or isinstance(raised, (ElefastError, RuntimeError)):
+                    raise
                 error = raised
                 # Only a database that is not there, or not for us, is a reason to try the next one.
                 if diagnosis.hopeless(raised, self.url) is None:
                     break
             else:
-                self._link = link
                 stalls.watch(link)
                 return None
         return error

@@ -54,6 +54,12 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
+def behind(server: Server, proxy: Proxy) -> dict[str, str]:
+    """An environment that names the server behind the proxy."""
+    return {"ELEFAST_ENGINE__URL": server.url.set(port=proxy.port).render_as_string(hide_password=False)}
+
+
+@pytest.fixture
 def project(tmp_path: Path, server: Server) -> Iterator[Project]:
     """A project of one SQL file on the server; nothing but what elefast keeps is there afterwards."""
     before = server.names()

@@ -42,20 +42,22 @@ class Proxy:
         """How often `strike_at` has struck."""
         self._word = b""
         self._before = True
+        self._holds = False
         self._mute: list[_Pair] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
 
-    def strike_at(self, word: str, *, answer: bool) -> None:
+    def strike_at(self, word: str, *, answer: bool, hold: bool = False) -> None:
         """Reset the next connection whose client sends `word`.
 
         Args:
-            word: Part of a statement.
+            word: Part of a statement, or of what is sent to begin a session.
             answer: Let it through, and swallow only the answer: the server did it, and the client does not know.
+            hold: Do not reset it when the answer comes.
         """
         with self._lock:
-            self._word, self._before = word.encode(), not answer
+            self._word, self._before, self._holds = word.encode(), not answer, hold
 
     def refuse(self, times: int) -> None:
         """Reset so many new connections at once."""
@@ -133,6 +135,8 @@ class Proxy:
                         return
                     self._mute.append(pair)
                 elif pair in self._mute:
+                    if self._holds:
+                        continue
                     return
                 sink.sendall(data)
         except OSError:

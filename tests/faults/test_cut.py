@@ -51,12 +51,6 @@ QUESTIONS = [
 STATEMENTS = CHANGES + QUESTIONS if os.environ.get("TEST_FAULTS_LONG") else CHANGES
 
 
-@pytest.fixture
-def behind(server: Server, proxy: Proxy) -> dict[str, str]:
-    """An environment that names the server behind the proxy."""
-    return {"ELEFAST_ENGINE__URL": server.url.set(port=proxy.port).render_as_string(hide_password=False)}
-
-
 @pytest.mark.fault("connections cut between tests", how="a proxy resets all connections at once, three times")
 def test_between_tests(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None:
     """The next test has a database."""

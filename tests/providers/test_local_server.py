@@ -39,6 +39,7 @@ def test_a_server_is_started_tuned_and_removed(root: Path, installation: Install
     lease = provider(root, installation.bin_dir).acquire()
     assert ask(lease, "SHOW server_version").startswith(installation.major)
     assert ask(lease, "SHOW fsync") == "off"
+    assert ask(lease, "SHOW authentication_timeout") == "10s"
     assert ask(lease, "SHOW listen_addresses") == "127.0.0.1"
     assert (lease.provider, lease.owned, lease.ephemeral) == ("local", True, True)
     assert lease.description.startswith(f"PostgreSQL {lease.version} (local.bin_dir), data in {root}")

@@ -61,6 +61,8 @@ def server_settings(
         "log_checkpoints": False,
         # The session of a killed test ends in the middle of its statement, not after it, and its database can go.
         "client_connection_check_interval": "2s",
+        # DROP DATABASE waits for every client that was asked for its password and does not answer; a minute by default.
+        "authentication_timeout": "10s",
         **(settings or {}),
     }
     return {name: text for name, value in wanted.items() if (text := _text(value))}

@@ -20,6 +20,7 @@ import pytest
 from elefast import caches, clock, run
 from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning, told
+from elefast.interrupts import close_unfinished
 from elefast.pytest_plugin import report
 from elefast.pytest_plugin.environment import Environment, mentioned, mentions
 from elefast.pytest_plugin.interrupt import shorten
@@ -254,10 +255,14 @@ class Harness:
             if nextitem is None and os.getpid() != self._process:
                 self._finish()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Before pytest renders the traceback of Ctrl-C."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Generator[None, None, None]:
+        """Before pytest renders the traceback of Ctrl-C, and after that."""
         shorten(self.config, excinfo)
+        try:
+            return (yield)
+        finally:
+            close_unfinished(excinfo.value)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
