@@ -55,6 +55,7 @@ class Control:
         keep: How many older templates of the project stay.
         requirement: The versions of PostgreSQL that will do, such as ``>=14``.
         test_run: The same in all processes of one test run, which share a failed build.
+        ended: Why the server will not answer any more; empty as long as it may.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Control:
         keep: int = 3,
         requirement: str = "",
         test_run: str = "",
+        ended: Callable[[], str] = lambda: "",
     ) -> None:
         self.url = url
         self.run = new_owner()
@@ -82,6 +84,7 @@ class Control:
         self._link_to = link_to
         self._strategy = strategy
         self._requirement = requirement
+        self._ended = ended
         self._numbers = count(1)
         self._process = os.getpid()
         self._building = threading.RLock()
@@ -326,6 +329,7 @@ class Control:
             application=f"elefast {purpose} {self.run}",
             requirement=self._requirement,
             on_connect=on_connect,
+            ended=self._ended,
         )
 
     def _show_life(self, connection: Connection) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import URL
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
 from elefast.urls import shown
 
-__all__ = ["bare", "cause", "full", "hopeless", "may_not_end", "no_createdb", "silent", "sqlstate"]
+__all__ = ["bare", "cause", "ended", "full", "hopeless", "may_not_end", "no_createdb", "silent", "sqlstate"]
 
 # What libpq and psycopg say of options that no server will make right.
 _OPTIONS = re.compile(
@@ -114,6 +114,14 @@ def silent(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError
         code, advice = "server-silent", "See that it runs, and that this is its address."
         text = re.sub(r"\s*Is the server running [^?]*\?", "", text)  # libpq asks the same
     return DatabaseNotReadyError(f"{shown(url)} did not answer within {waited}: {text}. {advice}", code=code)
+
+
+def ended(why: str, url: URL) -> DatabaseNotReadyError:
+    """The error for a server of elefast's own that was there, and will not be again in this run."""
+    return DatabaseNotReadyError(
+        f"{shown(url)} has ended in the middle of the run: {why}\nRun again, which starts it anew.",
+        code="server-ended",
+    )
 
 
 def no_createdb(role: str, url: URL) -> MissingRightsError:

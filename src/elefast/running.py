@@ -75,6 +75,7 @@ class Running:
             keep=plan.keep,
             requirement=plan.requirement,
             test_run=plan.test_run,
+            ended=lease.ended,
         )
         restorer = Restorer(self.control) if plan.pool_reuse else None
         self.report = Report(

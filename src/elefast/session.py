@@ -61,6 +61,7 @@ class Session:
         application: What the session is called in ``pg_stat_activity``.
         requirement: The versions of PostgreSQL that will do, such as ``>=14``; empty for all.
         on_connect: Run on each new connection once the server was found fit.
+        ended: Why the server will not answer any more; empty as long as it may.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Session:
         application: str = "elefast",
         requirement: str = "",
         on_connect: Callable[[Connection], None] = lambda connection: None,
+        ended: Callable[[], str] = lambda: "",
     ) -> None:
         self.url = url
         self._links = links
@@ -79,6 +81,7 @@ class Session:
         self._application = application
         self._requirement = requirement
         self._on_connect = on_connect
+        self._ended = ended
         self._lock = threading.RLock()
         self._link: Link | None = None
         self._facts: server.Facts | None = None
@@ -111,7 +114,7 @@ class Session:
             interval: Seconds between attempts.
 
         Raises:
-            DatabaseNotReadyError: It did not in time, or never will (a wrong password, no such role).
+            DatabaseNotReadyError: It did not in time, or never will (a wrong password, no such role, it has ended).
             MissingRightsError: The role may not create databases.
         """
         with self._lock:
@@ -124,6 +127,8 @@ class Session:
                     return
                 if (final := diagnosis.hopeless(error, self.url)) is not None:
                     raise final from diagnosis.bare(error)
+                if why := self._ended():
+                    raise diagnosis.ended(why, self.url) from diagnosis.bare(error)
                 waited = clock.now() - start
                 if waited + interval >= timeout or not self.reconnects:
                     tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.docker.container_support import lock_files, names
+from tests.docker.docker_support import where_engine_is
 from tests.projects.project_support import Project
 from tests.providers.provider_support import until
 
@@ -46,6 +48,19 @@ def test_waiting(db, request):
     pathlib.Path(__file__).with_name(f"waiting-{request.config.workerinput['workerid']}"
         if hasattr(request.config, "workerinput") else "waiting").touch()
     time.sleep(600)
+"""
+
+
+KILLING = """
+import os
+import pytest
+from docker import DockerClient
+
+@pytest.mark.parametrize("number", range(20))
+def test_it(db, elefast_stack, number):
+    if number == 3:
+        container = DockerClient.from_env().containers.get(elefast_stack._running.lease.container)
+        getattr(container, os.environ["HOW"])(**({"force": True, "v": True} if os.environ["HOW"] == "remove" else {}))
 """
 
 
@@ -117,3 +132,19 @@ def test_ctrl_c(make: Any, home: Path, docker_client: Any, workers: str) -> None
     assert "KeyboardInterrupt" in output
     assert until(lambda: names(docker_client, home) == [], 180), output
     assert lock_files() == before
+
+
+@pytest.mark.fault("a container ends", how="`docker kill` or `docker rm -f` in the middle of a run")
+@pytest.mark.parametrize(
+    ("how", "why"), [("kill", r"has ended \(exit code 137\)"), ("remove", "was removed")], ids=["killed", "removed"]
+)
+def test_a_container_that_ends(make: Any, home: Path, how: str, why: str) -> None:
+    """Nobody waits for it: each test that has no database fails with the reason, in full at the first one."""
+    project = make("false", KILLING)
+    run = project.pytest(passes=False, HOW=how, **where_engine_is())
+    reasons = re.findall(rf"^\S+ has ended in the middle of the run: container \S+ {why}$", run.text, re.MULTILINE)
+    assert reasons, run.text
+    assert "did not answer within" not in run.text
+    assert "(in full at test_it.py::test_it[" in run.text
+    make("false")
+    assert "4 passed" in project.pytest().text

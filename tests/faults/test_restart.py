@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from elefast import session
 from elefast.errors import DatabaseNotReadyError
 from tests.faults.conftest import Open, works
 from tests.faults.server import Server
@@ -58,6 +59,38 @@ def test_away_for_a_while(open_stack: Open, server: Server) -> None:
             time.sleep(1)
             server.start()
             working.result(60)
+
+
+@pytest.mark.fault("server away for good", how="SIGQUIT to the postmaster in the middle of a run")
+def test_away_for_good(open_stack: Open, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for once; whatever the tests after that ask for fails at the first attempt, also at the end."""
+    attempts: list[session.Session] = []
+    connect = session.Session._connect
+
+    def counted(self: session.Session, timeout: float) -> Exception | None:
+        attempts.append(self)
+        return connect(self, timeout)
+
+    monkeypatch.setattr(session, "PATIENCE", 2.0)
+    monkeypatch.setattr(session.Session, "_connect", counted)
+    try:
+        with open_stack() as stack:
+            works(stack)
+            held = [stack.open() for _ in range(4)]
+            assert stack._running
+            ours = stack._running.control.session
+            server.stop(signal.SIGQUIT)
+            attempts.clear()
+            for lent in held:
+                with pytest.raises(DatabaseNotReadyError, match="did not answer within"):
+                    lent.release(wait=True)
+            with pytest.raises(DatabaseNotReadyError):
+                stack._running.control.template()
+        assert 4 < attempts.count(ours) <= 20
+    finally:
+        server.start()
+    with open_stack() as stack:
+        works(stack)
 
 
 @pytest.mark.fault("server restarted during a migration", how="SIGQUIT to the postmaster while the template is built")

@@ -157,6 +157,23 @@ EXPLANATIONS = (
         ("Look into the server's log, then run the tests again.",),
     ),
     Explanation(
+        "server-ended",
+        DatabaseNotReadyError,
+        "A server of elefast's own has ended in the middle of the run",
+        "The message has what is known of it. Nobody waits for it: every later test of the run fails at once, with "
+        "this same error, and the next run starts it anew.",
+        (
+            "The machine ran out of memory, and the kernel ended it.",
+            "Somebody stopped it: `elefast down`, `docker stop`, `kill`.",
+            "A crash of PostgreSQL, or of an extension in it.",
+        ),
+        (
+            "Run the tests again.",
+            "`docker logs` has what a container said.",
+            "Out of memory: fewer workers, a smaller `pool.size`, or data on the disk (`docker.tmpfs = false`).",
+        ),
+    ),
+    Explanation(
         "too-many-connections",
         DatabaseNotReadyError,
         "The server has no connection left",

@@ -49,6 +49,13 @@ class Lease(Protocol):
         """Maintenance access: ``postgresql+psycopg://user:password@host:port/database``."""
         ...
 
+    def ended(self) -> str:
+        """Why this server will not answer any more, in words; empty as long as it may.
+
+        For whoever has asked it in vain: nobody waits for what is known to be gone.
+        """
+        ...
+
     def hold(self) -> None:
         """Leave the server running, data in place, after the last lease: there is something to look at."""
         ...

@@ -39,6 +39,10 @@ class UrlLease:
         """The server, as psycopg reaches it; the database is the one that the given URL named."""
         return self._url
 
+    def ended(self) -> str:
+        """Nobody knows: who runs it may start it again."""
+        return ""
+
     def hold(self) -> None:
         """Nothing to do: the server is not elefast's to stop."""
 

@@ -109,6 +109,24 @@ class DockerLease:
             database="postgres",
         )
 
+    def ended(self) -> str:
+        """What the engine says; where it does not answer, it may come back, and the container with it."""
+        from docker.errors import NotFound
+
+        try:
+            with self._engine.doing("looking at the container"):
+                try:
+                    state = self._engine.client.containers.get(self.container).attrs["State"]
+                except NotFound:
+                    return f"container {self.name} was removed"
+        except ElefastError as error:
+            _log.info("did not see container %s: %s", self.name, error)
+            return ""
+        if state["Status"] not in ("exited", "dead", "removing"):
+            return ""
+        memory = ", out of memory" if state.get("OOMKilled") else ""
+        return f"container {self.name} has ended (exit code {state['ExitCode']}{memory})"
+
     def hold(self) -> None:
         """Leave the container running after its last lease, until ``elefast down``."""
         if self._users.is_ours:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elefast.providers.hold import Hold
-from elefast.providers.local import state
+from elefast.providers.local import locks, state
 from elefast.providers.local.server import ADDRESS
 
 if TYPE_CHECKING:
@@ -65,6 +65,18 @@ class LocalLease:
             port=self._described["port"],
             database="postgres",
         )
+
+    def ended(self) -> str:
+        """What its keeper says, where there is one; without a keeper the server does not live long."""
+        described = state.read(self._directory)
+        status = described.get("status")
+        if status == "died":
+            return f"PostgreSQL ended by itself; the end of its log:\n{described['message']}"
+        if status == "stopping":
+            return "it was stopped"
+        if not locks.is_held(os.path.join(self._directory, state.KEEPER)):
+            return "the process that kept it was killed"
+        return ""
 
     def hold(self) -> None:
         """Leave the server running after its last lease, until `stop_held`."""
