@@ -26,6 +26,9 @@ _log = logging.getLogger("elefast")
 # With one of these, an engine does not connect as its dialect and its connect_args say.
 _OTHERWISE = {"creator", "module", "plugins", "pool"}
 
+_PATIENCE = 5.0
+"""Seconds that a connection under way may take before nobody waits for it in order to close it."""
+
 
 class Ahead:
     """Sync engines for databases, some of them made and connected ahead.
@@ -113,10 +116,13 @@ class Ahead:
 
     def _discard(self, name: str) -> _Slot | None:
         slot = self._slots.pop(name, None)
-        if slot is not None:
-            with slot.lock:
+        # Who was interrupted just after locking it unlocks it no more; what is open then ends with its database.
+        if slot is not None and slot.lock.acquire(timeout=_PATIENCE):
+            try:
                 if slot.first is not None:
                     slot.first.close()
+            finally:
+                slot.lock.release()
         return slot
 
     def close_all(self) -> None:

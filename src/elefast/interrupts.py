@@ -10,10 +10,19 @@ import sys
 import threading
 import traceback
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Protocol
 
-__all__ = ["close_unfinished", "deferred"]
+__all__ = ["close_unfinished", "deferred", "unlock"]
+
+
+class Releasable(Protocol):
+    """A reentrant lock, or a condition with one."""
+
+    def release(self) -> None:
+        """Undo one `acquire`; a RuntimeError where this thread has none."""
+        ...
 
 
 def close_unfinished(interrupt: BaseException | None = None) -> None:
@@ -33,6 +42,16 @@ def close_unfinished(interrupt: BaseException | None = None) -> None:
             # Who looked at the variables, as pytest does, has left a copy of them there, until Python 3.13; this
             # brings it up to date.
             _ = frame.f_locals
+
+
+def unlock(lock: Releasable) -> None:
+    """Release a reentrant lock that this thread has, because an interrupt came just before the block that it guards.
+
+    To be called where this thread cannot be in such a block, before it waits for others who need the lock.
+    """
+    with suppress(RuntimeError):  # not ours, or not any more
+        while True:
+            lock.release()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from elefast import clock, stalls
 from elefast.ahead import Ahead
 from elefast.control import Control
 from elefast.errors import ElefastError
+from elefast.interrupts import unlock
 from elefast.pace import Pace
 from elefast.returns import Returns
 from elefast.session import Session
@@ -154,11 +155,14 @@ class Pool:
         Args:
             drop: Drop what was given back. Without, it is only looked at for what was left open on it.
         """
+        unlock(self._changed)
         with self._changed:
             self._closing, self._returns.drops = True, drop
             for session in (*self._sessions, self._control.session):
                 session.give_up()  # also the control's: the threads may be waiting for it
-            self._wake()
+            # All: a `notify` that was interrupted leaves somebody in line who waits no more, and is told in vain.
+            self._changed.notify_all()
+            self._work.notify_all()
         for thread in self._threads:
             thread.join()
         if self._returned:
