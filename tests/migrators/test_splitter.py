@@ -130,3 +130,20 @@ def test_backslashes_when_strings_are_not_conforming() -> None:
         escapes[0] = statement.text.startswith("SET") or escapes[0]
 
     assert found == [r"SELECT '\'", "SET x = off", r"SELECT '\';'", "SELECT 2"]
+
+
+@pytest.mark.parametrize("literal", ["b'\\'", "X'\\'", "U&'\\'", "u&'\\'"])
+def test_kinds_of_strings_without_backslashes(literal: str) -> None:
+    """In bits, and where a backslash begins a character's number, it escapes no quote, whatever the setting."""
+    found = [statement.text for statement in split(f"SELECT {literal}; SELECT 2", lambda: True)]
+
+    assert found == [f"SELECT {literal}", "SELECT 2"]
+
+
+@pytest.mark.parametrize("between", ["\n", " \r\n\t", " -- ';\n", "\n--';\n  "])
+def test_a_string_goes_on_behind_the_end_of_a_line(between: str) -> None:
+    """As the kind that it was; without the end of a line, another one begins."""
+    first = f"SELECT E'a'{between}'\\';'"
+
+    assert [statement.text for statement in split(f"{first}; SELECT 2")] == [first, "SELECT 2"]
+    assert [statement.text for statement in split("SELECT E'a' '\\'; SELECT 2")] == ["SELECT E'a' '\\'", "SELECT 2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
@@ -86,7 +87,9 @@ def _asyncpg(dsn: str | None = None, **given: Any) -> list[str]:
     options: dict[str, Any] = dict.fromkeys(signature.parameters)
     options |= {name: value for name, value in given.items() if name in options}
     options["dsn"] = given.get("dsn", dsn)
-    addresses, *_ = _connect_utils._parse_connect_dsn_and_args(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a password file that is none
+        addresses, *_ = _connect_utils._parse_connect_dsn_and_args(**options)
     return [address if isinstance(address, str) else str(address[0]) for address in addresses]
 
 

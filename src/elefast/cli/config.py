@@ -191,10 +191,12 @@ def _line(before: str, row: Row, origin: bool) -> str:
 
 
 def _head(resolved: Resolved) -> str:
+    from elefast.config.secrets import hide
+
     loaded = resolved.loaded
     files = ", ".join(file.name for file in loaded.files)
     lines = [f"# read {files} in {loaded.directory}"]
     if loaded.profile:
-        lines.append(f"# profile {loaded.profile}")
+        lines.append(f"# profile {hide('profile', loaded.profile)}")
     lines.append(f"# migrator {loaded.migrator.migrator} ({loaded.migrator.reason})")
     return "\n".join([*lines, ""])

@@ -20,6 +20,8 @@ _DOLLAR_TAG = re.compile(rf"\$(?:[{_LETTER}][{_LETTER}0-9]*)?\$")
 _END_OF_LINE = re.compile(r"[\n\r]")
 _PLAIN_STRING = re.compile(r"'(?:[^']|'')*+'")
 _ESCAPED_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*+'", re.DOTALL)
+# Behind the end of a line a string goes on, and is of the same kind.
+_CONTINUED = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r])*+(?=')")
 _PLAIN_NAME = re.compile(r'"(?:[^"]|"")*+"')
 _NUMBER = re.compile(rf"[0-9]+(?:\.[0-9]*)?(?:[{_LETTER}][{_LETTER}0-9$]*)?")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
@@ -147,8 +149,12 @@ class _Splitter:
             self._note(" x ")
         elif match := _IDENTIFIER.match(script, self._at):
             self._at = match.end()
-            if match[0] in ("e", "E") and script.startswith("'", self._at):
-                self._string(escapes=True)
+            kind = match[0].lower()
+            if kind in ("e", "b", "x") and script.startswith("'", self._at):
+                self._string(escapes=kind == "e")
+            elif kind == "u" and script.startswith("&'", self._at):
+                self._at += 1
+                self._string(escapes=False)
             else:
                 self._word(match[0])
         else:
@@ -183,6 +189,9 @@ class _Splitter:
 
     def _string(self, *, escapes: bool) -> None:
         self._until("'", escapes=escapes)
+        while goes_on := _CONTINUED.match(self._script, self._at):
+            self._at = goes_on.end()
+            self._until("'", escapes=escapes)
         self._note(" x ")
 
     def _until(self, quote: str, *, escapes: bool = False) -> None:

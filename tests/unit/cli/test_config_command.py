@@ -44,6 +44,15 @@ def test_the_whole_configuration_is_toml(capsys: pytest.CaptureFixture[str]) -> 
     assert set(shown) == set(Settings.model_fields)
 
 
+def test_a_url_for_a_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever gave a variable the value of another one finds no password in a log."""
+    _write("pool.size = 1\n")
+    assert main(["config", "--origin", "--profile", "postgresql://me:secret@localhost/x"]) == 2
+    shown = capsys.readouterr()
+    assert "# profile postgresql://me:***@localhost/x\n" in shown.out
+    assert "secret" not in shown.out + shown.err
+
+
 def test_origins(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each line says where its value came from, and the head what was read."""
     _write("pool.size = 1\nprofiles.ci.keep = 'failed'\n")

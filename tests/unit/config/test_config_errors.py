@@ -137,6 +137,13 @@ CASES = {
         ],
         pyproject='postgres = "18"',
     ),
+    "bare server version that nobody reads to its end": Case(
+        [
+            'pyproject.toml:2  postgres: expected a version specifier such as ">=14" or ">=16,<19", '
+            f'got "{"9" * 79}..., did you mean ">={"9" * 78}..."?'
+        ],
+        pyproject=f'postgres = "{"9" * 5000}"',
+    ),
     "memory size in lower case": Case(
         [
             'pyproject.toml:2  tuning.shared_buffers: expected a memory size such as "128MB", got "128mb", '
