@@ -1,4 +1,4 @@
-"""Ctrl-C while things are put in order: it waits until that is done, and a second one does not.
+"""Ctrl-C: while things are put in order it waits until that is done, and what it left half-done holds up nothing.
 
 Whoever interrupts a run that is about to end wants it to end, and not to leave behind what it had just begun to remove.
 """
@@ -12,17 +12,8 @@ import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Protocol
 
 __all__ = ["close_unfinished", "deferred", "unlock"]
-
-
-class Releasable(Protocol):
-    """A reentrant lock, or a condition with one."""
-
-    def release(self) -> None:
-        """Undo one `acquire`; a RuntimeError where this thread has none."""
-        ...
 
 
 def close_unfinished(interrupt: BaseException | None = None) -> None:
@@ -33,25 +24,30 @@ def close_unfinished(interrupt: BaseException | None = None) -> None:
     backends, and one that is at authentication gives none (measured with PostgreSQL 15 and 18).
 
     Args:
-        interrupt: The interrupt; by default the one that is being handled, if there is one.
+        interrupt: The interrupt, or what somebody has made of it; by default what is being handled, if anything is.
     """
-    interrupt = interrupt or sys.exception()
-    if isinstance(interrupt, (KeyboardInterrupt, SystemExit)):
-        traceback.clear_frames(interrupt.__traceback__)
-        for frame, _ in traceback.walk_tb(interrupt.__traceback__):
-            # Who looked at the variables, as pytest does, has left a copy of them there, until Python 3.13; this
-            # brings it up to date.
-            _ = frame.f_locals
+    seen = interrupt or sys.exception()
+    while seen is not None:
+        if isinstance(seen, (KeyboardInterrupt, SystemExit)):
+            traceback.clear_frames(seen.__traceback__)
+            for frame, _ in traceback.walk_tb(seen.__traceback__):
+                # Who looked at the variables, as pytest does, has left a copy of them there, until Python 3.13; this
+                # brings it up to date.
+                _ = frame.f_locals
+        seen = seen.__context__  # somebody may have made another error of it
 
 
-def unlock(lock: Releasable) -> None:
-    """Release a reentrant lock that this thread has, because an interrupt came just before the block that it guards.
+def unlock(condition: threading.Condition) -> None:
+    """Release the lock of a condition that this thread has, because an interrupt came just before the block in it.
 
     To be called where this thread cannot be in such a block, before it waits for others who need the lock.
+
+    Args:
+        condition: One with a reentrant lock.
     """
     with suppress(RuntimeError):  # not ours, or not any more
         while True:
-            lock.release()
+            condition.release()
 
 
 @contextmanager

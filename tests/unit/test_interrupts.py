@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from elefast.interrupts import deferred
+from elefast.interrupts import close_unfinished, deferred
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +96,53 @@ def test_other_threads_have_none() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+class _Opening:
+    """What is being opened, and says when it is closed."""
+
+    def __init__(self, closed: list[str]) -> None:
+        self._closed = closed
+
+    def __del__(self) -> None:
+        self._closed.append("closed")
+
+
+@pytest.mark.parametrize("other", [None, SystemExit(1), ValueError("what a block raises on its way out")])
+def test_what_was_being_opened_is_closed(other: BaseException | None) -> None:
+    """Also where the traceback has been looked at, and something else was made of the interrupt."""
+    closed: list[str] = []
+
+    def connect() -> None:
+        opening = _Opening(closed)
+        signal.raise_signal(signal.SIGINT)
+        del opening
+
+    def work() -> None:
+        try:
+            connect()
+        except KeyboardInterrupt:
+            if other is None:
+                raise
+            raise other  # noqa: B904
+
+    with pytest.raises((KeyboardInterrupt, SystemExit, ValueError)) as caught:
+        work()
+    assert [entry.frame.f_locals for entry in caught.traceback]
+    assert not closed
+    close_unfinished(caught.value)
+    assert closed == ["closed"]
+
+
+def test_other_errors_keep_what_they_have() -> None:
+    """Debuggers show it."""
+    closed: list[str] = []
+
+    def fail() -> None:
+        opening = _Opening(closed)
+        raise ValueError(opening)
+
+    with pytest.raises(ValueError, match="_Opening") as caught:
+        fail()
+    close_unfinished(caught.value)
+    assert not closed
