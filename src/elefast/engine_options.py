@@ -64,9 +64,12 @@ def _refused(drivername: str, options: Mapping[str, Any], is_async: bool) -> str
         if is_async:
             from sqlalchemy.ext.asyncio import create_async_engine
 
-            create_async_engine(url, **options)
+            dialect = create_async_engine(url, **options).dialect
         else:
-            create_engine(url, **options)
+            dialect = create_engine(url, **options).dialect
+        # SQLAlchemy's own check comes with the first connection.
+        if (dialect.label_length or 0) > dialect.max_identifier_length:
+            return f"label_length is greater than max_identifier_length, {dialect.max_identifier_length}"
     except ImportError:
         return ""  # that a driver is missing is told when it is needed
     except Exception as error:

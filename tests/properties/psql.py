@@ -118,7 +118,10 @@ def bare(text: str) -> str:
     """Without comments before it and the semicolon behind it, which psql sends, and empty lines, which it does not."""
     space = " \t\n\r\f\v"
     text = re.sub("\n+", "\n", text.strip(space).rstrip(f"{space};"))
-    while text.startswith("/*"):
+    while text.startswith(("/*", "--")):
+        if text.startswith("--"):
+            text = re.split("[\n\r]", text, maxsplit=1)[1].lstrip(space) if re.search("[\n\r]", text) else ""
+            continue
         depth, at = 0, 0
         while at < len(text):
             two = text[at : at + 2]

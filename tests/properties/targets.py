@@ -22,6 +22,7 @@ _connect_utils: Any = import_module("asyncpg.connect_utils")
 
 REFUSALS: tuple[type[Exception], ...] = (
     ArgumentError,
+    AttributeError,  # psycopg's, of a `conninfo` that is None
     TypeError,
     ValueError,  # asyncpg's errors of arguments are such, too
     psycopg.ProgrammingError,

@@ -74,6 +74,16 @@ def test_what_no_engine_takes_is_said_at_once(project: Path, env: dict[str, str]
     ]
 
 
+def test_what_no_engine_takes_together_is_said_at_once(project: Path, env: dict[str, str]) -> None:
+    """SQLAlchemy would say so when the first test connects."""
+    with pytest.raises(
+        ConfigurationError, match=r"engine\.options: .*: label_length is greater than max_identifier_length, 20"
+    ):
+        elefast.from_config(project, env=env, engine__options={"label_length": 30, "max_identifier_length": 20})
+    with pytest.raises(ConfigurationError, match=r"engine\.options\.label_length: .*_identifier_length, 63"):
+        elefast.from_config(project, env=env, engine__options={"label_length": 64})
+
+
 def test_options_of_pools_are_no_trouble_for_async_engines(project: Path, env: dict[str, str]) -> None:
     """They have no pool, and so nothing to wait for in it, unless the project wants them to have one."""
     for engine in (

@@ -19,6 +19,7 @@ from elefast.config import values
 from elefast.config.tables import (
     Alembic,
     Command,
+    Discreet,
     Docker,
     Engine,
     Function,
@@ -36,7 +37,7 @@ __all__ = ["Settings", "read_from"]
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("elefast_settings_sources", default=())
 
 
-class Settings(BaseSettings):
+class Settings(Discreet, BaseSettings):
     """What a project says about its tests' databases."""
 
     model_config = SettingsConfigDict(

@@ -17,6 +17,7 @@ from elefast.config.values import Choices, FilePath
 __all__ = [
     "Alembic",
     "Command",
+    "Discreet",
     "Docker",
     "Engine",
     "Function",
@@ -37,14 +38,18 @@ WholeNumber = Annotated[int, Field(ge=0)]
 CountingNumber = Annotated[int, Field(ge=1)]
 
 
-class Table(BaseModel):
-    """A table of the configuration: frozen, strict, without unknown keys, its passwords hidden in `repr`."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+class Discreet(BaseModel):
+    """A model whose `repr` hides passwords."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             yield name, hide(name or "", value)
+
+
+class Table(Discreet):
+    """A table of the configuration: frozen, strict, without unknown keys, its passwords hidden in `repr`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Engine(Table):

@@ -75,6 +75,7 @@ def test_settings_hide_passwords_in_text_only(project: Project) -> None:
     settings = project.load(
         engine={"url": "postgresql://me:secret@localhost/x", "connect_args": {"password": "secret"}},
         docker__password="secret",
+        extensions=["postgresql://me:secret@localhost/x"],  # of all places
     ).settings
     for text in (repr(settings), str(settings), repr(settings.engine), str(settings.docker)):
         assert "secret" not in text
