@@ -140,10 +140,11 @@ def test_kinds_of_strings_without_backslashes(literal: str) -> None:
     assert found == [f"SELECT {literal}", "SELECT 2"]
 
 
-@pytest.mark.parametrize("between", ["\n", " \r\n\t", " -- ';\n", "\n--';\n  "])
+@pytest.mark.parametrize("between", ["\r", " \t\r\r ", " -- ';\r"])
 def test_a_string_goes_on_behind_the_end_of_a_line(between: str) -> None:
-    """As the kind that it was; without the end of a line, another one begins."""
+    """As the kind that it was, where psql sees both at once; it reads up to a line feed, and takes the next for new."""
     first = f"SELECT E'a'{between}'\\';'"
 
     assert [statement.text for statement in split(f"{first}; SELECT 2")] == [first, "SELECT 2"]
-    assert [statement.text for statement in split("SELECT E'a' '\\'; SELECT 2")] == ["SELECT E'a' '\\'", "SELECT 2"]
+    for new in (" ", "\n", "\r\n"):
+        assert [statement.line for statement in split(f"SELECT E'a'{new}'\\'; SELECT 2")] == [1, 1 + ("\n" in new)]

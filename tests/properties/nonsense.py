@@ -14,7 +14,7 @@ _PIECES = st.sampled_from(
         *"' '' \" \"\" $ $$ $a$ $a a$ $1 $🐘$ é 🐘 -- /* */ / * - E' e' U&' U&\" N' b' x' E _ 1 1.5 1e5 0x1f".split(),
         *"a a1 . + = :: ( ) [ ] , ; ; ; \\\\ \\' \\n \\ '\\' E'\\'' $$;$$ $a$;$a$ ';' \";\" /*;*/ select".split(),
         *"create or replace function procedure table begin atomic end case when begin; commit;".split(),
-        *["' '", "'\n'", "E'\n'\\'", "b'\n--'\n'"],
+        *["' '", "'\r'", "'--\r \t'", "E'\n'\\'", "b'\r'\\'"],
         *[" ", " ", "\n", "\n", "\r\n", "\r", "\t", "\f", "\u00a0", "\x1c", "\u2028", "--;\n", "\n\\restrict x';\n"],
         *["create function f()", "CREATE OR REPLACE PROCEDURE p() ", " BEGIN ", " END;"],
         "\nset standard_conforming_strings = off;\n",

@@ -57,8 +57,9 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
     file = TomlFile(path, Layer(path.name, lambda _: Origin("file", path.name), path.parent))
     text = ""
     try:
-        text = path.read_bytes().decode().replace("\r\n", "\n")
-        table: Any = parse(text)
+        written = path.read_bytes().decode()
+        text = written.replace("\r\n", "\n")
+        table: Any = parse(written)  # which does the same: done twice, it would let something pass that is no TOML
     except (OSError, ValueError) as error:
         file.findings.append(_unreadable(path.name, text, error))
         file.broken = True

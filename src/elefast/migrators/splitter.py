@@ -20,8 +20,8 @@ _DOLLAR_TAG = re.compile(rf"\$(?:[{_LETTER}][{_LETTER}0-9]*)?\$")
 _END_OF_LINE = re.compile(r"[\n\r]")
 _PLAIN_STRING = re.compile(r"'(?:[^']|'')*+'")
 _ESCAPED_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*+'", re.DOTALL)
-# Behind the end of a line a string goes on, and is of the same kind.
-_CONTINUED = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r])*+(?=')")
+# Behind the end of a line a string goes on as the kind that it is; not behind "\n" to psql, which reads line by line.
+_CONTINUED = re.compile(r"(?:[ \t\f\v]|--[^\r\n]*+)*+\r(?:[ \t\r\f\v]|--[^\r\n]*+\r)*+(?=')")
 _PLAIN_NAME = re.compile(r'"(?:[^"]|"")*+"')
 _NUMBER = re.compile(rf"[0-9]+(?:\.[0-9]*)?(?:[{_LETTER}][{_LETTER}0-9$]*)?")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
