@@ -197,6 +197,6 @@ def _head(resolved: Resolved) -> str:
     files = ", ".join(file.name for file in loaded.files)
     lines = [f"# read {files} in {loaded.directory}"]
     if loaded.profile:
-        lines.append(f"# profile {hide('profile', loaded.profile)}")
+        lines.append(f"# profile {short(hide('profile', loaded.profile))}")
     lines.append(f"# migrator {loaded.migrator.migrator} ({loaded.migrator.reason})")
     return "\n".join([*lines, ""])

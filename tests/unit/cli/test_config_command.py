@@ -44,6 +44,15 @@ def test_the_whole_configuration_is_toml(capsys: pytest.CaptureFixture[str]) -> 
     assert set(shown) == set(Settings.model_fields)
 
 
+def test_a_profile_with_odd_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is one line of what is shown, and what is shown is TOML."""
+    _write("pool.size = 1\n")
+    assert main(["config", "--origin", "--profile", "a\nb\x1b[1A\udcf9"]) == 2
+    out = capsys.readouterr().out
+    assert "# profile a\\nb\\u001b[1A\\udcf9\n" in out
+    assert tomllib.loads(out)["pool"]["size"] == 1
+
+
 def test_a_url_for_a_profile(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever gave a variable the value of another one finds no password in a log."""
     _write("pool.size = 1\n")
