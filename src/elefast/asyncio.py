@@ -21,6 +21,7 @@ from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from elefast.backing import Backing, EngineBacking
+from elefast.interrupts import close_unfinished
 from elefast.kernel import metadata as schema_of
 from elefast.kernel.blockers import Left
 from elefast.kernel.fingerprint import Input
@@ -122,6 +123,7 @@ class AsyncDatabase(Located, AbstractAsyncContextManager["AsyncDatabase"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        close_unfinished(error)
         try:
             await self.drop()
         except Exception as failed:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from asyncio import CancelledError
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -28,7 +29,7 @@ def close_unfinished(interrupt: BaseException | None = None) -> None:
     """
     seen = interrupt or sys.exception()
     while seen is not None:
-        if isinstance(seen, (KeyboardInterrupt, SystemExit)):
+        if isinstance(seen, (KeyboardInterrupt, SystemExit, CancelledError)):  # the last is what asyncio makes of it
             traceback.clear_frames(seen.__traceback__)
             for frame, _ in traceback.walk_tb(seen.__traceback__):
                 # Who looked at the variables, as pytest does, has left a copy of them there, until Python 3.13; this

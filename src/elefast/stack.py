@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import URL, Engine
 
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
-from elefast.interrupts import deferred
+from elefast.interrupts import close_unfinished, deferred
 from elefast.kernel.visitors import visitors
 from elefast.lent import LentDatabase
 from elefast.report import Kept, Leak, Report
@@ -281,6 +281,7 @@ class Stack:
     ) -> None:
         from asyncio import to_thread
 
+        close_unfinished(error)  # what is being handled is known in this thread only
         await to_thread(self.close)
 
     def __del__(self) -> None:

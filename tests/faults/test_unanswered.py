@@ -5,6 +5,7 @@ The server would give up after a minute, and write that down.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+import elefast
 from elefast import DatabaseServer
 from elefast.urls import dsn
 from tests.faults.conftest import Open, unkept, works
@@ -34,6 +36,16 @@ def test_it(db):
 """
 
 SESSIONS = "select pid from pg_stat_activity where application_name like 'elefast run %'"
+
+ASYNC_TEST = """
+import os
+from sqlalchemy.ext.asyncio import create_async_engine
+
+async def test_it(async_db):
+    async with async_db.engine.connect():
+        pass
+    await create_async_engine(async_db.url.set(port=int(os.environ["PROXY"]))).connect()
+"""
 
 Connect = Callable[[str], object]
 
@@ -86,12 +98,13 @@ def _hold(proxy: Proxy, database: str) -> None:
 
 @pytest.mark.fault("Ctrl-C while a test connects", how="SIGINT while a proxy holds back that a password is asked for")
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_test(project: Project, proxy: Proxy, workers: str) -> None:
+@pytest.mark.parametrize("test", [TEST, ASYNC_TEST], ids=["sync", "async"])
+def test_a_test(project: Project, proxy: Proxy, test: str, workers: str) -> None:
     """The run ends at once, and its databases are gone."""
-    project.write("test_it.py", TEST)
+    project.write("test_it.py", test)
     _hold(proxy, "elefast")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", workers],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "-n", workers],
         cwd=project.path,
         env={**project.env, "PROXY": str(proxy.port)},
         text=True,
@@ -132,6 +145,29 @@ def test_a_block_with_a_database(server: Server, proxy: Proxy, connect: Connect)
     with _interrupted(lambda: proxy.struck), running.create_database() as database:
         _hold(proxy, "elefast")
         connect(database.name)
+
+
+@pytest.mark.fault(
+    "Ctrl-C while a coroutine connects", how="SIGINT while a proxy holds back that a password is asked for"
+)
+@pytest.mark.parametrize("of_a_stack", [True, False], ids=["stack", "database"])
+def test_an_async_block(open_stack: Open, server: Server, proxy: Proxy, of_a_stack: bool) -> None:
+    """What is closed on the way out drops at once; asyncio cancels what is awaited, and closes nothing."""
+
+    async def connect(name: str) -> None:
+        _hold(proxy, "elefast")
+        await psycopg.AsyncConnection.connect(dsn(server.url.set(port=proxy.port, database=name)))
+
+    async def work(stack: elefast.Stack) -> None:
+        if of_a_stack:
+            async with stack:
+                await connect(stack.open("interrupted").name)
+        else:
+            async with await stack.async_server.create_database() as database:
+                await connect(database.name)
+
+    with open_stack() as stack, _interrupted(lambda: proxy.struck):
+        asyncio.run(work(stack))
 
 
 @pytest.mark.fault(
