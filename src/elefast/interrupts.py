@@ -27,15 +27,17 @@ def close_unfinished(interrupt: BaseException | None = None) -> None:
     Args:
         interrupt: The interrupt, or what somebody has made of it; by default what is being handled, if anything is.
     """
-    seen = interrupt or sys.exception()
-    while seen is not None:
-        if isinstance(seen, (KeyboardInterrupt, SystemExit, CancelledError)):  # the last is what asyncio makes of it
-            traceback.clear_frames(seen.__traceback__)
-            for frame, _ in traceback.walk_tb(seen.__traceback__):
+    error = interrupt or sys.exception()
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, (KeyboardInterrupt, SystemExit, CancelledError)):  # the last is what asyncio makes of it
+            traceback.clear_frames(error.__traceback__)
+            for frame, _ in traceback.walk_tb(error.__traceback__):
                 # Who looked at the variables, as pytest does, has left a copy of them there, until Python 3.13; this
                 # brings it up to date.
                 _ = frame.f_locals
-        seen = seen.__context__  # somebody may have made another error of it
+        error = error.__context__  # somebody may have made another error of it
 
 
 def unlock(condition: threading.Condition) -> None:
