@@ -35,6 +35,7 @@ __all__ = [
     "TmpfsSize",
     "VariableName",
     "WrongValueError",
+    "instead",
     "is_target",
 ]
 
@@ -99,7 +100,7 @@ def is_target(value: str) -> bool:
     return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
 
 
-def _instead(better: str) -> str:
+def instead(better: str) -> str:
     """Advice to write that."""
     return f'did you mean "{short(better)}"?'
 
@@ -111,7 +112,7 @@ def _matching(regex: str, expected: str, correct: Callable[[str], str] | None = 
         if pattern.fullmatch(value):
             return value
         better = correct(value) if correct else ""
-        raise WrongValueError(expected, _instead(better) if better and pattern.fullmatch(better) else "")
+        raise WrongValueError(expected, instead(better) if better and pattern.fullmatch(better) else "")
 
     return check
 
@@ -126,7 +127,7 @@ def _target(value: str) -> str:
     if not is_target(value):
         head, _, last = value.rpartition(".")
         better = f"{head}:{last}"
-        raise WrongValueError('"module:name"', _instead(better) if is_target(better) else "")
+        raise WrongValueError('"module:name"', instead(better) if is_target(better) else "")
     return value
 
 
@@ -149,7 +150,7 @@ def _server_version(value: str) -> str:
         SpecifierSet(value).contains("18.1")
     except ValueError:  # InvalidSpecifier; or, when it is used, a number of thousands of digits
         better = f">={value}" if re.fullmatch(r"\d+(\.\d+)?", value) else ""
-        advice = _instead(better) if better else ""
+        advice = instead(better) if better else ""
         raise WrongValueError('a version specifier such as ">=14" or ">=16,<19"', advice) from None
     return value
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from elefast.config.keys import Key, closest
 from elefast.config.secrets import hide
-from elefast.config.values import WrongValueError
+from elefast.config.values import WrongValueError, instead
 from elefast.printable import short
 
 __all__ = ["explain", "in_words", "shown", "suggestion"]
@@ -38,7 +38,7 @@ def shown(key: str, value: Any) -> str:
 
 def suggestion(better: str) -> str:
     """`, did you mean "port"?`, or nothing."""
-    return f', did you mean "{short(better)}"?' if better else ""
+    return f", {instead(better)}" if better else ""
 
 
 def in_words(items: Iterable[str]) -> str:

@@ -169,7 +169,7 @@ EXPLANATIONS = (
         ),
         (
             "Run the tests again.",
-            "`docker logs` has what a container said.",
+            "`docker logs` has what a container said, where `docker.reuse` left it.",
             "Out of memory: fewer workers, a smaller `pool.size`, or data on the disk (`docker.tmpfs = false`).",
         ),
     ),

@@ -80,6 +80,7 @@ class DockerLease:
         self.notes = found.notes
         """What had to be removed or put right first, for people."""
         self.ephemeral = not wanted.reuse
+        self._engine_is_silent = False
 
     def __repr__(self) -> str:
         return f"<DockerLease {self.description}>"
@@ -113,6 +114,8 @@ class DockerLease:
         """What the engine says; where it does not answer, it may come back, and the container with it."""
         from docker.errors import NotFound
 
+        if self._engine_is_silent:  # each question to it may take a minute
+            return ""
         try:
             with self._engine.doing("looking at the container"):
                 try:
@@ -121,6 +124,7 @@ class DockerLease:
                     return f"container {self.name} was removed"
         except ElefastError as error:
             _log.info("did not see container %s: %s", self.name, error)
+            self._engine_is_silent = True
             return ""
         if state["Status"] not in ("exited", "dead", "removing"):
             return ""
