@@ -77,7 +77,8 @@ class Running:
             test_run=plan.test_run,
             ended=lease.ended,
         )
-        restorer = Restorer(self.control) if plan.pool_reuse else None
+        connects = (lease.url.query, plan.engine_options, plan.async_engine_options)
+        restorer = Restorer(self.control, connects) if plan.pool_reuse else None
         self.report = Report(
             lease.provider,
             lease.reason,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -66,12 +67,18 @@ class Bench:
             engine.dispose()
 
 
+@contextmanager
+def opened(directory: Path, url: str, *, schema: str = SCHEMA, keys: str = "") -> Iterator[Bench]:
+    """A bench for a project in `directory` whose schema is `schema`, with further `keys` of its configuration."""
+    (directory / "schema.sql").write_text(schema, "utf-8")
+    (directory / "pyproject.toml").write_text(f'[tool.elefast]\nsql.files = ["schema.sql"]\npool.size = 1\n{keys}\n')
+    with elefast.from_config(directory, env={**os.environ, "ELEFAST_ENGINE__URL": url}) as stack:
+        yield Bench(stack)
+        assert not [leak for leak in stack.leaks() if "open" in leak.what]
+
+
 @pytest.fixture
 def bench(tmp_path: Path, server_url: str) -> Iterator[Bench]:
     """A bench on a superuser's stack."""
-    (tmp_path / "schema.sql").write_text(SCHEMA, "utf-8")
-    (tmp_path / "pyproject.toml").write_text('[tool.elefast]\nsql.files = ["schema.sql"]\npool.size = 1\n')
-    env = {**os.environ, "ELEFAST_ENGINE__URL": server_url}
-    with elefast.from_config(tmp_path, env=env) as stack:
-        yield Bench(stack)
-        assert not [leak for leak in stack.leaks() if "open" in leak.what]
+    with opened(tmp_path, server_url) as bench:
+        yield bench

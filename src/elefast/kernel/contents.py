@@ -25,6 +25,17 @@ _HEAP = 2
 _AT_ONCE = 200
 """So many sequences are read by one statement."""
 
+# A function mentions the setting in its SET clause or in its text. The functions of pg_surgery overwrite rows in place
+# and count nothing.
+_UNCOUNTED = f"""
+    select 'function ' || oid::regprocedure::text from pg_proc
+    where oid >= {FIRST_OWN}
+      and concat_ws(' ', array_to_string(proconfig, ' '), prosrc, pg_get_function_sqlbody(oid)) ~* 'track_counts'
+    union all
+    select 'extension ' || extname from pg_extension where extname = 'pg_surgery'
+    limit 1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -33,19 +44,26 @@ class Contents:
     Args:
         filled: The oids of tables that take room, and so may have rows. Copies have the same oids.
         advanced: ``(last_value, is_called)`` of sequences that do not stand at their start, by oid.
+        uncounted: A function or an extension that can write without PostgreSQL counting it; empty where there is none.
     """
 
     filled: frozenset[int] = frozenset()
     advanced: Mapping[int, tuple[int, bool]] = field(default_factory=dict[int, tuple[int, bool]])
+    uncounted: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {"filled": sorted(self.filled), "advanced": [[oid, *state] for oid, state in self.advanced.items()]}
+        return {
+            "filled": sorted(self.filled),
+            "advanced": [[oid, *state] for oid, state in self.advanced.items()],
+            "uncounted": self.uncounted,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """From what `to_json` gave."""
-        return cls(frozenset(values["filled"]), {oid: (last, called) for oid, last, called in values["advanced"]})
+        advanced = {oid: (last, called) for oid, last, called in values["advanced"]}
+        return cls(frozenset(values["filled"]), advanced, values["uncounted"])
 
 
 def look(connection: Connection) -> Contents | None:
@@ -76,4 +94,5 @@ def look(connection: Connection) -> Contents | None:
         for oid, last, called in rows(connection, " union all ".join(parts)):
             if called or last != starts[oid]:
                 advanced[oid] = (last, called)
-    return Contents(frozenset(oid for (oid,) in filled), advanced)
+    uncounted = rows(connection, _UNCOUNTED)
+    return Contents(frozenset(oid for (oid,) in filled), advanced, uncounted[0][0] if uncounted else "")

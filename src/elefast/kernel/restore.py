@@ -73,15 +73,32 @@ class Outside(NamedTuple):
         oid: What PostgreSQL knows it by, whatever its name.
         counts: What was written to it.
         marks: All else that there is of it outside, and what would make all counts begin anew.
+        uncounted: Which setting keeps PostgreSQL from counting what some session writes; empty where none does.
+        at: When this was read, in seconds since the epoch, by the server's clock.
+        loaded: When the server last read its configuration files, by the same clock.
     """
 
     oid: int
     counts: Counts
     marks: str
+    uncounted: str
+    at: float
+    loaded: float
 
-    def is_like(self, before: Outside) -> bool:
-        """Whether nothing has changed since `before` but perhaps what was written."""
-        return (self.oid, self.counts.since, self.marks) == (before.oid, before.counts.since, before.marks)
+    def why_other(self, before: Outside) -> str:
+        """What has changed since `before`, apart from what was written, in words; empty where nothing has.
+
+        Also empty only if PostgreSQL counted the writes of each session that connected in between with the
+        settings of the server, its roles and its databases.
+        """
+        if uncounted := self.uncounted or before.uncounted:
+            return uncounted
+        if self.loaded > before.at:
+            # It may have switched the counting off, and been loaded again to switch it on.
+            return "the server has read its configuration again"
+        if (self.oid, self.counts.since, self.marks) != (before.oid, before.counts.since, before.marks):
+            return "something that PostgreSQL keeps outside of it is other than before"
+        return ""
 
 
 class Relation(NamedTuple):
@@ -124,10 +141,12 @@ class Changes(NamedTuple):
     Args:
         database: The oid of the database that they are in.
         used: Which, and how.
+        counting: PostgreSQL counts what the session writes that asked.
     """
 
     database: int
     used: Sequence[Change]
+    counting: bool
 
     @property
     def tables(self) -> list[Change]:
@@ -152,7 +171,15 @@ _OUTSIDE = f"""
              (select count(*) from pg_replication_slots where database = d.datname),
              (select count(*) from pg_prepared_xacts where database = d.datname),
              (select count(*) from pg_subscription where subdbid = d.oid),
-             pg_stat_get_bgwriter_stat_reset_time(), pg_postmaster_start_time(), current_setting('track_counts'))
+             pg_stat_get_bgwriter_stat_reset_time(), pg_postmaster_start_time()),
+           case when current_setting('track_counts') <> 'on' then 'track_counts is off'
+                when exists (select from pg_db_role_setting, unnest(setconfig) setting
+                             where setdatabase in (0, d.oid) and setting ~ '^track_counts=' and setting !~ '=on$')
+                then 'a role or a database has track_counts switched off'
+                when exists (select from pg_parameter_acl where parname = 'track_counts')
+                then 'a role was granted the right to set track_counts'
+                else '' end,
+           extract(epoch from clock_timestamp())::float8, extract(epoch from pg_conf_load_time())::float8
     from pg_database d where datname = $1"""
 
 # With "pg_catalog" as the search path, PostgreSQL qualifies the name of each relation of the project's.
@@ -178,13 +205,15 @@ _CHANGES = """
     union all
     select (select oid::bigint from pg_database where datname = current_database()), o::bigint, 0, false
     from unnest({sequences}) o where pg_stat_get_blocks_fetched(o) > 0
+    union all
+    select 0, 0, 0, false where current_setting('track_counts') <> 'on'
 """
 
 
 def outside(connection: Connection, name: str) -> Outside | None:
     """What there is of database `name` outside of it; None where there is no such database."""
-    for oid, writes, since, marks in repeated(connection, _OUTSIDE, name):
-        return Outside(oid, Counts(writes, since), marks)
+    for oid, writes, since, *rest in repeated(connection, _OUTSIDE, name):
+        return Outside(oid, Counts(writes, since), *rest)
     return None
 
 
@@ -206,8 +235,8 @@ def changes(connection: Connection, known: Mapping[int, Relation]) -> Changes:
     sequences = [oid for oid, relation in known.items() if relation.kind == "S"]
     tables = _oids(known.keys() - set(sequences))
     found = rows(connection, _CHANGES.format(tables=tables, sequences=_oids(sequences)))
-    used = [Change(known[oid], writes, cared) for _, oid, writes, cared in found]
-    return Changes(found[0][0] if found else 0, used)
+    used = [Change(known[oid], writes, cared) for _, oid, writes, cared in found if oid]
+    return Changes(found[0][0] if found else 0, used, counting=len(used) == len(found))
 
 
 def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents | None, facts: Facts) -> str:
@@ -222,6 +251,10 @@ def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents |
     """
     if contents is None:
         return "what its template has in it is not known"
+    if contents.uncounted:
+        return f"{contents.uncounted} may switch track_counts off"
+    if not seen.counting:
+        return "track_counts is off for sessions of it"
     tables = seen.tables
     writes = after.counts.writes - before.counts.writes
     if writes != sum(change.writes for change in tables):

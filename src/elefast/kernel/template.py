@@ -47,7 +47,7 @@ __all__ = [
     "use_lock",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """The format of our comments. Part of every key, so that another version of elefast builds its own."""
 
 
