@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -254,20 +253,44 @@ def test_a_server_that_takes_too_long_is_stopped(root: Path, bin_dir: str) -> No
     assert until(lambda: gone(root))
 
 
-@pytest.mark.parametrize("look", [processes._seen_in_proc, processes._seen_by_ps])
-def test_a_server_is_found_by_its_directory(root: Path, bin_dir: str, look: Callable[[str], list[int]]) -> None:
-    """In /proc, and by `ps` where there is none; also by a link to the directory, and no other directory's."""
-    long = root / ("d" * 150)  # more than the columns that `ps` may take a line to have
-    lease = provider(root, bin_dir, data_dir=long).acquire()
+def test_a_server_is_found_by_its_directory(root: Path, bin_dir: str) -> None:
+    """Also by a link to the directory, with its backends; and no other directory's, whatever its pid file says."""
+    lease = provider(root, bin_dir).acquire()
     try:
         (root / "link").symlink_to(lease.data_dir)
         (root / "other").mkdir()
         shutil.copy(Path(lease.data_dir, "postmaster.pid"), root / "other")
-        assert postmaster_pid(lease) in look(lease.data_dir)
-        assert postmaster_pid(lease) in look(str(root / "link"))
-        assert look(str(root / "other")) == []
+        assert postmaster_pid(lease) in processes.servers_of(lease.data_dir)
+        assert postmaster_pid(lease) in processes.servers_of(str(root / "link"))
+        assert processes.servers_of(str(root / "other")) == []
+        assert processes.servers_of(str(root / "missing")) == []
     finally:
         lease.release()
+
+
+@pytest.mark.skipif(not shutil.which("lsof"), reason="needs lsof")
+def test_without_proc_lsof_tells_what_a_server_works_on(root: Path, bin_dir: str) -> None:
+    """As on macOS: by device and inode, and only of a program that is PostgreSQL."""
+    lease = provider(root, bin_dir).acquire()
+    try:
+        directory = os.stat(lease.data_dir)
+        assert processes._serves_by_lsof(postmaster_pid(lease), directory)
+        assert not processes._serves_by_lsof(postmaster_pid(lease), os.stat(root))
+        assert not processes._serves_by_lsof(os.getpid(), os.stat(os.getcwd()))
+        assert not processes._serves_by_lsof(2**22, directory)
+    finally:
+        lease.release()
+
+
+def test_a_program_that_works_in_the_directory_is_no_server(root: Path, bin_dir: str) -> None:
+    """Such as a shell of somebody who looks around there."""
+    lease = provider(root, bin_dir).acquire()
+    with subprocess.Popen(["sleep", "60"], cwd=lease.data_dir) as visitor:
+        try:
+            assert visitor.pid not in processes.servers_of(lease.data_dir)
+        finally:
+            visitor.kill()
+            lease.release()
 
 
 def test_windows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +303,7 @@ def test_windows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_address_length_is_counted_in_bytes() -> None:
     """Umlauts have two."""
     for directory, used in (("/" + "ä" * 45, False), ("/" + "a" * 45, True)):
-        server = Server(binaries="", data="", socket=directory, log="", account=None, settings={})  # type: ignore[arg-type]
+        server = Server(binaries="", data="", socket=directory, log="", account=None, settings={}, serving="")  # type: ignore[arg-type]
         assert bool(server.socket) == used
 
 

@@ -52,8 +52,12 @@ DELETES = {
     },
     "os.kill": {
         "caches._lives": "signal 0, which only asks",
-        "providers/local/processes.stop_orphans": "servers on a data directory of elefast's",
-        "providers/local/start.dismiss": "a keeper, while it holds its lock",
+        "providers/local/processes.send_signal": "what its callers have proven, see below",
+    },
+    "signal.pidfd_send_signal": {"providers/local/processes.send_signal": "the same"},
+    "send_signal": {
+        "providers/local/processes.stop_orphans": "servers that work in a data directory of elefast's, proven by inode",
+        "providers/local/start.dismiss": "a keeper of this PID namespace, while it holds its lock",
     },
     "container.remove": {"providers/docker/state.remove": "containers with elefast's labels (`tests/docker`)"},
 }

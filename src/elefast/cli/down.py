@@ -24,12 +24,13 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.errors import ServerError
     from elefast.providers import running_servers, stop_containers, stop_held
 
-    told: dict[str, Any] = {"servers": [], "in_use": [], "containers": [], "not_looked": None}
+    told: dict[str, Any] = {"servers": [], "in_use": [], "elsewhere": [], "containers": [], "not_looked": None}
     held = [server for server in running_servers() if server.held]
     stopped = stop_held()
     ended = {server.identity for server in stopped}
-    in_use = [server for server in held if server.identity not in ended]
-    for key, servers in (("servers", stopped), ("in_use", in_use)):
+    elsewhere = [server for server in held if server.elsewhere]
+    in_use = [server for server in held if server.identity not in ended and server not in elsewhere]
+    for key, servers in (("servers", stopped), ("in_use", in_use), ("elsewhere", elsewhere)):
         told[key] = [{"version": server.version, "data_dir": server.data_dir} for server in servers]
     try:
         containers = stop_containers()
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"stopped PostgreSQL {server.version} in {server.data_dir}")
     for server in in_use:
         print(f"in use, stops with its last user: PostgreSQL {server.version} in {server.data_dir}")
+    for server in elsewhere:
+        print(f"left running, it belongs to another container: PostgreSQL {server.version} in {server.data_dir}")
     for container in containers:
         done = "removed" if container.removed else "in use, left running:"
         print(f"{done} container {container.name} of {container.project}")

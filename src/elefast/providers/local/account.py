@@ -45,8 +45,14 @@ class Account:
             preexec_fn=dies_with_parent(signal.SIGTERM),
         )
 
-    def spawn(self, command: list[str], *, output: int) -> subprocess.Popen[bytes]:
-        """Start a program as this user, from ``/``; it gets SIGINT when we are gone."""
+    def spawn(self, command: list[str], *, output: int, inherited: int = -1) -> subprocess.Popen[bytes]:
+        """Start a program as this user, from ``/``; it gets SIGINT when we are gone.
+
+        Args:
+            command: The program and its arguments.
+            output: The file for both of its output streams.
+            inherited: A file that it and its children have open as long as they live; -1 for none.
+        """
         return subprocess.Popen(
             command,
             cwd="/",
@@ -57,6 +63,7 @@ class Account:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            pass_fds=() if inherited < 0 else (inherited,),
             preexec_fn=dies_with_parent(signal.SIGINT),
         )
 

@@ -2,7 +2,7 @@
 
 A *cluster* is a directory of ours with ``cluster.json`` and ``data``. It gets its name by a rename when it
 is complete, so one that has its name was complete once. ``running`` in it has the identity of the machine's
-boot while its server runs.
+boot while its server runs, and ``serving`` is locked by the server's processes.
 Must stay light: the keeper imports it.
 """
 
@@ -21,11 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from elefast.providers.local.account import Account
 
-__all__ = ["SUPERUSER", "Cluster", "build", "load", "publish_to_cache"]
+__all__ = ["SERVING", "SUPERUSER", "Cluster", "build", "load", "publish_to_cache"]
 
 SUPERUSER = "postgres"
 DESCRIPTION = "cluster.json"
 RUNNING = "running"
+SERVING = "serving"
 FORMAT = 1
 
 

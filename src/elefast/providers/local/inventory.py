@@ -34,6 +34,7 @@ class RunningServer:
         reuse: Its data stay when it stops.
         held: It was left running for a look at kept databases.
         in_use: Some process has a lease.
+        elsewhere: Its port is in another network namespace, such as that of a container that shares the directory.
         url: Maintenance access with its password, which `repr` leaves out; nothing while it starts.
     """
 
@@ -46,6 +47,7 @@ class RunningServer:
     reuse: bool
     held: bool
     in_use: bool
+    elsewhere: bool
     url: URL | None
 
 
@@ -57,7 +59,8 @@ def running_servers(root: Path | None = None) -> list[RunningServer]:
 def stop_held(identity: str = "", *, root: Path | None = None, timeout: float = 40.0) -> list[RunningServer]:
     """End the servers that were left running with `hold`, and wait for their end.
 
-    One that is in use is not held any longer, and so ends with its last lease.
+    One that is in use is not held any longer, and so ends with its last lease. One of another container, which has
+    only the directory in common with us, is left alone.
 
     Args:
         identity: Only this one; empty for all.
@@ -69,7 +72,7 @@ def stop_held(identity: str = "", *, root: Path | None = None, timeout: float = 
     released: list[tuple[str, RunningServer]] = []
     for directory in _directories(root):
         found = _describe(directory)
-        if found and found.held and identity in ("", found.identity):
+        if found and found.held and not found.elsewhere and identity in ("", found.identity):
             os.unlink(os.path.join(directory, state.HELD))
             if not found.in_use:
                 released.append((directory, found))
@@ -120,6 +123,7 @@ def _describe(directory: str) -> RunningServer | None:
         reuse=described.get("reuse", True),
         held=os.path.exists(os.path.join(directory, state.HELD)),
         in_use=_in_use(directory),
+        elsewhere=state.elsewhere(described),
         url=url,
     )
 

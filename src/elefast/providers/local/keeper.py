@@ -22,7 +22,7 @@ import time
 
 from elefast.providers.local import cluster, locks, place, state
 from elefast.providers.local.prepare import Preparation, clear_rubbish
-from elefast.providers.local.processes import stop_orphans
+from elefast.providers.local.processes import namespace, stop_orphans
 from elefast.providers.local.server import Server, log_end
 
 TYPE_CHECKING = False
@@ -119,6 +119,7 @@ class Keeper:
             log=self._path(state.LOG),
             account=account,
             settings=self.job["settings"],
+            serving=os.path.join(self.cluster.path, cluster.SERVING),
         )
         self.cluster.mark_running()
         server.start(port=self.port, timeout=self.job["start_timeout"])
@@ -181,7 +182,8 @@ class Keeper:
         if named:
             place.remove(os.path.join(named, "cluster-once"))
             place.release(named)
-        place.remove(self.preparation.own_disk)
+        if self.preparation.own_disk:
+            place.remove(self.preparation.own_disk)
         place.remove(self.directory)
         for root in (self.preparation.places.memory, self.preparation.places.disk):
             if root:
@@ -197,6 +199,7 @@ class Keeper:
         known = {name: self.job[name] for name in names}
         known["port"] = self.server.port if self.server else self.port
         known["at"] = time.time()
+        known["namespaces"] = {kind: namespace(kind) for kind in ("pid", "net")}
         try:
             state.write(self.directory, known | {"status": status, "keeper": os.getpid(), **more})
         except OSError:
@@ -208,15 +211,6 @@ class Keeper:
             at = self.job["data_dir"] or (os.path.dirname(str(error.filename)) if error.filename else self.directory)
             return place.full_disk(at)
         return f"the local server cannot be set up: {error}"
-
-
-def _lock(path: str) -> int | None:
-    # Whoever just looks whether there is a keeper has the lock for a moment: try more than once.
-    for _ in range(20):
-        if (lock := locks.take(path, exclusive=True)) is not None:
-            return lock
-        time.sleep(0.002)
-    return None
 
 
 def main() -> int:
@@ -231,7 +225,7 @@ def main() -> int:
     os.umask(0o022 if os.geteuid() == 0 else 0o077)
     os.chdir("/")
     try:
-        lock = _lock(os.path.join(directory, state.KEEPER))
+        lock = locks.take_soon(os.path.join(directory, state.KEEPER))
         if lock is None:
             return BUSY
         with contextlib.suppress(FileNotFoundError):

@@ -7,6 +7,13 @@ Three locks guard a server's directory:
 - ``keeper`` is held by the one process that may change or delete anything in the directory.
 - ``start`` is held by the user who starts a keeper, for as long as that takes.
 
+Two more guard a cluster, because the directories of two servers can share one: containers with a ``/dev/shm`` each and
+one cache directory or one `local.data_dir` between them.
+
+- The cluster's marker is locked by the keeper that has it.
+- ``serving`` beside the data is locked by the processes of the server, which inherit it from their keeper. It tells of
+  a server that cannot be seen from here, such as that of another container.
+
 A lock on a file that was deleted or replaced meanwhile is no lock; so each is checked after it was taken.
 (`filelock` has no shared locks, and polls where these can wait.)
 Must stay light: the keeper imports it.
@@ -15,8 +22,9 @@ Must stay light: the keeper imports it.
 from __future__ import annotations
 
 import os
+import time
 
-__all__ = ["is_held", "same_file", "take"]
+__all__ = ["is_held", "same_file", "take", "take_soon"]
 
 
 def take(path: str, *, exclusive: bool, wait: bool = False, make: bool = True) -> int | None:
@@ -50,6 +58,18 @@ def take(path: str, *, exclusive: bool, wait: bool = False, make: bool = True) -
         os.close(descriptor)
         raise
     os.close(descriptor)
+    return None
+
+
+def take_soon(path: str, *, make: bool = True) -> int | None:
+    """Lock `path` exclusively; none where it stays locked.
+
+    Whoever just looks whether a lock is held has it for a moment, so this tries more than once.
+    """
+    for _ in range(20):
+        if (lock := take(path, exclusive=True, make=make)) is not None:
+            return lock
+        time.sleep(0.002)
     return None
 
 

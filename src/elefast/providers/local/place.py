@@ -36,6 +36,7 @@ __all__ = [
     "claim",
     "full_disk",
     "has_room",
+    "is_kept",
     "is_ours",
     "publish",
     "release",
@@ -230,6 +231,11 @@ def is_ours(path: str) -> bool:
     """Whether `path` is a directory with our marker in it; neither is a link, which would lead out of our roots."""
     marker = os.path.join(path, MARKER)
     return os.path.isfile(marker) and not os.path.islink(marker) and not os.path.islink(path)
+
+
+def is_kept(path: str) -> bool:
+    """Whether some process holds the lock on the marker of `path`: one that puts it together, empties or uses it."""
+    return is_ours(path) and locks.is_held(os.path.join(path, MARKER))
 
 
 def remove(path: str) -> bool:

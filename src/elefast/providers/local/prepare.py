@@ -6,9 +6,12 @@ Must stay light: the keeper imports it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 
-from elefast.providers.local import cluster, place, state
+from elefast import clock
+from elefast.providers.local import cluster, locks, place, state
 from elefast.providers.local.account import Account, can_run, candidates
 from elefast.providers.local.processes import stop_orphans
 
@@ -17,7 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["Preparation", "clear_rubbish", "homes"]
+__all__ = ["Preparation", "clear_rubbish", "homes", "on_disk"]
+
+ORPHAN_TIMEOUT = 10.0
+"""Seconds that the processes of an earlier server may take to be gone."""
+MOST_ON_ONE_DISK = 9
+"""So many containers with a memory of their own can have servers of one configuration on one disk."""
 
 
 class Preparation:
@@ -27,14 +35,15 @@ class Preparation:
         job: See `Keeper`.
 
     After `find_cluster`, `notes` says what had to be put right, and `pristine` names a copy of a new
-    cluster that is meant for the cache; empty where there is none.
+    cluster that is meant for the cache; empty where there is none. `own_disk` is the directory on the disk that this
+    server has; empty where it has none.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
         self.directory: str = job["server"]
         self.places = place.Places(job["memory"], job["disk"])
-        self.own_disk = _own_disk(job)
+        self.own_disk = ""
         self.notes: list[str] = []
         self.pristine = ""
 
@@ -79,15 +88,30 @@ class Preparation:
         )
 
     def find_cluster(self, binaries: str, account: Account) -> cluster.Cluster:
+        if self.job["data_dir"]:
+            place.adopt(self.job["data_dir"])
+        while (found := self._left_cluster(account) or self._new_cluster(binaries, account)) is None:
+            pass  # another keeper was faster on a disk that both have
+        return found
+
+    def _left_cluster(self, account: Account) -> cluster.Cluster | None:
+        """The one of an earlier keeper, with nothing running on it; what cannot be used any more is removed."""
         named: str = self.job["data_dir"]
-        if named:
-            place.adopt(named)
         for path in homes(self.job):
             if not os.path.lexists(path):
                 continue
+            if not self._take(path):
+                if named:
+                    raise state.KeeperError(
+                        "ServerUnavailableError",
+                        f"local.data_dir: another server uses {path}, such as one that another container started\n"
+                        "wait until its last user has gone, or use another local.data_dir",
+                        code="local-server-in-use",
+                    )
+                continue
+            if not named and path != homes(self.job)[0]:
+                self.own_disk = os.path.dirname(path)
             data = os.path.join(path, "data")
-            if stop_orphans(data):
-                self.notes.append(f"stopped a server that nobody kept on {data}")
             found = cluster.load(path)
             why = self._unusable(found)
             if found and not why:
@@ -112,6 +136,28 @@ class Preparation:
                     f"{path} is in the way and does not have elefast's mark\nlook what it is, and remove it",
                     code="foreign-directory",
                 )
+        return None
+
+    def _take(self, path: str) -> bool:
+        """Lock the cluster at `path` for as long as this process lives, and end a server that was left on it.
+
+        False where another keeper has it, or where a server is on it that is not provably ours to end.
+        """
+        marker = os.path.join(path, place.MARKER)
+        if place.is_ours(path) and locks.take_soon(marker, make=False) is None:
+            return False
+        data = os.path.join(path, "data")
+        if stop_orphans(data):
+            self.notes.append(f"stopped a server that no keeper had on {data}")
+        serving = os.path.join(path, cluster.SERVING)
+        deadline = clock.now() + ORPHAN_TIMEOUT
+        while locks.is_held(serving):
+            if clock.now() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _new_cluster(self, binaries: str, account: Account) -> cluster.Cluster | None:
         parent = self._data_parent()
         clear_rubbish(parent)
         self._check_entrance(parent, account)
@@ -128,7 +174,15 @@ class Preparation:
         if self.job["reuse"] and not cluster.load(self.job["cache"]):
             # Keep one that no server ever touched; it goes to the cache when nobody waits for us.
             self.pristine = self._copy_aside(made, parent)
-        os.rename(made, target)
+        try:
+            os.rename(made, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            for path in filter(None, (made, self.pristine)):
+                place.remove(path)
+            self.pristine = ""
+            return None
         complete = cluster.load(target)
         assert complete is not None
         return complete
@@ -145,12 +199,24 @@ class Preparation:
     def _data_parent(self) -> str:
         if self.job["data_dir"]:
             return str(self.job["data_dir"])
-        if self.places.memory and place.has_room(self.places.memory):
+        in_memory = os.path.join(self.directory, "cluster")
+        if self.places.memory and place.has_room(self.places.memory) and not os.path.lexists(in_memory):
             return self.directory
         return self._claim_disk()
 
     def _claim_disk(self) -> str:
-        place.root(self.places.disk)
+        if not self.own_disk:
+            # Another keeper may have the first: that of a container which has its own memory and the same disk.
+            free = [path for path in homes(self.job)[1:] if not os.path.lexists(path) or not place.is_kept(path)]
+            if not free:
+                raise state.KeeperError(
+                    "ServerUnavailableError",
+                    f"{MOST_ON_ONE_DISK} servers of this configuration have their data in {self.places.disk} already\n"
+                    "set local.data_dir (ELEFAST_LOCAL__DATA_DIR) to another directory",
+                    code="local-server-in-use",
+                )
+            place.root(self.places.disk)
+            self.own_disk = os.path.dirname(free[0])
         return place.claim(self.own_disk)
 
     def _check_entrance(self, parent: str, account: Account) -> None:
@@ -181,20 +247,23 @@ class Preparation:
 
 
 def homes(job: Mapping[str, Any]) -> list[str]:
-    """Where the cluster of a server may be."""
+    """Where the cluster of a server may be: in memory, and then the places on the disk."""
     if named := job["data_dir"]:
         return [os.path.join(named, "cluster" if job["reuse"] else "cluster-once")]
-    return [os.path.join(job["server"], "cluster"), os.path.join(_own_disk(job), "cluster")]
+    return [os.path.join(job["server"], "cluster"), *(os.path.join(path, "cluster") for path in on_disk(job))]
 
 
-def _own_disk(job: Mapping[str, str]) -> str:
-    return os.path.join(job["disk"], job["identity"])
+def on_disk(job: Mapping[str, Any]) -> list[str]:
+    """The directories on the disk that a server of this identity may have; the first unless another one has that."""
+    first = os.path.join(job["disk"], job["identity"])
+    return [first, *(f"{first}-{number}" for number in range(2, MOST_ON_ONE_DISK + 1))]
 
 
 def clear_rubbish(parent: str) -> None:
     """Remove what a killed keeper was just making or removing in this directory."""
     for name in os.listdir(parent):
-        if name.startswith((place.BUILDING, place.TRASH)):
+        path = os.path.join(parent, name)
+        if name.startswith((place.BUILDING, place.TRASH)) and not place.is_kept(path):
             # Its initdb may still be at it; without its directory it would leave shared memory behind.
-            stop_orphans(os.path.join(parent, name, "data"))
-            place.remove(os.path.join(parent, name))
+            stop_orphans(os.path.join(path, "data"))
+            place.remove(path)

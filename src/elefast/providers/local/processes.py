@@ -1,6 +1,12 @@
-"""Processes of the operating system: what a server inherits, and finding the servers that nobody keeps.
+"""Processes of the operating system: what a server inherits, and finding the servers that no keeper has.
 
-Only processes that provably run on a data directory of ours are ever signalled.
+A path does not identify a data directory: another container may have one of the same name, and the host sees the
+processes of all its containers. So a process counts as a server on a directory only if
+
+- its working directory, which PostgreSQL sets to the data directory, has the directory's device and inode, and
+- its process id is one of this process's own PID namespace, so that the id means the same process here and there.
+
+What cannot be looked at is not proven, and gets no signal.
 Must stay light: the keeper imports it.
 """
 
@@ -11,22 +17,27 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 
 from elefast import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "boot_identity",
     "dies_with_parent",
     "environment",
+    "namespace",
     "postmaster_file",
+    "send_signal",
     "servers_of",
     "stop_orphans",
 ]
 
+_PROGRAMS = ("postgres", ".postgres-wrapped")
+"""What the executable of a server is called; the second one is Nix's."""
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TZ")
 
 
@@ -81,43 +92,139 @@ def postmaster_file(data: str) -> list[str]:
         return []
 
 
-def servers_of(data: str) -> list[int]:
-    """Every process of a server on this data directory, the backends of a dead postmaster among them."""
-    return _seen_in_proc(data) if os.path.isdir("/proc/self") else _seen_by_ps(data)
-
-
-def _seen_in_proc(data: str) -> list[int]:
-    names = _names(data)
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _works_in(name, names)]
-
-
-def _seen_by_ps(data: str) -> list[int]:
-    """Where there is no /proc, only the postmaster can be found: by the command line with which we started it."""
-    lines = postmaster_file(data)
-    if not lines or not lines[0].isdigit():
-        return []
-    # As wide as it is: some have 79 columns for whoever is no terminal.
-    command = _output("ps", "-ww", "-o", "command=", "-p", lines[0])
-    return [int(lines[0])] if any(f"-D {name} " in f"{command} " for name in _names(data)) else []
-
-
-def _names(data: str) -> set[str]:
-    """As it was started with, and as the system has it: on macOS, /tmp and /var are links."""
-    return {data, os.path.realpath(data)}
-
-
-def _works_in(process: str, directories: set[str]) -> bool:
-    # The command line first: in containers not even root may see where another user's process works.
+def namespace(kind: str) -> str:
+    """Identifies this process's namespace of a kind, ``pid`` or ``net``; empty where the system has none."""
     try:
-        with open(f"/proc/{process}/cmdline", "rb") as file:
-            program, *arguments = file.read().split(b"\0")
-        if os.path.basename(program) == b"postgres" and arguments[:1] == [b"-D"]:
-            return os.fsdecode(arguments[1]) in directories
-        return os.readlink(f"/proc/{process}/cwd") in directories and (
-            "postgres" in os.path.basename(os.readlink(f"/proc/{process}/exe"))
-        )
-    except (OSError, IndexError):
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return ""
+
+
+def servers_of(data: str) -> list[int]:
+    """The processes that provably are a server on this data directory, the backends of a dead postmaster among them."""
+    try:
+        directory = os.stat(data)
+    except OSError:
+        return []
+    return [pid for pid in _candidates(data) if _serves(pid, directory)]
+
+
+def send_signal(pid: int, number: int, still_it: Callable[[], bool]) -> None:
+    """Signal a process if `still_it` says so, and no other one that has got its number meanwhile.
+
+    Args:
+        pid: Its number.
+        number: Of the signal.
+        still_it: Whether the process of that number is the one that is meant.
+    """
+    # The handle comes first: it stays with the process that has the number now. So if what is then looked at is
+    # the right process, the handle is its own; and if that process ends, the signal goes nowhere.
+    handle = _handle(pid)
+    try:
+        if not still_it():
+            return
+        if handle is None:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(handle, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _handle(pid: int) -> int | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # gone, or a kernel or a sandbox without it
+        return None
+
+
+def _candidates(data: str) -> Iterator[int]:
+    """Processes that may be servers: a quick choice, to be proven."""
+    if not os.path.isdir("/proc/self"):
+        # Where there is no /proc, only the postmaster can be found.
+        lines = postmaster_file(data)
+        if lines and lines[0].isdigit():
+            yield int(lines[0])
+        return
+    # With the /proc of another PID namespace mounted here, its numbers would mean other processes.
+    if os.readlink("/proc/self") != str(os.getpid()):
+        return
+    for name in os.listdir("/proc"):
+        if name.isdigit() and "postgres" in _text(f"/proc/{name}/comm"):
+            yield int(name)
+
+
+def _serves(pid: int, directory: os.stat_result) -> bool:
+    if not os.path.isdir("/proc/self"):
+        return _serves_by_lsof(pid, directory)
+    status = dict(line.partition(":")[::2] for line in _text(f"/proc/{pid}/status").splitlines())
+    # A process of a namespace below ours has a number there as well; it is another container's.
+    if len(status.get("NSpid", "").split()) != 1:
         return False
+    try:
+        return _works_in(pid, directory)
+    except PermissionError:
+        # Root without CAP_SYS_PTRACE, as in most containers, may not look at another user's process; that user may.
+        uids, gids = status.get("Uid", "").split(), status.get("Gid", "").split()
+        if os.geteuid() or set(uids) != {str(directory.st_uid)} or len(set(gids)) != 1:
+            return False
+        try:
+            with _file_access_of(int(uids[0]), int(gids[0])):
+                return _works_in(pid, directory)
+        except OSError:
+            return False
+    except OSError:
+        return False
+
+
+def _works_in(pid: int, directory: os.stat_result) -> bool:
+    if not os.path.samestat(os.stat(f"/proc/{pid}/cwd"), directory):
+        return False
+    program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    return program.removesuffix(" (deleted)") in _PROGRAMS
+
+
+@contextlib.contextmanager
+def _file_access_of(uid: int, gid: int) -> Iterator[None]:
+    """Look at files, and at ``/proc``, with the rights of another user; only this thread does."""
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    library.setfsgid(gid)
+    library.setfsuid(uid)
+    try:
+        yield
+    finally:
+        library.setfsuid(os.geteuid())
+        library.setfsgid(os.getegid())
+
+
+def _serves_by_lsof(pid: int, directory: os.stat_result) -> bool:
+    """The same on systems without /proc: lsof shows device and inode of a process's working directory."""
+    import shutil
+
+    program = shutil.which("lsof") or "/usr/sbin/lsof"
+    # One field a line, after its letter: c the command's name, D the device, i the inode.
+    shown = _output(program, "-a", "-p", str(pid), "-d", "cwd", "-F", "cDi")
+    fields = {line[:1]: line[1:] for line in shown.splitlines()}
+    try:
+        found = int(fields["D"], 16), int(fields["i"])
+    except (KeyError, ValueError):
+        return False
+    return found == (directory.st_dev, directory.st_ino) and fields.get("c", "") in _PROGRAMS
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _output(*command: str) -> str:
@@ -130,13 +237,18 @@ def _output(*command: str) -> str:
 
 
 def stop_orphans(data: str, patience: float = 5.0) -> bool:
-    """End the server that runs on our data directory without a keeper; whether there was one."""
+    """End the server that runs on our data directory without a keeper; whether there was one.
+
+    The caller has made sure that it has none: nobody else holds the lock of its cluster.
+    """
+    try:
+        directory = os.stat(data)
+    except OSError:
+        return False
     found = servers_of(data)
     for number in (signal.SIGQUIT, signal.SIGKILL):
-        pids = servers_of(data)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        for pid in servers_of(data):
+            send_signal(pid, number, partial(_serves, pid, directory))
         deadline = clock.now() + patience
         while servers_of(data) and clock.now() < deadline:
             time.sleep(0.005)

@@ -20,6 +20,7 @@ from elefast.errors import ConfigurationError, Problem, ServerStartError, Server
 from elefast.providers.lease import nothing
 from elefast.providers.local import locks, place, prepare, state, sweep
 from elefast.providers.local.lease import LocalLease
+from elefast.providers.local.processes import namespace
 from elefast.providers.local.start import dismiss, prove, start_keeper
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ OUR_OWN_SETTINGS = frozenset(
 )
 
 _log = logging.getLogger("elefast")
+
+
+class _ElsewhereError(Exception):
+    """The server that runs has its port in another network namespace."""
 
 
 class LocalProvider:
@@ -118,7 +123,12 @@ class LocalProvider:
 
         binaries = find(self._bin_dir, self._requirement)
         try:
-            return self._acquire(binaries, places_for(self._root), on_new)
+            places = places_for(self._root)
+            try:
+                return self._acquire(self._job(binaries, places), binaries, places, on_new)
+            except _ElsewhereError:
+                job = self._job(binaries, places, apart=namespace("net"))
+                return self._acquire(job, binaries, places, on_new)
         except state.KeeperError as failure:
             raise _as_error(failure) from None
         except OSError as error:
@@ -135,12 +145,17 @@ class LocalProvider:
             return False
         from elefast.providers.local.binaries import find
 
-        directory = self._job(find(self._bin_dir, self._requirement), places_for(self._root))["server"]
-        keeper = os.path.join(directory, state.KEEPER)
-        return locks.is_held(keeper) and state.read(directory).get("status") == "ready"
+        binaries, places = find(self._bin_dir, self._requirement), places_for(self._root)
+        for apart in ("", namespace("net")):
+            directory = self._job(binaries, places, apart)["server"]
+            described = state.read(directory)
+            if described.get("status") == "ready" and not state.elsewhere(described):
+                return locks.is_held(os.path.join(directory, state.KEEPER))
+        return False
 
-    def _acquire(self, binaries: Binaries, places: place.Places, on_new: Callable[[], None]) -> LocalLease:
-        job = self._job(binaries, places)
+    def _acquire(
+        self, job: Mapping[str, Any], binaries: Binaries, places: place.Places, on_new: Callable[[], None]
+    ) -> LocalLease:
         try:
             return self._join(job, binaries, places, on_new)
         except BaseException:
@@ -169,6 +184,8 @@ class LocalProvider:
                 os.utime(users)
                 described = self._await_ready(users, directory, job, deadline, on_new)
                 if described is not None:
+                    if state.elsewhere(described):
+                        self._apart(directory)
                     self._check(described, binaries, job)
                     lease = LocalLease(users, directory, described, self._reason)
                     users = -1
@@ -210,6 +227,7 @@ class LocalProvider:
                 if not started:
                     time.sleep(0.003)
                 continue
+            dismissed = True
             # Only now, with a keeper that lives, is what is written there about the server of today.
             described = state.read(directory)
             status = described.get("status")
@@ -218,20 +236,36 @@ class LocalProvider:
                 if described["at"] >= began:
                     code = str(described.get("code", "local-start-failed"))
                     raise state.KeeperError(described["kind"], described["message"], code=code)
-                dismiss(keeper)
+                dismissed = dismiss(keeper, described)
             if status == "ready":
                 if started and not self._proven(directory, described):
                     continue
                 return described
             if status == "died":
                 _log.warning("local server: it had ended by itself; the end of its log:\n%s", described["message"])
-                dismiss(keeper)
+                dismissed = dismiss(keeper, described)
             if status in ("failed", "died", "stopping"):
-                while locks.is_held(keeper) and clock.now() < deadline:
+                # One of another container ends when its users have gone, and so must we for a moment.
+                patience = deadline if dismissed else min(deadline, clock.now() + 0.2)
+                if not dismissed:
+                    import fcntl
+
+                    fcntl.flock(users, fcntl.LOCK_UN)
+                while locks.is_held(keeper) and clock.now() < patience:
                     time.sleep(0.003)
                 return None
             time.sleep(0.002)
         return None
+
+    def _apart(self, directory: str) -> None:
+        """Give up a server whose port this process cannot reach: another container shares its directory with us."""
+        if self._data_dir:
+            raise ServerUnavailableError(
+                f"local.data_dir: the server on {self._data_dir} runs in another network namespace, such as another "
+                f"container's ({directory})\nuse another local.data_dir here",
+                code="local-server-in-use",
+            )
+        raise _ElsewhereError
 
     def _proven(self, directory: str, described: Mapping[str, Any]) -> bool:
         """Connect to the server that we had started; false if it is not there any more."""
@@ -246,7 +280,14 @@ class LocalProvider:
             _log.warning("local server: %s", note)
         return True
 
-    def _job(self, binaries: Binaries, places: place.Places) -> dict[str, Any]:
+    def _job(self, binaries: Binaries, places: place.Places, apart: str = "") -> dict[str, Any]:
+        """What a keeper has to know.
+
+        Args:
+            binaries: The installation.
+            places: The roots.
+            apart: The network namespace, for a server beside one that runs in another.
+        """
         uid = os.geteuid()
         config = _digest(
             [
@@ -258,6 +299,7 @@ class LocalProvider:
                 self._iterations,
                 self._data_dir,
                 self._reuse,
+                *([apart] if apart else []),
             ]
         )
         # A named data directory can have one server only, whatever its configuration.

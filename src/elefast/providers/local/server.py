@@ -13,8 +13,8 @@ import sys
 import time
 
 from elefast import clock
-from elefast.providers.local import place
-from elefast.providers.local.processes import postmaster_file, servers_of, stop_orphans
+from elefast.providers.local import locks, place
+from elefast.providers.local.processes import postmaster_file, stop_orphans
 from elefast.providers.local.state import KeeperError
 
 TYPE_CHECKING = False
@@ -43,6 +43,7 @@ class Server:
         socket: A private directory for its Unix socket; not used where its name is too long.
         log: The file that gets its output.
         settings: Given with ``-c``.
+        serving: The lock that all processes of the server inherit.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Server:
         log: str,
         account: Account,
         settings: Mapping[str, str],
+        serving: str,
     ) -> None:
         self.binaries = binaries
         self.data = data
@@ -61,6 +63,7 @@ class Server:
         self.log = log
         self.account = account
         self.settings = settings
+        self.serving = serving
         self.port = 0
         self.given_up = False
         self.process: subprocess.Popen[bytes] | None = None
@@ -78,7 +81,7 @@ class Server:
         deadline = clock.now() + timeout
         for attempt in range(PORTS_TO_TRY):
             self.port = port if port and not attempt else _free_port()
-            self._spawn()
+            self._spawn(deadline)
             if self._is_ready(deadline):
                 return
             text = log_end(self.log)
@@ -124,11 +127,29 @@ class Server:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        if servers_of(self.data):
+        if self._left():
             stop_orphans(self.data)
         return process.returncode == 0
 
-    def _spawn(self) -> None:
+    def _left(self) -> bool:
+        """Whether processes of the server live on after the postmaster."""
+        try:
+            return locks.is_held(self.serving)
+        except OSError:
+            return False  # its directory was removed
+
+    def _lock(self, deadline: float) -> int:
+        while (lock := locks.take(self.serving, exclusive=True)) is None:
+            if clock.now() > deadline:
+                raise KeeperError(
+                    "ServerUnavailableError",
+                    f"another server still uses {self.data}\nend it, or set local.data_dir to another directory",
+                    code="local-server-in-use",
+                )
+            time.sleep(0.002)
+        return lock
+
+    def _spawn(self, deadline: float) -> None:
         # PostgreSQL takes the lock of a killed server for that of a living one where somebody else has its number
         # by now, or nobody has waited for it yet; nobody else uses this directory.
         for name in os.listdir(self.socket) if self.socket else ():
@@ -149,8 +170,12 @@ class Server:
         for name, value in (own | dict(self.settings)).items():
             if name not in _NOT_HERE:
                 command += ["-c", f"{name}={value}"]
-        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as log:
-            self.process = self.account.spawn(command, output=log.fileno())
+        lock = self._lock(deadline)
+        try:
+            with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as log:
+                self.process = self.account.spawn(command, output=log.fileno(), inherited=lock)
+        finally:
+            os.close(lock)  # what the server has of it stays locked
 
     def _was_killed(self) -> bool:
         """Whether somebody else ended it, such as a kernel short of memory; not we after the deadline."""

@@ -17,6 +17,7 @@ from typing import Any
 from elefast.errors import ServerStartError
 from elefast.providers.local import locks, orphans, place, state
 from elefast.providers.local.keeper import BUSY
+from elefast.providers.local.processes import namespace, send_signal
 from elefast.providers.local.server import ADDRESS
 
 _log = logging.getLogger("elefast")
@@ -81,13 +82,27 @@ def _spawn_keeper(job: Mapping[str, Any]) -> bool:
     return status == 0
 
 
-def dismiss(keeper: str) -> None:
-    """Ask a keeper to end. Its pid is in its lock file, and is its own as long as the lock is held."""
-    try:
-        with open(keeper, encoding="ascii") as file:
-            os.kill(int(file.read()), signal.SIGTERM)
-    except (OSError, ValueError):
-        pass
+def dismiss(keeper: str, described: Mapping[str, Any]) -> bool:
+    """Ask a keeper to end; whether that was possible.
+
+    The pid in its lock file is the keeper's for as long as it holds the lock, but only in its own PID namespace.
+
+    Args:
+        keeper: Its lock file.
+        described: What it wrote.
+    """
+    if described.get("namespaces", {}).get("pid", "") != namespace("pid"):
+        return False
+
+    def number() -> int:
+        with suppress(OSError, ValueError), open(keeper, encoding="ascii") as file:
+            return int(file.read())
+        return 0
+
+    if not (pid := number()):
+        return False
+    send_signal(pid, signal.SIGTERM, lambda: locks.is_held(keeper) and number() == pid)
+    return True
 
 
 def prove(described: Mapping[str, Any], timeout: float) -> None:

@@ -9,6 +9,9 @@
     died       it ran and ended by itself
     stopping   it is being stopped
 
+Its ``namespaces`` are the keeper's and its server's: in another PID namespace their numbers mean other processes, and
+in another network namespace their port is another one's.
+
 Must stay light: the keeper imports it.
 """
 
@@ -17,11 +20,14 @@ from __future__ import annotations
 import json
 import os
 
+from elefast.providers.local.processes import namespace
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["HELD", "KEEPER", "LOG", "START", "STATE", "USERS", "KeeperError", "read", "write"]
+__all__ = ["HELD", "KEEPER", "LOG", "START", "STATE", "USERS", "KeeperError", "elsewhere", "read", "write"]
 
 USERS = "users"
 KEEPER = "keeper"
@@ -55,6 +61,12 @@ def read(directory: str, name: str = STATE) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def elsewhere(described: Mapping[str, Any]) -> bool:
+    """Whether a keeper's server has its port in another network namespace than this process."""
+    theirs, ours = described.get("namespaces", {}).get("net", ""), namespace("net")
+    return bool(theirs and ours) and theirs != ours
 
 
 def write(directory: str, value: dict[str, Any], name: str = STATE) -> None:

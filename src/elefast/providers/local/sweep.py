@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from elefast.providers.local import locks, place, state
+from elefast.providers.local import cluster, locks, place, state
+from elefast.providers.local.prepare import on_disk
 from elefast.providers.local.processes import stop_orphans
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ def _sweep(places: Places, root: str, name: str) -> None:
         sweep_server(places, name)
     elif _age(path) > FORGOTTEN_AFTER and not os.path.exists(os.path.join(places.servers, name, state.USERS)):
         # Caches, copied binaries, and data on the disk whose server's directory memory has lost.
-        place.remove(path)
+        _remove_unused(path)
 
 
 def sweep_server(places: Places, identity: str) -> None:
@@ -67,14 +68,29 @@ def sweep_server(places: Places, identity: str) -> None:
     try:
         if keeper is None:
             return
-        for home in (path, os.path.join(places.disk, identity)):
-            stop_orphans(os.path.join(home, "cluster", "data"))
-        place.remove(os.path.join(places.disk, identity))
-        place.remove(path)
+        # A list: one that stays is no reason to leave the others.
+        removed = [_remove_unused(home) for home in on_disk({"disk": places.disk, "identity": identity})]
+        if all(removed):
+            _remove_unused(path)
     finally:
         for descriptor in (keeper, users):
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _remove_unused(home: str) -> bool:
+    """Remove a directory with the cluster in it, unless that is in use; whether it is gone.
+
+    It is in use if another keeper has it, or if a server is on it that is not provably ours to end.
+    """
+    inside = os.path.join(home, "cluster")
+    if place.is_kept(inside):
+        return False
+    stop_orphans(os.path.join(inside, "data"))
+    if locks.is_held(os.path.join(inside, cluster.SERVING)):
+        return False
+    place.remove(home)
+    return True
 
 
 def _stays(path: str) -> bool:
