@@ -255,7 +255,7 @@ def homes(job: Mapping[str, Any]) -> list[str]:
 
 def on_disk(job: Mapping[str, Any]) -> list[str]:
     """The directories on the disk that a server of this identity may have; the first unless another one has that."""
-    first = os.path.join(job["disk"], job["identity"])
+    first = os.path.join(str(job["disk"]), str(job["identity"]))
     return [first, *(f"{first}-{number}" for number in range(2, MOST_ON_ONE_DISK + 1))]
 
 

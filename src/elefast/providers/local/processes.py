@@ -23,7 +23,7 @@ from elefast import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 __all__ = [
     "boot_identity",
@@ -162,15 +162,15 @@ def _candidates(data: str) -> Iterator[int]:
 def _serves(pid: int, directory: os.stat_result) -> bool:
     if not os.path.isdir("/proc/self"):
         return _serves_by_lsof(pid, directory)
-    status = dict(line.partition(":")[::2] for line in _text(f"/proc/{pid}/status").splitlines())
+    status = {line.partition(":")[0]: line.split()[1:] for line in _text(f"/proc/{pid}/status").splitlines()}
     # A process of a namespace below ours has a number there as well; it is another container's.
-    if len(status.get("NSpid", "").split()) != 1:
+    if len(status.get("NSpid", [])) != 1:
         return False
     try:
         return _works_in(pid, directory)
     except PermissionError:
         # Root without CAP_SYS_PTRACE, as in most containers, may not look at another user's process; that user may.
-        uids, gids = status.get("Uid", "").split(), status.get("Gid", "").split()
+        uids, gids = status.get("Uid", []), status.get("Gid", [])
         if os.geteuid() or set(uids) != {str(directory.st_uid)} or len(set(gids)) != 1:
             return False
         try:
@@ -190,7 +190,7 @@ def _works_in(pid: int, directory: os.stat_result) -> bool:
 
 
 @contextlib.contextmanager
-def _file_access_of(uid: int, gid: int) -> Iterator[None]:
+def _file_access_of(uid: int, gid: int) -> Generator[None]:
     """Look at files, and at ``/proc``, with the rights of another user; only this thread does."""
     import ctypes
 
