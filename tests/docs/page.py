@@ -95,7 +95,8 @@ class Project:
         self._programs = directory / "programs"
         self._programs.mkdir(parents=True)
         _write_programs(self._programs)
-        places = [str(self._programs), str(Path(sys.executable).parent), env["PATH"], *_server_programs()]
+        # The server's own psql before the machine's, which may be Debian's wrapper without a client behind it.
+        places = [str(self._programs), str(Path(sys.executable).parent), *_server_programs(), env["PATH"]]
         path = os.pathsep.join(places)
         self.missing = ""
         """What this machine has not, though blocks wanted it; they were passed over."""
@@ -245,7 +246,7 @@ def _is_there(image: str) -> bool:
 
 
 def _server_programs() -> list[str]:
-    """Where psql is, on a machine that has only the PostgreSQL of a package."""
+    """The directory of the programs that belong to the server of the tests, psql among them."""
     try:
         return [str(find(os.environ.get("TEST_POSTGRES_BIN", ""), "").directory)]
     except ElefastError:

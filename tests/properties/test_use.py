@@ -158,7 +158,7 @@ def _engines(draw: st.DrawFn) -> dict[str, Any]:
 _others = st.fixed_dictionaries(
     {},
     optional={
-        "extensions": st.lists(st.sampled_from(["pg_trgm", "plpgsql", "citext", "uuid-ossp"]), unique=True),
+        "extensions": st.lists(st.sampled_from(["pg_trgm", "plpgsql", "citext", "hstore"]), unique=True),
         "pool": st.fixed_dictionaries({"size": st.integers(0, 2), "max": st.integers(2, 9), "reuse": st.booleans()}),
         "template": st.fixed_dictionaries(
             {
