@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import NullPool
 
 from elefast.dialects import Dialects, ask, is_plain
+from elefast.engines import MaintenanceEngine
 
 __all__ = ["Ahead"]
 
@@ -175,7 +176,7 @@ class _FirstConnection:
             driver.prepare_threshold = None
         pool = _Lending(lambda: driver, dialect=self._dialect, reset_on_return=None)
         self._dialect.set_isolation_level(driver, "AUTOCOMMIT")
-        with Engine(pool, self._dialect, self._url).connect() as connection:
+        with MaintenanceEngine(pool, self._dialect, self._url).connect() as connection:
             yield connection
         for name, value in before.items():
             setattr(driver, name, value)

@@ -166,49 +166,38 @@ class _Engines:
         return made
 
 
-def links_to(target: Engine | URL, *, echo: bool = False) -> Sequence[LinkFactory]:
+def links_to(target: Engine | URL, *, echo: bool = False, owned: bool = False) -> Sequence[LinkFactory]:
     """How to reach a maintenance database on `target`: ``postgres`` first, then the one that `target` names.
 
     A URL is reached by psycopg; an engine by its own driver, creator and listeners.
+
+    Args:
+        target: The server.
+        echo: Log the SQL.
+        owned: Elefast has started the server; see `maintenance_engine`.
     """
     if isinstance(target, URL):
         names = dict.fromkeys([MAINTENANCE, target.database or MAINTENANCE])
-        return [_Sync(partial(maintenance_engine, target, name), echo) for name in names]
-    options = options_of(target)
-    makers: list[Callable[[], Engine]] = [lambda: private_engine(target)]
-    if target.url.database != MAINTENANCE and "connect_args" in options:
-        makers.insert(0, lambda: _sibling(target, MAINTENANCE, options))
+        return [_Sync(partial(maintenance_engine, target, name, owned=owned), echo) for name in names]
+    makers: list[Callable[[], Engine]] = [partial(private_engine, target)]
+    if target.url.database != MAINTENANCE and "connect_args" in options_of(target):
+        makers.insert(0, partial(private_engine, target, MAINTENANCE))
     if _is_async(target):
         return [_Async(maker, echo) for maker in makers]
     return [_Sync(maker, echo) for maker in makers]
 
 
-def link_to(target: Engine | URL, database: str) -> LinkFactory | None:
+def link_to(target: Engine | URL, database: str, *, owned: bool = False) -> LinkFactory | None:
     """How to reach `database` on `target`; None where that has a custom creator, which leads to one database only."""
     if isinstance(target, URL):
-        return _Sync(partial(maintenance_engine, target, database), echo=False)
-    options = options_of(target)
-    if "connect_args" not in options:
+        return _Sync(partial(maintenance_engine, target, database, owned=owned), echo=False)
+    if "connect_args" not in options_of(target):
         return None
-    return (_Async if _is_async(target) else _Sync)(lambda: _sibling(target, database, options), echo=False)
+    return (_Async if _is_async(target) else _Sync)(partial(private_engine, target, database), echo=False)
 
 
 def _is_async(engine: Engine) -> bool:
     return bool(engine.dialect.is_async)
-
-
-def _sibling(engine: Engine, database: str, options: Mapping[str, Any]) -> Engine:
-    """An engine of elefast's own like `engine`, to another database."""
-    kept = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow", "poolclass")}
-    url = engine.url.set(database=database)
-    if _is_async(engine):
-        from sqlalchemy.ext.asyncio import create_async_engine
-
-        made = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", **kept).sync_engine
-    else:
-        made = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", **kept)
-    forward_do_connect(engine, made)
-    return made
 
 
 class _Sync:

@@ -5,19 +5,27 @@ It knows SQLAlchemy's engines and URLs, and nothing of templates, settings or te
 
 from __future__ import annotations
 
-import threading
+import copy
+import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import cache, partial
 from typing import Any, cast
 
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, event
+from psycopg.adapt import AdaptersMap
+from psycopg.postgres import register_default_adapters, types
+from sqlalchemy import URL, Connection, Dialect, Engine, event
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from elefast.errors import MissingDependencyError
+from elefast.libpq import neutral, service_hidden
 from elefast.urls import dsn, libpq_url
 
 __all__ = [
     "MAINTENANCE",
+    "MaintenanceEngine",
     "forward_do_connect",
     "maintenance_engine",
     "options_of",
@@ -63,39 +71,156 @@ def require_driver(url: URL) -> None:
         ) from error
 
 
-def raw_connection(url: URL) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection of psycopg's own, in autocommit mode, to the database of `url`."""
-    return psycopg.connect(dsn(url), autocommit=True, hostaddr="")
+class _MaintenanceConnection(Connection):
+    """A connection that none of the application's listeners hears of."""
+
+    def __init__(self, engine: Engine, connection: Any = None, **keywords: Any) -> None:
+        super().__init__(engine, connection, **{**keywords, "_has_events": False})
 
 
-def maintenance_engine(url: URL, database: str) -> Engine:
-    """An engine of elefast's own on psycopg: autocommit, no pool, and quick to notice a dead peer."""
+class MaintenanceEngine(Engine):
+    """An engine of elefast's own, which listeners on classes of SQLAlchemy (`Engine`, `Pool`, `Connection`) miss.
+
+    Such a listener is meant for the application's connections. One that runs SQL, such as ``SET timezone``, would
+    begin a transaction on a connection that has to be in autocommit mode, and one that counts would count elefast's.
+
+    Args:
+        pool: For this engine alone. Listeners on the pool itself stay.
+        dialect: It is copied, so that another engine may use it too.
+        url: Where the pool connects to.
+        echo: Log its SQL.
+        hide_parameters: Leave parameters out of errors and logs.
+    """
+
+    # Class attributes, which SQLAlchemy sets to True on the class that a listener is for.
+    _connection_cls = _MaintenanceConnection
+    _has_events = False
+
+    def __init__(
+        self, pool: Pool, dialect: Dialect, url: URL, *, echo: bool | None = None, hide_parameters: bool = False
+    ) -> None:
+        quiet: Any = copy.copy(dialect)
+        quiet._has_events = False
+        _ignore_classes(pool)
+        super().__init__(pool, quiet, url, echo=echo, hide_parameters=hide_parameters)
+
+    def dispose(self, close: bool = True) -> None:
+        """Close the pool's connections, without the event `engine_disposed`."""
+        if close:
+            self.pool.dispose()
+        self.pool = self.pool.recreate()
+        _ignore_classes(self.pool)
+
+
+class _Unheard:
+    """A class that no listener is for."""
+
+
+def _ignore_classes(pool: Pool) -> None:
+    """Let only listeners on `pool` itself hear its events, and none of those on a class of pools."""
+    own: Any = type(pool).dispatch
+    listeners = own._for_class(_Unheard)
+    listeners._update(pool.dispatch, only_propagate=False)
+    pool.dispatch = listeners
+
+
+def raw_connection(url: URL, *, owned: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of psycopg's own, in autocommit mode, to the database of `url`.
+
+    Args:
+        url: The database.
+        owned: Elefast has started the server, so libpq's environment variables are meant for another one.
+    """
+    given = libpq_url(url).query
+    defaults: Mapping[str, Any] = {**neutral(), "client_encoding": "utf8"} if owned else {"hostaddr": ""}
+    parameters: dict[str, Any] = {key: value for key, value in defaults.items() if key not in given}
+    with service_hidden() if owned else nullcontext():
+        return psycopg.connect(dsn(url), autocommit=True, context=_adapters(), **parameters)
+
+
+def maintenance_engine(url: URL, database: str, *, owned: bool = False) -> MaintenanceEngine:
+    """An engine of elefast's own on psycopg: autocommit, no pool, and quick to notice a dead peer.
+
+    Args:
+        url: The server.
+        database: Its database to connect to.
+        owned: Elefast has started the server, so libpq's environment variables are meant for another one. A server
+            that the user gave by a URL keeps what they add to it.
+    """
     plain = libpq_url(url, database)
-    arguments = {key: value for key, value in _CONNECT_ARGS.items() if key not in plain.query}
-    # Without hstore, of which nothing here is stored, it connects with three round trips less.
-    return create_engine(
-        plain,
-        poolclass=NullPool,
-        isolation_level="AUTOCOMMIT",
-        connect_args=arguments,
-        use_native_hstore=False,
-    )
+    defaults = {**(neutral() if owned else {}), **_CONNECT_ARGS}
+    arguments = {key: value for key, value in defaults.items() if key not in plain.query}
+    dialect: Any = _dialect()
+    positional, named = dialect.create_connect_args(plain)
+    parameters: dict[str, Any] = {**named, **arguments, "context": _adapters(), "autocommit": True}
+
+    def connect() -> Any:
+        with service_hidden() if owned else nullcontext():
+            return psycopg.connect(*positional, **parameters)
+
+    # Not through `create_engine`, whose first connection asks the server five questions for the sake of SQL that
+    # elefast has no use for.
+    return MaintenanceEngine(NullPool(connect, dialect=dialect, reset_on_return=None), dialect, plain)
 
 
-def private_engine(engine: Engine) -> Engine:
-    """An engine with the same creator, dialect and listeners as a user's, but a pool of its own.
+@cache
+def _dialect() -> Dialect:
+    """SQLAlchemy's own dialect, whatever the application has registered for its name."""
+    make: Any = PGDialect_psycopg
+    return cast("Dialect", make(dbapi=psycopg))
+
+
+@cache
+def _adapters() -> AdaptersMap:
+    """How psycopg converts values, whatever the application has registered for all connections."""
+    adapters = AdaptersMap(types=types)
+    register_default_adapters(adapters)
+    return adapters
+
+
+def private_engine(engine: Engine, database: str | None = None) -> MaintenanceEngine:
+    """An engine with the same creator, dialect and listeners as a user's, but a pool of its own, in autocommit mode.
 
     A user's pool may hold one connection, or be bound to an event loop; elefast must neither use it up nor
     carry its connections elsewhere.
+
+    Args:
+        engine: The user's. Of its listeners, those on classes are left out.
+        database: Instead of the engine's own; not where that has a custom creator.
     """
-    return Engine(
-        engine.pool.recreate(),
-        engine.dialect,
-        engine.url,
-        echo=cast("bool | None", engine.echo),
-        execution_options={"isolation_level": "AUTOCOMMIT"},
-        hide_parameters=engine.hide_parameters,
+    dialect: Any = engine.dialect
+    url = engine.url if database is None else engine.url.set(database=database)
+    arguments = None if isinstance(engine, MaintenanceEngine) else _connect_arguments(engine)
+    if arguments is None:
+        pool = engine.pool.recreate()
+    else:
+        of_url = dialect.create_connect_args(engine.url)[1]
+        further = {key: value for key, value in arguments.items() if key not in of_url}
+        pool = NullPool(partial(_connect, dialect, url, further), dialect=dialect)
+        listeners: Any = pool.dispatch
+        listeners._update(engine.pool.dispatch, only_propagate=False)
+    made = MaintenanceEngine(
+        pool, dialect, url, echo=cast("bool | None", engine.echo), hide_parameters=engine.hide_parameters
     )
+    if not isinstance(engine, MaintenanceEngine):
+        event.listen(made.pool, "connect", partial(_autocommit, dialect))
+    return made
+
+
+def _connect(dialect: Any, url: URL, further: Mapping[str, Any], record: Any = None) -> Any:
+    """Connect as an engine of `dialect` does, with the listeners of that engine alone."""
+    arguments, keywords = dialect.create_connect_args(url)
+    positional, named = list(arguments), {**keywords, **further}
+    for listener in dialect.dispatch.do_connect.listeners:
+        if (connection := listener(dialect, record, positional, named)) is not None:
+            return connection
+    return dialect.connect(*positional, **named)
+
+
+def _autocommit(dialect: Dialect, connection: Any, record: Any) -> None:
+    # What the engine's own listeners have set remains set, and a transaction that they have begun ends.
+    connection.commit()
+    dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
 
 def options_of(engine: Engine) -> dict[str, Any]:
@@ -128,8 +253,9 @@ def forward_do_connect(source: Engine, target: Engine) -> None:
     """Let the ``do_connect`` listeners of `source`, which often put a fresh token in, act on `target` too."""
 
     def forward(dialect: Any, record: Any, cargs: Any, cparams: Any) -> Any:
-        listeners: Any = getattr(source.dialect, "dispatch").do_connect  # noqa: B009  untyped in SQLAlchemy
-        for listener in listeners:
+        # Those on a class act on `target` by themselves.
+        own: Any = getattr(source.dialect, "dispatch").do_connect  # noqa: B009  untyped in SQLAlchemy
+        for listener in own.listeners:
             connection = listener(dialect, record, cargs, cparams)
             if connection is not None:
                 return connection
@@ -138,29 +264,13 @@ def forward_do_connect(source: Engine, target: Engine) -> None:
     event.listen(target, "do_connect", forward)
 
 
-class _CapturedError(Exception):
-    """Ends a connection attempt once its arguments are known."""
-
-
 def _connect_arguments(engine: Engine) -> Mapping[str, Any] | None:
-    """The keyword arguments that `engine` calls its driver with, or None where it has a custom creator."""
-    captured: dict[str, Any] = {}
-    thread = threading.get_ident()
+    """The keyword arguments that `engine` calls its driver with, or None where it has a custom creator.
 
-    def capture(dialect: Any, record: Any, cargs: Any, cparams: dict[str, Any]) -> None:
-        if threading.get_ident() == thread:
-            captured.update(cparams)
-            raise _CapturedError
-
-    pool: Pool = engine.pool.recreate()
-    event.listen(engine, "do_connect", capture, insert=True)
-    try:
-        pool.connect().close()
-    except _CapturedError:
-        return captured
-    except Exception:  # of a custom creator, which is called in spite of the listener: let it fail where it is used
+    They are read from the function by which `create_engine` lets the pool connect, since to call it would run
+    listeners and custom creators.
+    """
+    creator: Any = getattr(engine.pool, "_creator")  # noqa: B009  it has no public name
+    if getattr(creator, "__module__", "") != "sqlalchemy.engine.create":
         return None
-    finally:
-        event.remove(engine, "do_connect", capture)
-        pool.dispose()
-    return None
+    return cast("Mapping[str, Any] | None", inspect.getclosurevars(creator).nonlocals.get("cparams"))

@@ -10,17 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine
 
 from elefast import clock, diagnosis
 from elefast.ahead import Ahead
 from elefast.control import Control
-from elefast.engines import MAINTENANCE, maintenance_engine
 from elefast.kernel import databases, restore
 from elefast.kernel.blockers import blockers
 from elefast.kernel.contents import Contents
@@ -62,11 +60,12 @@ class Restorer:
     """Puts the databases of one control back.
 
     Args:
-        control: Makes and drops them, on a server that it has the URL of.
+        control: Makes and drops them.
+        engine: Makes an engine of elefast's own to a database.
         connects: What the engines of tests connect with that may hold settings of their sessions.
     """
 
-    def __init__(self, control: Control, connects: Iterable[object] = ()) -> None:
+    def __init__(self, control: Control, engine: Callable[[str], Engine], connects: Iterable[object] = ()) -> None:
         self.restored = Samples()
         """What it took to put each back."""
         self._control = control
@@ -74,11 +73,7 @@ class Restorer:
         self._known: dict[str, _Known] = {}
         self._relations: dict[str, Mapping[int, Relation]] = {}
         """What there is in the copies of a template, by its name."""
-        # One for all databases, so that it asks the server only once what it is.
-        self._engine = maintenance_engine(control.url, MAINTENANCE)
-        # Two threads put databases back.
-        self._leads_to = threading.local()
-        event.listen(self._engine, "do_connect", self._lead)
+        self._engine = engine
 
     @property
     def works(self) -> bool:
@@ -162,12 +157,8 @@ class Restorer:
                 if lent is not None:
                     yield lent, True
                     return
-        self._leads_to.name = name
-        with self._engine.connect() as connection:
+        with self._engine(name).connect() as connection:
             yield connection, False
-
-    def _lead(self, dialect: Any, record: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
-        keywords["dbname"] = self._leads_to.name
 
 
 def _switches_counting(settings: object) -> bool:

@@ -25,7 +25,7 @@ from elefast.ahead import Ahead
 from elefast.backing import link_to, links_to
 from elefast.control import Control
 from elefast.dialects import Dialects
-from elefast.engines import require_driver
+from elefast.engines import maintenance_engine, require_driver
 from elefast.errors import ConfigurationError, ElefastError
 from elefast.kernel import cluster
 from elefast.kernel.blockers import Blocker, Left
@@ -65,8 +65,8 @@ class Running:
         self.watch = Watch()
         self.control = Control(
             lease.url,
-            links_to(lease.url),
-            link_to=partial(link_to, lease.url),
+            links_to(lease.url, owned=lease.owned),
+            link_to=partial(link_to, lease.url, owned=lease.owned),
             recipe=plan.recipe,
             project=plan.project,
             strategy=plan.strategy,
@@ -77,8 +77,15 @@ class Running:
             test_run=plan.test_run,
             ended=lease.ended,
         )
-        connects = (lease.url.query, plan.engine_options, plan.async_engine_options)
-        restorer = Restorer(self.control, connects) if plan.pool_reuse else None
+        restorer = (
+            Restorer(
+                self.control,
+                partial(maintenance_engine, lease.url, owned=lease.owned),
+                connects=(lease.url.query, plan.engine_options, plan.async_engine_options),
+            )
+            if plan.pool_reuse
+            else None
+        )
         self.report = Report(
             lease.provider,
             lease.reason,

@@ -6,18 +6,21 @@ import gc
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import Pool
 
 from elefast import backing, stack
 from elefast.backing import links_to
 from elefast.kernel.server import prepare
 from elefast.kernel.sql import scalar
 from elefast.link import LostConnectionError
+from elefast.urls import dsn
 
 Query = Callable[[str], list[tuple[object, ...]]]
 
@@ -105,3 +108,80 @@ def test_what_goes_wrong_at_the_end_is_seen(take: Callable[[], None], monkeypatc
         monkeypatch.setattr(module, "_retired", deque([Broken()]))
     with pytest.raises(IndexError, match="a mistake"):
         take()
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What listeners on SQLAlchemy's classes hear; each of them would break a connection of elefast's own."""
+    heard: list[str] = []
+
+    def of_a_driver(connection: Any, *_: object) -> None:
+        heard.append("a driver")
+        cursor = connection.cursor()
+        cursor.execute("SET timezone TO 'UTC'")
+        cursor.close()
+
+    def of_sqlalchemy(connection: Connection, *_: object) -> None:
+        heard.append("a connection")
+        connection.exec_driver_sql("SET timezone TO 'UTC'")
+
+    def of_a_dialect(dialect: Any, record: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        heard.append("a dialect")
+        keywords["port"] = 1
+
+    added: list[tuple[Any, str, Callable[..., None]]] = [
+        (Engine, "connect", of_a_driver),
+        (Pool, "checkout", of_a_driver),
+        (Engine, "engine_connect", of_sqlalchemy),
+        (Connection, "begin", of_sqlalchemy),
+        (Engine, "do_connect", of_a_dialect),
+    ]
+    for target, name, listener in added:
+        event.listen(target, name, listener)
+    yield heard
+    for target, name, listener in added:
+        event.remove(target, name, listener)
+
+
+def test_listeners_on_classes_hear_nothing_of_it(server_url: str, sync_url: URL, heard: list[str]) -> None:
+    """Whatever elefast was given: a URL, an engine, an engine with a creator, an engine of an async driver."""
+    targets: list[Engine | URL] = [
+        sync_url,
+        create_engine(sync_url),
+        create_engine(sync_url.set(database="template1")),
+        create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn(sync_url))),
+        create_async_engine(make_url(server_url).set(drivername="postgresql+asyncpg")).sync_engine,
+        create_async_engine(make_url(server_url).set(drivername="postgresql+psycopg")).sync_engine,
+    ]
+    for target in targets:
+        for link in links_to(target):
+            opened = link(lambda connection: prepare(connection, "elefast unheard"))
+            opened.open(30)
+            assert opened.call(lambda connection: scalar(connection, "select 1")) == 1
+            opened.close()
+    assert heard == []
+
+
+def test_listeners_of_a_given_engine_act_on_it(sync_url: URL) -> None:
+    """A token that they put in lets elefast in as well, and SQL that they run does not hold it up."""
+    engine = create_engine(sync_url.set(password="wrong"))
+    heard: list[str] = []
+
+    @event.listens_for(engine, "do_connect")
+    def put_password_in(dialect: Any, record: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        heard.append("do_connect")
+        keywords["password"] = sync_url.password
+
+    @event.listens_for(engine, "connect")
+    def set_timezone(connection: Any, record: Any) -> None:
+        heard.append("connect")
+        cursor = connection.cursor()
+        cursor.execute("SET application_name TO 'of its own'")
+        cursor.close()
+
+    for link in links_to(engine):
+        opened = link(lambda connection: None)
+        opened.open(30)
+        assert opened.call(lambda connection: scalar(connection, "show application_name")) == "of its own"
+        opened.close()
+    assert heard == ["do_connect", "connect"] * len(links_to(engine))

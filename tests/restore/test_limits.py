@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, Engine, make_url
 
 import elefast
 from elefast import restorer
@@ -109,15 +109,15 @@ def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pyte
     both = threading.Barrier(2)
     seen: dict[str, object] = {}
 
-    def late(connect: Callable[[], Connection]) -> Connection:
+    def late(make: Callable[[str], Engine], name: str) -> Engine:
         both.wait(60)
-        return connect()
+        return make(name)
 
     def look(name: str) -> None:
         with restorer._inside(name, None) as (connection, _):
             seen[name] = scalar(connection, "select current_database()")
 
-    monkeypatch.setattr(restorer._engine, "connect", partial(late, restorer._engine.connect))
+    monkeypatch.setattr(restorer, "_engine", partial(late, restorer._engine))
     names = [bench.stack.create("by_hand", "utf8") for _ in range(2)]
     threads = [threading.Thread(target=look, args=(name,)) for name in names]
     for thread in threads:

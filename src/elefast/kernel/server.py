@@ -85,7 +85,8 @@ def inspect(connection: Connection) -> Facts:
 
 
 def prepare(connection: Connection, application: str) -> None:
-    """Make the session fit to wait and to outlast: no timeouts, writable, and named in pg_stat_activity."""
+    """Make the session fit to wait and to outlast: no timeouts, writable, named in pg_stat_activity, and with values in
+    the format that drivers read."""
     settings = {
         "application_name": application,
         "statement_timeout": "0",
@@ -94,6 +95,7 @@ def prepare(connection: Connection, application: str) -> None:
         "idle_session_timeout": "0",
         "default_transaction_read_only": "off",
         "search_path": "pg_catalog",
+        "datestyle": "ISO",
         "client_min_messages": "warning",
         **keepalives.SETTINGS,
     }
