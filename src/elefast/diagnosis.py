@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from sqlalchemy import URL
 
+from elefast import libpq
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
 from elefast.urls import shown
 
@@ -98,10 +99,20 @@ def hopeless(error: BaseException, url: URL) -> ElefastError | None:
         code = "role-missing"
         advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
     elif _OPTIONS.search(text):
-        code, advice = "url-options", "Correct the options of the URL."
+        code, advice = "url-options", _of_options(url)
     else:
         return None
     return DatabaseNotReadyError(f"cannot connect to {place}: {text}. {advice}", code=code)
+
+
+def _of_options(url: URL) -> str:
+    """What to do about an option that libpq refuses, wherever it may come from."""
+    variables = ", ".join(libpq.present())
+    if not variables:
+        return "Correct the options of the URL."
+    if not url.query:
+        return f"Unset what is not meant for this server: {variables}."
+    return f"Correct the options of the URL, or unset what is not meant for this server: {variables}."
 
 
 def silent(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:

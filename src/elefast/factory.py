@@ -108,7 +108,8 @@ def _close_all() -> None:
 def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_run: str) -> Blueprint:
     settings = loaded.settings
     engine = settings.engine
-    url = make_url(engine.url) if engine.url else None
+    # A URL beside another provider is legal, and not the server's.
+    url = make_url(engine.url) if engine.url and settings.provider in ("auto", "url") else None
     driver = sync_driver(settings)
     options: dict[str, Any] = {"echo": engine.echo, **engine.options}
     # A pool class of the project's own need not have a size.
@@ -123,7 +124,7 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         settings=functools.cache(lambda: validated(settings)),
         provenance=loaded.provenance,
         provider=_provider(loaded, url, env, driver),
-        recipe=_recipe(loaded, env, test_run),
+        recipe=_recipe(loaded, env, test_run, owned=url is None),
         url=url,
         driver=driver,
         async_driver=async_driver(settings),
@@ -262,7 +263,7 @@ def _scram_iterations(loaded: Loaded, driver: str) -> int:
     return 1 if short else 4096
 
 
-def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str) -> Plan | None:
+def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str, *, owned: bool) -> Plan | None:
     """How databases are made; None where there is nothing to put into them."""
     settings = loaded.settings
     migrator = _migrator(loaded)
@@ -279,6 +280,7 @@ def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str) -> Plan | Non
         async_driver=async_driver(settings).partition("+")[2],
         kept_digests=_kept_digests(loaded, env),
         test_run=test_run,
+        owned=owned,
     )
 
 

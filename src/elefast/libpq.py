@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["VARIABLES", "Hidden", "hidden", "neutral", "present", "service_hidden", "without_variables"]
+__all__ = ["VARIABLES", "Hidden", "hidden", "neutral", "present", "service_hidden"]
 
 _TARGET = frozenset(
     "PGHOST PGPORT PGUSER PGPASSWORD PGDATABASE PGPASSFILE PGSERVICEFILE PGSYSCONFDIR PGLOCALEDIR".split()
@@ -59,11 +59,6 @@ def neutral() -> Mapping[str, Any]:
         if option.envvar and name not in _NOT_NEUTRAL:
             parameters[name] = _NEUTRAL.get(name, (option.compiled or b"").decode())
     return parameters
-
-
-def without_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without any variable of libpq."""
-    return {name: value for name, value in environment.items() if name not in VARIABLES}
 
 
 def present() -> dict[str, str]:

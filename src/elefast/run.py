@@ -6,6 +6,7 @@ configuration, and what the command line asked for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +21,14 @@ class Run(NamedTuple):
         profile: What ``--elefast-profile`` says; empty where nothing.
         rebuild: Whether ``--elefast-rebuild`` was given.
         test_run: The same in all processes of the run.
+        variables: The libpq variables that were set before the first test; None until then.
     """
 
     start: Path
     profile: str = ""
     rebuild: bool = False
     test_run: str = ""
+    variables: Mapping[str, str] | None = None
 
 
 _current: Run | None = None

@@ -20,7 +20,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from elefast import clock
+from elefast import clock, libpq, run
 from elefast.ahead import Ahead
 from elefast.backing import link_to, links_to
 from elefast.control import Control
@@ -125,11 +125,20 @@ class Running:
             timeout: Seconds that the server may take to answer.
         """
         start = clock.now()
-        with _placing(plan.provenance):
-            # A new server has no template, and what builds one takes as long to get ready as the server does.
-            prepare = plan.recipe.prepare if plan.recipe is not None else lambda: None
-            lease = plan.provider.acquire(prepare) if inherited is None else inherited.lease
-        running = cls(plan, lease)
+        owned = plan.url is None
+        if owned:
+            current = run.current()
+            libpq.hidden.acquire(None if current is None else current.variables)
+        try:
+            with _placing(plan.provenance):
+                # A new server has no template, and what builds one takes as long to get ready as the server does.
+                prepare = plan.recipe.prepare if plan.recipe is not None else lambda: None
+                lease = plan.provider.acquire(prepare) if inherited is None else inherited.lease
+            running = cls(plan, lease)
+        except BaseException:
+            if owned:
+                libpq.hidden.release()
+            raise
         running.control.sweeps = sweeps
         try:
             running.control.ensure_ready(timeout)
@@ -241,6 +250,8 @@ class Running:
                 self.control.close(unused=unused, leave=leave, passing=passing)
             finally:
                 self.lease.release()
+                if self._plan.url is None:
+                    libpq.hidden.release()
                 self.report.stop_seconds = clock.now() - start
 
     def _see_to_template(self) -> None:

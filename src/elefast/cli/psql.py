@@ -64,7 +64,7 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     from elefast.migrators.environment import libpq_environment
     from elefast.urls import shown, with_driver
 
-    environment = libpq_environment(url, os.environ, "elefast psql")
+    environment = libpq_environment(url, os.environ, "elefast psql", owned=stack.upkeep().lease.owned)
     program = shutil.which("psql") or _beside_server(stack)
     if program:
         return [program], environment

@@ -77,7 +77,8 @@ def _environment(stack: Stack, database: LentDatabase, further: Sequence[str]) -
     from elefast.urls import dsn
 
     url = database.url_for("postgresql+psycopg")
-    environment = libpq_environment(url, os.environ, "elefast run")
+    owned = stack.upkeep().lease.owned
+    environment = libpq_environment(url, os.environ, "elefast run", owned=owned)
     environment["DATABASE_URL"] = dsn(url)
     for entry in (*stack.settings.export_env, *further):
         name, _, driver = entry.partition("=")

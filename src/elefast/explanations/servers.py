@@ -130,11 +130,18 @@ EXPLANATIONS = (
     Explanation(
         "url-options",
         DatabaseNotReadyError,
-        "The URL has an option that libpq does not take",
-        "What follows the question mark of `engine.url` goes to libpq, which does not know one of the options or its "
-        "value, or the server cannot do what it asks for.",
-        ("An option of another driver.", "`sslmode=require` for a server without TLS."),
-        ("Move it to `engine.connect_args` or `engine.async_connect_args`, or correct it.",),
+        "The URL or the environment has an option that libpq does not take",
+        "What follows the question mark of `engine.url` goes to libpq, and so do libpq's environment variables. libpq "
+        "does not know one of the options or its value, or the server cannot do what it asks for.",
+        (
+            "An option of another driver.",
+            "`sslmode=require` for a server without TLS.",
+            "`PGSSLMODE` or `PGSERVICE` of the shell is meant for another server.",
+        ),
+        (
+            "Move the option to `engine.connect_args` or `engine.async_connect_args`, or correct it.",
+            "Unset the variables that the message names.",
+        ),
     ),
     Explanation(
         "standby",

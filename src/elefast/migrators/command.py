@@ -59,7 +59,7 @@ class Command:
         return self.inputs(root), self.why_not_kept(root)
 
     def run(self, target: Target) -> None:
-        environment = libpq_environment(target.url, os.environ, target.application_name)
+        environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
         environment |= {name: dsn(target.url) for name in self.variables}
         # In a file, so that a child of the program that lives on cannot keep us waiting for the end of a pipe.
         with tempfile.TemporaryFile() as output:

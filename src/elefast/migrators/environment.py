@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import URL
 
+from elefast import libpq
 from elefast.urls import host_of, libpq_url, port_of, with_driver
 
 __all__ = ["libpq_environment", "variables"]
@@ -37,13 +38,22 @@ def variables(url: URL, names: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def libpq_environment(url: URL, environment: Mapping[str, str], application_name: str) -> dict[str, str]:
+def libpq_environment(
+    url: URL, environment: Mapping[str, str], application_name: str, *, owned: bool = False
+) -> dict[str, str]:
     """`environment` such that libpq and the programs of PostgreSQL meet the template without being told.
 
     Where the URL names no user or has no password, these variables say it to elefast, and so they do to others.
+
+    Args:
+        url: The template.
+        environment: That of this process.
+        application_name: What the server calls connections that do not name themselves.
+        owned: Elefast has started the server, so libpq's variables in `environment` are meant for another one.
     """
     plain = libpq_url(url)
-    result = {name: value for name, value in environment.items() if name not in _MISLEADING}
+    misleading = libpq.VARIABLES if owned else _MISLEADING
+    result = {name: value for name, value in environment.items() if name not in misleading}
     for name, value in (
         ("PGHOST", host_of(plain)),
         ("PGPORT", str(port_of(plain))),

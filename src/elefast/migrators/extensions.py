@@ -50,7 +50,7 @@ class Extensions:
         return self.inputs(root), self.why_not_kept(root)
 
     def run(self, target: Target) -> None:
-        with raw_connection(target.url) as connection:
+        with raw_connection(target.url, owned=target.owned) as connection:
             for name in self.names:
                 statement = sql.SQL("CREATE EXTENSION IF NOT EXISTS {} CASCADE").format(sql.Identifier(name))
                 try:

@@ -40,6 +40,7 @@ class Target:
         async_driver: Driver of the connection that an async function gets: ``psycopg`` or ``asyncpg``.
         variables: Environment variables that hold the URL, each with its driver: ``postgresql+asyncpg``.
         application_name: What the server calls connections that do not name themselves.
+        owned: Elefast has started the server, so libpq's environment variables are meant for another one.
     """
 
     url: URL
@@ -48,6 +49,7 @@ class Target:
     async_driver: str = "psycopg"
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     application_name: str = "elefast build"
+    owned: bool = False
 
 
 class Part(Protocol):

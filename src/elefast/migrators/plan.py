@@ -46,6 +46,7 @@ class Plan:
         kept_digests: A file that keeps the digests of the project's files for the next run; none where empty.
         test_run: What this run of tests is called, for ``application_name``, and so that its processes share a
             template that others must not use.
+        owned: Elefast starts the server, so libpq's environment variables are meant for another one.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Plan:
         async_driver: str = "psycopg",
         kept_digests: str = "",
         test_run: str = "",
+        owned: bool = False,
     ) -> None:
         # Without symbolic links, as the other interpreter sees it and the manifest counts it.
         self.root = root.resolve()
@@ -76,6 +78,7 @@ class Plan:
         self._async_driver = async_driver
         self._digests = kept_digests
         self._test_run = test_run
+        self._owned = owned
         self._application_name = f"elefast build {test_run}".rstrip()
         self._waiting: Interpreter | None = None
 
@@ -138,7 +141,15 @@ class Plan:
             MigrationError: Code or SQL of the project failed.
             MissingRightsError: The role may not create an extension.
         """
-        target = Target(url, self.root, self._driver, self._async_driver, self._variables, self._application_name)
+        target = Target(
+            url,
+            self.root,
+            self._driver,
+            self._async_driver,
+            self._variables,
+            self._application_name,
+            self._owned,
+        )
         # All files are looked for before anything is done.
         declared = [path for part in self.parts for path in part.declared(self.root)]
         rest = self._of_project

@@ -68,16 +68,17 @@ class Sql:
 
     def run(self, target: Target) -> None:
         for path in self.declared(target.root):
-            run_file(path, target.url, shown_as=relative(str(path), str(target.root)))
+            run_file(path, target.url, shown_as=relative(str(path), str(target.root)), owned=target.owned)
 
 
-def run_file(path: Path, url: URL, *, shown_as: str = "") -> None:
+def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False) -> None:
     """Run the statements of one file, each by itself, on a connection of its own.
 
     Args:
         path: A file in UTF-8.
         url: The database.
         shown_as: What messages call the file; default is its path.
+        owned: Elefast has started the server; see `raw_connection`.
 
     Raises:
         MigrationError: A statement failed, or the file is not one that can be run; with file and line.
@@ -87,7 +88,7 @@ def run_file(path: Path, url: URL, *, shown_as: str = "") -> None:
 
     name = shown_as or str(path)
     script = _read(path, name)
-    with raw_connection(url) as connection:
+    with raw_connection(url, owned=owned) as connection:
 
         def backslash_escapes() -> bool:
             # Not of `info`, which has to know the encoding that the file may have set.

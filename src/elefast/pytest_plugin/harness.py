@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast import caches, clock, run
+from elefast import caches, clock, libpq, run
 from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning, told
 from elefast.interrupts import close_unfinished
@@ -209,6 +209,13 @@ class Harness:
             self._findings.append(findings)
 
     # -- hooks ----------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        """Note which libpq variables the environment has, so that those of a test are told apart from them."""
+        current = run.current()
+        if current is not None:
+            run.enter(current._replace(variables=libpq.present()))
 
     def pytest_report_header(self) -> str | None:
         """One line: what was configured, and where.

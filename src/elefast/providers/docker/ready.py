@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from elefast import clock
+from elefast import clock, libpq
 from elefast.errors import ConfigurationError, Problem, ServerStartError
 from elefast.providers.docker.values import same
 from elefast.providers.tuning import server_settings
@@ -47,19 +47,17 @@ class Access:
         """One connection, whatever the PG* variables of the tests say."""
         import psycopg
 
-        return psycopg.connect(
-            host=self.host,
-            hostaddr="",
-            sslmode="prefer",
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname="postgres",
-            options=" ",
-            gssencmode="disable",
-            connect_timeout=CONNECT_TIMEOUT,
-            autocommit=True,
-        )
+        parameters: dict[str, Any] = {**libpq.neutral(), "connect_timeout": CONNECT_TIMEOUT}
+        with libpq.service_hidden():
+            return psycopg.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                password=self.password,
+                dbname="postgres",
+                autocommit=True,
+                **parameters,
+            )
 
 
 def await_server(access: Access, settings: Mapping[str, str], *, look: Callable[[], None], timeout: float) -> str:

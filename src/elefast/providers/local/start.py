@@ -14,6 +14,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from elefast import libpq
 from elefast.errors import ServerStartError
 from elefast.providers.local import locks, orphans, place, state
 from elefast.providers.local.keeper import BUSY
@@ -114,19 +115,21 @@ def prove(described: Mapping[str, Any], timeout: float) -> None:
 
     cluster = os.path.dirname(described["data"])
     try:
-        # All that a PG* variable of the tests could change is given.
-        connection = psycopg.connect(
-            host=ADDRESS,
-            hostaddr=ADDRESS,
-            options=" ",
-            sslmode="disable",
-            gssencmode="disable",
-            port=described["port"],
-            user=described["user"],
-            password=described["password"],
-            dbname="postgres",
-            connect_timeout=max(2, int(timeout)),
-        )
+        parameters: dict[str, Any] = {
+            **libpq.neutral(),
+            "hostaddr": ADDRESS,
+            "sslmode": "disable",
+            "connect_timeout": max(2, int(timeout)),
+        }
+        with libpq.service_hidden():
+            connection = psycopg.connect(
+                host=ADDRESS,
+                port=described["port"],
+                user=described["user"],
+                password=described["password"],
+                dbname="postgres",
+                **parameters,
+            )
     except psycopg.Error as error:
         raise ServerStartError(
             f"the local server runs, but does not let us in: {error}\n"
