@@ -20,6 +20,7 @@ LEAVES = {
     "clock",
     "errors",
     "explanations",
+    "exported",
     "interrupts",
     "lazy",
     "libpq",
@@ -80,7 +81,7 @@ ALLOWED = {
     "upkeep": {"kernel", "leftovers"},
     "stack": {"upkeep", "kernel", "running", "lent", "shared", "stack_backing", "sync", "asyncio"},
     "factory": {"blueprint", "config", "engine_options", "kernel", "migrators", "providers", "stack"},
-    "pytest_plugin": {"config", "factory", "joined", "watch"},
+    "pytest_plugin": {"config", "factory", "joined", "kernel", "watch"},
     "generate": {"cli", "config", "explanations"},
     "cli": {"config", "factory", "kernel", "migrators", "providers"},
 }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from elefast.cli.output import add_profile
 
 if TYPE_CHECKING:
+    from elefast.exported import ExportedVariable
     from elefast.lent import LentDatabase
     from elefast.stack import Stack
 
@@ -34,10 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "--env",
-        metavar="NAME[=DRIVER]",
+        metavar="NAME[=DRIVER|=TEMPLATE]",
         action="append",
         default=[],
-        help="a further variable for the URL, such as APP_DB=postgresql+asyncpg; those of export_env are always set",
+        help="a further variable, such as APP_DB=postgresql+asyncpg or APP_HOST={host}; those of export_env are "
+        "always set",
     )
     parser.add_argument("--keep", action="store_true", help="leave the database for a look, and say how to open it")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
@@ -59,10 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "no command was given; expected one such as: elefast run -- npx playwright test", code="no-command"
         )
+    further = _parsed(arguments.env)
     with configured(arguments) as stack:
         database = stack.open(f"elefast run {command[0]}")
         try:
-            environment = _environment(stack, database, arguments.env)
+            environment = _environment(stack, database, further)
             status = _run(command, environment)
         finally:
             # A command that is gone cannot leave a connection that anybody would want to hear of.
@@ -72,7 +75,31 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _environment(stack: Stack, database: LentDatabase, further: Sequence[str]) -> Mapping[str, str]:
+def _parsed(entries: Sequence[str]) -> list[ExportedVariable]:
+    """What `--env` says.
+
+    Raises:
+        ConfigurationError: With every entry that means nothing.
+    """
+    from elefast.errors import ConfigurationError, Problem
+    from elefast.exported import ExportedVariable, MalformedEntryError
+    from elefast.printable import short
+
+    variables: list[ExportedVariable] = []
+    problems: list[Problem] = []
+    for entry in entries:
+        try:
+            variables.append(ExportedVariable.parse(entry))
+        except MalformedEntryError as error:
+            advice = f", {error.advice}" if error.advice else ""
+            message = f'expected {error.expected}, got "{short(entry)}"{advice}'
+            problems.append(Problem("elefast run --env", "", message, code="wrong-value"))
+    if problems:
+        raise ConfigurationError(problems)
+    return variables
+
+
+def _environment(stack: Stack, database: LentDatabase, further: Sequence[ExportedVariable]) -> Mapping[str, str]:
     from elefast.migrators.environment import libpq_environment
     from elefast.urls import dsn
 
@@ -80,9 +107,8 @@ def _environment(stack: Stack, database: LentDatabase, further: Sequence[str]) -
     owned = stack.upkeep().lease.owned
     environment = libpq_environment(url, os.environ, "elefast run", owned=owned)
     environment["DATABASE_URL"] = dsn(url)
-    for entry in (*stack.settings.export_env, *further):
-        name, _, driver = entry.partition("=")
-        environment[name.strip()] = database.url_for(driver.strip()).render_as_string(hide_password=False)
+    for variable in (*_parsed(stack.settings.export_env), *further):
+        environment[variable.name] = variable.value(database.url_for)
     return environment
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from elefast.config.shapes import is_list
 from elefast.printable import short
 
-__all__ = ["is_local", "remote_host", "remote_in_arguments", "remote_in_environment"]
+__all__ = ["is_local", "named_in", "remote_host", "remote_in_arguments", "remote_in_environment"]
 
 _OWN = ("localhost", "host.docker.internal")
 # Nothing else: "evil.example#x.localhost" is another host to whoever reads the URL after us.
@@ -39,6 +39,24 @@ def remote_host(url: str) -> str:
             if remote := _first_remote(text or ""):
                 return remote
     return _elsewhere(parsed.query)
+
+
+def named_in(url: str) -> set[str]:
+    """Which of host, port, user and password this URL names, so that no variable decides them.
+
+    Args:
+        url: A URL that SQLAlchemy can read.
+    """
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    values = {
+        "host": (parsed.host, *(parsed.query.get(name) for name in _ADDRESSES)),
+        "port": (parsed.port, parsed.query.get("port"), parsed.query.get("unix_sock")),
+        "user": (parsed.username, parsed.query.get("user")),
+        "password": (parsed.password, parsed.query.get("password")),
+    }
+    return {part for part, given in values.items() if any(given)}
 
 
 def remote_in_arguments(arguments: Mapping[str, Any]) -> str:

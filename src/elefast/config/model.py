@@ -30,7 +30,7 @@ from elefast.config.tables import (
     Template,
     Tuning,
 )
-from elefast.config.values import Choices, FilePath
+from elefast.config.values import Choices, FilePath, Since
 
 __all__ = ["Settings", "read_from"]
 
@@ -97,12 +97,18 @@ class Settings(Discreet, BaseSettings):
         default_factory=list[str], examples=[["tests/seed.sql", "tests.seeding:load"]]
     )
     """Data for the template, after the migrator: SQL files, globs, or functions as `module:name`."""
-    export_env: list[values.ExportedVariable] = Field(default_factory=list[str], examples=[["DATABASE_URL"]])
-    """Variables set to the test's database while it lasts: `NAME` has the configured driver,
-    `NAME=postgresql` or `NAME=postgresql+asyncpg` another one."""
+    export_env: list[values.ExportedVariable] = Field(
+        default_factory=list[str], examples=[["DATABASE_URL"], ["POSTGRES_SERVER={host}", "POSTGRES_PORT={port}"]]
+    )
+    """Variables set to the test's database while it lasts: `NAME` has its URL with the configured driver,
+    `NAME=postgresql` or `NAME=postgresql+asyncpg` with another one, and `NAME={host}` a part of it.
+    The parts are `url`, `host`, `port`, `user`, `password` and `database`, also several in one text."""
     patch: list[values.Target] = Field(default_factory=list[str], examples=[["my_app.db:engine"]])
     """Attributes of modules, as `module:name`, that become the test's own while it lasts:
     engines, session factories, URLs."""
+
+    autouse: Annotated[bool, Since("0.3.0")] = False
+    """Give every test a database, whether it asks for a fixture or not."""
 
     engine: Engine = Field(default_factory=Engine)
     metadata: Metadata = Field(default_factory=Metadata)

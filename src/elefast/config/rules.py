@@ -6,7 +6,7 @@ It must not know where values came from; `load` turns a violation into a line of
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from elefast.config import hosts
@@ -14,6 +14,7 @@ from elefast.config.keys import KeyPath, dotted, variable
 from elefast.config.model import Settings
 from elefast.config.selection import ESSENTIAL, Migrator, migrator_tables
 from elefast.config.wording import in_words
+from elefast.exported import ExportedVariable
 from elefast.printable import short
 
 __all__ = ["Facts", "Violation", "violations"]
@@ -60,7 +61,16 @@ class Violation:
 
 def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
     """Every broken rule, in no particular order."""
-    for rule in (_needed, _one_table, _contradictions, _duplicates, _engine_options, _local_only):
+    for rule in (
+        _needed,
+        _one_table,
+        _contradictions,
+        _duplicates,
+        _exported_twice,
+        _exported_and_needed,
+        _engine_options,
+        _local_only,
+    ):
         yield from rule(settings, facts)
 
 
@@ -111,6 +121,38 @@ def _duplicates(settings: Settings, _: Facts) -> Iterator[Violation]:
             yield Violation(
                 ("tuning", "settings", name), f"has a key of its own, write tuning.{own}", code="reserved-setting"
             )
+
+
+def _exported_twice(settings: Settings, _: Facts) -> Iterator[Violation]:
+    for path in (("export_env",), ("alembic", "env"), ("command", "env")):
+        written: Sequence[str] = settings.export_env if len(path) == 1 else getattr(settings, path[0]).env
+        names = [ExportedVariable.parse(entry).name for entry in dict.fromkeys(written)]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            message = f"{in_words(twice)} {'is' if len(twice) == 1 else 'are'} listed twice, with different values"
+            yield Violation(path, message, code="conflicting-keys")
+
+
+def _exported_and_needed(settings: Settings, _: Facts) -> Iterator[Violation]:
+    """Variables of libpq that lead elefast to the server, and would be overwritten for tests."""
+    if not settings.engine.url or settings.provider not in ("auto", "url"):
+        return
+    named = hosts.named_in(settings.engine.url)
+    exported = {ExportedVariable.parse(entry).name for entry in settings.export_env}
+    needed = {name: part for name, part in _LIBPQ.items() if name in exported and part not in named}
+    if needed:
+        yield Violation(
+            ("export_env",),
+            f"{' and '.join(needed)} cannot be set for tests, because engine.url names no "
+            f"{' and no '.join(needed.values())}, so that libpq takes {'it' if len(needed) == 1 else 'them'} from "
+            f"{'this variable' if len(needed) == 1 else 'these variables'}; write "
+            f"{'it' if len(needed) == 1 else 'them'} into engine.url",
+            (("engine", "url"),),
+            code="conflicting-keys",
+        )
+
+
+_LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password"}
+"""What libpq takes from the environment where a URL does not say it."""
 
 
 def _engine_options(settings: Settings, _: Facts) -> Iterator[Violation]:

@@ -101,7 +101,7 @@ class Alembic(Table):
     revision: values.NotEmpty = "heads"
     """The revision to upgrade to."""
     env: list[values.ExportedVariable] = Field(default_factory=list[str], examples=[["APP_DATABASE_URL"]])
-    """Further variables that `env.py` reads its URL from; those of `export_env` are always set."""
+    """Further variables that `env.py` reads its URL from, written as in `export_env`, whose own are always set."""
     x: list[str] = Field(default_factory=list[str], examples=[["tenant=test"]])
     """Arguments for `context.get_x_argument()`, as after `alembic -x`."""
 
@@ -128,8 +128,11 @@ class Command(Table):
     run: list[str] = Field(default_factory=list[str], examples=[["dbmate", "up"]])
     """The command and its arguments.
     `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and `PGDATABASE` are set for it."""
-    env: list[values.VariableName] = Field(default_factory=list[str], examples=[["DATABASE_URL"]])
-    """Variables that get the database as a plain `postgresql://` URL."""
+    env: list[values.ExportedVariable] = Field(
+        default_factory=list[str], examples=[["DATABASE_URL"], ["DB_HOST={host}", "DB_PORT={port}"]]
+    )
+    """Further variables for it, written as in `export_env`, whose own are set as well.
+    Here `NAME` has a plain `postgresql://` URL."""
 
 
 class Docker(Table):

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
+from elefast import exported
 from elefast.printable import short
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "Target",
     "Targets",
     "TmpfsSize",
-    "VariableName",
     "WrongValueError",
     "instead",
     "is_target",
@@ -160,8 +160,6 @@ _MEMORY = r"([1-9][0-9]{0,15}(B|kB|MB|GB|TB)?)?"
 _ENGINE_SIZE = r"([1-9][0-9]{0,15}[kmgKMG]?)?"
 _TMPFS_SIZE = r"[1-9][0-9]{0,15}[kmgKMG]?"
 _TIME = r"([1-9][0-9]{0,15}(us|ms|s|min|h|d)?)?"
-_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
-_EXPORT = rf"{_VARIABLE}(=postgresql(\+[a-z0-9_]+)?)?"
 _CONTAINER = r"([a-zA-Z0-9][a-zA-Z0-9_.-]*)?"
 
 
@@ -180,18 +178,19 @@ def _with_engine_unit(value: str) -> str:
     return match[1] + match[2] if match else ""
 
 
-def _without_spaces(value: str) -> str:
-    """The entry without spaces at its ends and around its `=`."""
-    return "=".join(part.strip() for part in value.split("="))
-
-
 _check_memory = _matching(_MEMORY, 'a memory size such as "128MB"', _with_postgres_unit)
 _check_engine_size = _matching(_ENGINE_SIZE, 'a size such as "256m"', _with_engine_unit)
 _check_tmpfs_size = _matching(_TMPFS_SIZE, 'true, false or a size such as "512m"', _with_engine_unit)
 _check_time = _matching(_TIME, 'a time such as "30min"')
-_check_variable = _matching(_VARIABLE, 'the name of a variable such as "DATABASE_URL"')
-_check_export = _matching(_EXPORT, '"NAME", "NAME=postgresql" or "NAME=postgresql+driver"', _without_spaces)
 _check_container = _matching(_CONTAINER, "a container name: letters, digits and _ . -")
+
+
+def _check_export(value: str) -> str:
+    try:
+        exported.ExportedVariable.parse(value)
+    except exported.MalformedEntryError as error:
+        raise WrongValueError(error.expected, error.advice) from None
+    return value
 
 
 def _tmpfs(value: bool | str) -> bool | str:
@@ -265,6 +264,7 @@ MemorySize = Annotated[str, AfterValidator(_check_memory), Pattern(f"^{_MEMORY}$
 EngineSize = Annotated[str, AfterValidator(_check_engine_size), Pattern(f"^{_ENGINE_SIZE}$")]
 TmpfsSize = Annotated[bool | str, AfterValidator(_tmpfs), Pattern(f"^{_TMPFS_SIZE}$")]
 CheckpointTimeout = Annotated[str, AfterValidator(_checkpoint_timeout), Pattern(f"^{_TIME}$")]
-VariableName = Annotated[str, AfterValidator(_check_variable), AfterValidator(_own_variable), Pattern(f"^{_VARIABLE}$")]
-ExportedVariable = Annotated[str, AfterValidator(_check_export), AfterValidator(_own_variable), Pattern(f"^{_EXPORT}$")]
+ExportedVariable = Annotated[
+    str, AfterValidator(_check_export), AfterValidator(_own_variable), Pattern(f"^{exported.PATTERN}$")
+]
 ContainerName = Annotated[str, AfterValidator(_check_container), Pattern(f"^{_CONTAINER}$")]

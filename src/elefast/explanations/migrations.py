@@ -62,6 +62,9 @@ EXPLANATIONS = (
             'Let `env.py` read `config.get_main_option("sqlalchemy.url")` or `config.attributes["connection"]`.',
             'Or let the variable that it reads hold the template\'s URL: `alembic.env = ["DATABASE_URL"]` or '
             "`export_env`.",
+            'Or the variables, where it puts the URL together from parts: `alembic.env = ["DB_HOST={host}", '
+            '"DB_PORT={port}", "DB_USER={user}", "DB_PASSWORD={password}", "DB_NAME={database}"]`.',
+            'Or make the schema with a function of the project: `migrator = "callable"`.',
         ),
     ),
     Explanation(

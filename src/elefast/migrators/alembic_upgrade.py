@@ -32,7 +32,8 @@ __all__ = ["upgrade", "upgrade_template"]
 
 _WAYS_OUT = (
     "Ways out: let env.py read `sqlalchemy.url` (config.get_main_option, as Alembic's own templates do), let it use "
-    'config.attributes["connection"], or name the environment variable that it takes its URL from in `alembic.env`.'
+    'config.attributes["connection"], or name the environment variable that it takes its URL from in `alembic.env`; '
+    'variables with parts of the URL are written as "NAME={host}".'
 )
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from elefast.errors import ConfigurationError, MigrationError, Problem
+from elefast.exported import ExportedVariable
 from elefast.kernel.fingerprint import Input
-from elefast.migrators.environment import libpq_environment
+from elefast.migrators.environment import libpq_environment, variables
 from elefast.migrators.failure import tail, without_secret
 from elefast.migrators.parts import Target
-from elefast.urls import dsn
 
 __all__ = ["Command"]
 
@@ -31,7 +31,7 @@ class Command:
 
     Args:
         arguments: The program and its arguments; no shell.
-        variables: Environment variables that hold the template's ``postgresql://`` URL.
+        variables: Entries as `elefast.exported` reads them; ``NAME`` has the template's ``postgresql://`` URL.
     """
 
     arguments: tuple[str, ...]
@@ -60,7 +60,10 @@ class Command:
 
     def run(self, target: Target) -> None:
         environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
-        environment |= {name: dsn(target.url) for name in self.variables}
+        # What the tests' application reads has an unreachable host in this process, which no command may see.
+        environment |= variables(target.url, target.variables, target.driver)
+        own = [ExportedVariable.parse(entry) for entry in self.variables]
+        environment |= variables(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
         # In a file, so that a child of the program that lives on cannot keep us waiting for the end of a pipe.
         with tempfile.TemporaryFile() as output:
             status = self._call(target.root, environment, output.fileno())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import URL
 
 from elefast import libpq
+from elefast.exported import ExportedVariable
 from elefast.urls import host_of, libpq_url, port_of, with_driver
 
 __all__ = ["libpq_environment", "variables"]
@@ -26,16 +27,19 @@ _FURTHER = {
 }
 
 
-def variables(url: URL, names: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables with the URL of the template.
+def variables(url: URL, templates: Mapping[str, str], driver: str = "psycopg") -> dict[str, str]:
+    """Environment variables with the URL of the template, or with parts of it.
 
     Args:
         url: The template.
-        names: Name of each variable, and the driver that its URL shall have: ``postgresql+asyncpg``.
+        templates: Name of each variable, and what it holds, as `ExportedVariable.template` has it.
+        driver: The driver of URLs that name none.
     """
-    return {
-        name: with_driver(url, drivername).render_as_string(hide_password=False) for name, drivername in names.items()
-    }
+
+    def url_for(drivername: str) -> URL:
+        return with_driver(url, drivername or f"postgresql+{driver}")
+
+    return {name: ExportedVariable(name, template).value(url_for) for name, template in templates.items()}
 
 
 def libpq_environment(

@@ -30,7 +30,8 @@ __all__ = ["Guard", "RefusedConnectionError"]
 REMEDY = (
     "While a template is built, only the template can be connected to. Let the code read its URL from "
     '`sqlalchemy.url` (config.get_main_option), use config.attributes["connection"], or name the environment '
-    "variable that it reads in `alembic.env` or `export_env`"
+    "variable that it reads in `alembic.env` or `export_env`; variables with parts of the URL are written as "
+    '"NAME={host}", with port, user, password and database alike'
 )
 
 # Drivers that are patched themselves, so that their dialects need no check of their own.

@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from elefast.errors import ElefastError, MigrationError
+from elefast.exported import ExportedVariable
 from elefast.kernel.metadata import create_all
 from elefast.migrators.alembic import Alembic
 from elefast.migrators.failure import code_of, explain
@@ -29,7 +30,8 @@ from elefast.migrators.parts import Part
 
 __all__ = ["run_here"]
 
-_NOWHERE = "postgresql+psycopg://nobody@use-the-given-connection.elefast.invalid/nothing"
+_NO_HOST = "use-the-given-connection.elefast.invalid"
+_NOWHERE = f"postgresql+psycopg://nobody@{_NO_HOST}/nothing"
 
 # Of this context only: engines that other threads and tasks use are none of our business.
 _alone: ContextVar[bool] = ContextVar("elefast_alone", default=False)
@@ -42,7 +44,8 @@ def run_here(part: Part, connection: Connection, root: Path, variables: Mapping[
         part: What to run.
         connection: The database. What is done is committed, unless it already was in a transaction.
         root: The project directory.
-        variables: Environment variables that would hold the URL; they get one that leads nowhere.
+        variables: Environment variables that would hold the URL or parts of it, each with its driver or template;
+            they hold values that cannot be connected to.
         reason: Why it has to be done here, for the errors.
 
     Raises:
@@ -107,7 +110,8 @@ def _as_it_was(root: Path, variables: Mapping[str, str]) -> Generator[None]:
     loggers = _logging_state()
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    os.environ.update(dict.fromkeys(variables, _NOWHERE))
+    for name, template in variables.items():
+        os.environ[name] = ExportedVariable(name, template).unreachable(_NO_HOST, "postgresql+psycopg")
     os.chdir(root)
     try:
         yield

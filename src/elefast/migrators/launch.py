@@ -136,7 +136,7 @@ def _rest(target: Target, declared: Iterable[Path]) -> dict[str, Any]:
     """What it must know besides what it was started with."""
     environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
     return {
-        "environment": environment | variables(target.url, target.variables),
+        "environment": environment | variables(target.url, target.variables, target.driver),
         "url": target.url.render_as_string(hide_password=False),
         "driver": target.driver,
         "async_driver": target.async_driver,

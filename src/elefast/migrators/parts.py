@@ -38,7 +38,8 @@ class Target:
         root: The project directory; the working directory of the project's code.
         driver: Driver of the connection that a function gets: ``psycopg``, ``psycopg2``, ``pg8000``.
         async_driver: Driver of the connection that an async function gets: ``psycopg`` or ``asyncpg``.
-        variables: Environment variables that hold the URL, each with its driver: ``postgresql+asyncpg``.
+        variables: Environment variables that hold the URL or parts of it, each with its driver or its template:
+            ``postgresql+asyncpg``, ``{host}``.
         application_name: What the server calls connections that do not name themselves.
         owned: Elefast has started the server, so libpq's environment variables are meant for another one.
     """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL, Connection
 
 from elefast.errors import ElefastError, MigrationError
+from elefast.exported import ExportedVariable
 from elefast.kernel import digests
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
@@ -39,8 +40,8 @@ class Plan:
         migrator: What makes the schema; None for an empty one.
         seeds: Files that end in ``.sql``, globs of such, and ``module:function``; in order.
         watch: Further files, directories and globs that the result depends on.
-        url_variables: Environment variables that hold the template's URL while code of the project runs:
-            ``NAME`` has the driver of `driver`, ``NAME=postgresql+asyncpg`` another.
+        url_variables: Environment variables that hold the template's URL, or parts of it, while code of the project
+            or a command runs, as `elefast.exported` reads them: ``NAME`` has the driver of `driver`.
         driver: Driver of the connection that a function of the project gets.
         async_driver: Driver of the connection that an async function gets.
         kept_digests: A file that keeps the digests of the project's files for the next run; none where empty.
@@ -100,7 +101,7 @@ class Plan:
         found += watched(self.root, self._watch)
         found.append(Input.of("order", *(part.label for part in self.parts)))
         if any(part.runs_project_code for part in self.parts):
-            names = sorted(f"{name}={driver}" for name, driver in self._variables.items())
+            names = sorted(f"{name}={template}" for name, template in self._variables.items())
             found.append(Input.of("variables with the URL", *names))
             found.append(Input.of("drivers", self._driver, self._async_driver))
         if not self._watch and any(why for _, why in looked):
@@ -266,8 +267,5 @@ def _seed(seed: str) -> Part:
 
 
 def _variables(written: Sequence[str], driver: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for entry in written:
-        name, _, drivername = entry.partition("=")
-        found[name] = drivername or f"postgresql+{driver}"
-    return found
+    exported = [ExportedVariable.parse(entry) for entry in written]
+    return {variable.name: variable.template or f"postgresql+{driver}" for variable in exported}

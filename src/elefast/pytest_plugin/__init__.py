@@ -8,6 +8,7 @@ a database.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -50,10 +51,14 @@ def _keep(value: str) -> str:
     return value
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Before any conftest is imported: see whether the project is configured, and protect its databases."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Before any conftest is imported: see whether the project is configured, and protect its databases.
+
+    It is a wrapper because those come before all others, also before plugins that set variables as early as they can.
+    """
     _begin(early_config)
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -90,11 +90,7 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
             if shared and wishes.keep != "never":
                 item.add_report_section("setup", "elefast", _NOT_KEPT)
             if not shared:
-                undo.enter_context(
-                    run.environment.during_test(
-                        lambda driver: database.url_for(driver).render_as_string(hide_password=False)
-                    )
-                )
+                undo.enter_context(run.environment.during_test(database.url_for))
             if targets := run.settings.patch:
                 from elefast.pytest_plugin.patching import patched
 

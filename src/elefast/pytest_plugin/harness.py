@@ -20,6 +20,7 @@ import pytest
 from elefast import caches, clock, libpq, run
 from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning, told
+from elefast.exported import ExportedVariable
 from elefast.interrupts import close_unfinished
 from elefast.pytest_plugin import report
 from elefast.pytest_plugin.environment import Environment, mentioned, mentions
@@ -62,7 +63,7 @@ class Harness:
         self.config = config
         self.found = found
         self._process = os.getpid()
-        self.environment = Environment((), "")
+        self.environment = Environment(config, (), "")
         self._lock = threading.RLock()
         self._loaded: Loaded | ElefastError | None = None
         self._stack: Stack | None = None
@@ -72,6 +73,7 @@ class Harness:
         self._late_leaks: list[Leak] = []
         self._findings: list[Findings] = []
         self._problems: list[str] = []
+        self._intrusions: list[str] = []
         config.stash[_KEY] = self
         # From here on `elefast.from_config()` in a conftest means the stack of this run.
         self._outer_run = run.enter(
@@ -139,7 +141,7 @@ class Harness:
         return self.loaded.settings
 
     def protect(self) -> None:
-        """Let the variables of `export_env` lead nowhere, before the project's own code is imported.
+        """Give the variables of `export_env` unreachable values, before the project's own code is imported.
 
         Reading the settings costs some tenths of a second, so it is done only where the key seems to be used.
         """
@@ -149,10 +151,13 @@ class Harness:
         try:
             settings = self.settings
         except ElefastError:
-            self.environment = Environment(mentioned(files), "postgresql+psycopg")
+            variables, driver = mentioned(files), "postgresql+psycopg"
         else:
-            self.environment = Environment(settings.export_env, sync_driver(settings))
-        self.environment.lead_nowhere()
+            variables, driver = [ExportedVariable.parse(entry) for entry in settings.export_env], sync_driver(settings)
+        if variables:
+            self.environment = Environment(self.config, variables, driver)
+            self.environment.protect()
+            self.config.pluginmanager.register(self.environment, "elefast-environment")
 
     # -- the stack ------------------------------------------------------------------------------------------
 
@@ -295,7 +300,8 @@ class Harness:
             self._finish()
             output: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
             if output is not None:
-                output["elefast"] = report.packed(self._reports, self._late_leaks, self._findings)
+                intrusions = [str(it) for it in self.environment.intrusions]
+                output["elefast"] = report.packed(self._reports, self._late_leaks, self._findings, intrusions)
             else:
                 self._tell_late_leaks(session)
 
@@ -304,14 +310,17 @@ class Harness:
         """Take over what a worker of pytest-xdist has to tell; one that crashed has nothing."""
         packed = getattr(node, "workeroutput", {}).get("elefast")
         if packed is not None:
-            reports, leaks, findings = report.unpacked(packed)
+            reports, leaks, findings, intrusions = report.unpacked(packed)
             self._reports += reports
             self._late_leaks += leaks
             self._findings += findings
+            self._intrusions += intrusions
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what was used, what was kept and what it cost."""
-        report.summary(terminalreporter, self._reports, self._problems, costs=bool(self.option("elefast_report")))
+        intrusions = dict.fromkeys([*map(str, self.environment.intrusions), *self._intrusions])
+        costs = bool(self.option("elefast_report"))
+        report.summary(terminalreporter, self._reports, self._problems, tuple(intrusions), costs=costs)
 
     def _tell_late_leaks(self, session: pytest.Session) -> None:
         """Leaks that were seen only after the test: when the database was dropped, or at the end of all tests."""

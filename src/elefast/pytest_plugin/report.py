@@ -68,11 +68,24 @@ def _value(loaded: Loaded, key: str) -> str:
 
 
 def summary(
-    terminal: pytest.TerminalReporter, reports: Sequence[Report], problems: Sequence[str], *, costs: bool
+    terminal: pytest.TerminalReporter,
+    reports: Sequence[Report],
+    problems: Sequence[str],
+    intrusions: Sequence[str],
+    *,
+    costs: bool,
 ) -> None:
     """The section after the tests; there is none where no database was used.
 
-    With ``-q`` it has only what the reader must act on: problems and kept databases.
+    With ``-q`` it has only what the reader must act on: problems, kept databases, and variables of `export_env` that
+    other code changed.
+
+    Args:
+        terminal: Where to write.
+        reports: Of this process and of the workers.
+        problems: Leaks that make the run fail.
+        intrusions: What other code tried to do with the variables of `export_env`.
+        costs: Whether to say what the databases cost.
     """
     from elefast.report import Report
 
@@ -82,6 +95,7 @@ def summary(
         lines += [f"kept      {short(kept.test or kept.name, _LONGEST)}", f"          {kept.psql}"]
     if report.kept:
         lines.append(_way_out(report))
+    lines += [f"variable  {intrusion}" for intrusion in intrusions]
     if not lines and not problems:
         return
     terminal.section("elefast", "-")
@@ -102,20 +116,23 @@ def leak_line(leak: Leak) -> str:
     return f"{short(leak.test, _LONGEST) or 'a database of no test'} {leak.what}: {leak.text}"
 
 
-def packed(reports: Sequence[Report], leaks: Sequence[Leak], findings: Sequence[Findings]) -> dict[str, Any]:
+def packed(
+    reports: Sequence[Report], leaks: Sequence[Leak], findings: Sequence[Findings], intrusions: Sequence[str]
+) -> dict[str, Any]:
     """What a worker sends to the controller: plain values only."""
     return {
         "reports": [report.to_dict() for report in reports],
         "leaks": [asdict(leak) for leak in leaks],
         "findings": [item.to_dict() for item in findings],
+        "intrusions": list(intrusions),
     }
 
 
-def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[Findings]]:
+def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[Findings], list[str]]:
     """What a worker sent."""
     from elefast.report import Leak, Report
     from elefast.watch import Findings
 
     reports = [Report.from_dict(item) for item in values["reports"]]
     findings = [Findings.from_dict(item) for item in values["findings"]]
-    return reports, [Leak(**item) for item in values["leaks"]], findings
+    return reports, [Leak(**item) for item in values["leaks"]], findings, values["intrusions"]

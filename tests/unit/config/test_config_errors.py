@@ -184,15 +184,15 @@ CASES = {
     ),
     "exported driver without a scheme": Case(
         [
-            'pyproject.toml:2  export_env: expected "NAME", "NAME=postgresql" or "NAME=postgresql+driver", '
-            'got "DATABASE_URL=asyncpg"'
+            'pyproject.toml:2  export_env: expected "NAME", "NAME=postgresql", "NAME=postgresql+driver" or '
+            '"NAME={host}", got "DATABASE_URL=asyncpg", did you mean "postgresql+asyncpg"?'
         ],
         pyproject='export_env = ["DATABASE_URL=asyncpg"]',
     ),
     "exported variable with spaces": Case(
         [
-            'pyproject.toml:2  export_env: expected "NAME", "NAME=postgresql" or "NAME=postgresql+driver", '
-            'got " A = postgresql", did you mean "A=postgresql"?'
+            'pyproject.toml:2  export_env: expected "NAME", "NAME=postgresql", "NAME=postgresql+driver" or '
+            '"NAME={host}", got " A = postgresql", did you mean "A=postgresql"?'
         ],
         pyproject='export_env = [" A = postgresql"]',
     ),
@@ -203,9 +203,58 @@ CASES = {
         ],
         pyproject='export_env = ["TESTING_DB_URL"]',
     ),
+    "an unknown part": Case(
+        [
+            "pyproject.toml:2  export_env: expected the parts url, host, port, user, password, database, "
+            'got "PGHOST={hots}", unknown part "{hots}", did you mean "{host}"?'
+        ],
+        pyproject='export_env = ["PGHOST={hots}"]',
+    ),
+    "a part as others call it": Case(
+        [
+            "pyproject.toml:2  alembic.env: expected the parts url, host, port, user, password, database, "
+            'got "DB=x {dbname}", unknown part "{dbname}", did you mean "{database}"?'
+        ],
+        pyproject='alembic = { env = ["DB=x {dbname}"] }',
+    ),
+    "a part without braces": Case(
+        [
+            'pyproject.toml:2  export_env: expected "NAME", "NAME=postgresql", "NAME=postgresql+driver" or '
+            '"NAME={host}", got "PGHOST=host", a part stands in braces, did you mean "{host}"?'
+        ],
+        pyproject='export_env = ["PGHOST=host"]',
+    ),
+    "an open brace": Case(
+        [
+            "pyproject.toml:2  export_env: expected a template whose braces are closed, "
+            'got "PGHOST={host", write "{{" and "}}" for braces that are meant as such'
+        ],
+        pyproject='export_env = ["PGHOST={host"]',
+    ),
+    "a part with a format": Case(
+        [
+            'pyproject.toml:2  export_env: expected a part without a format, got "PGPORT={port:5}", '
+            'did you mean "{port}"?'
+        ],
+        pyproject='export_env = ["PGPORT={port:5}"]',
+    ),
+    "one variable twice": Case(
+        ['pyproject.toml:2  export_env: "A" is listed twice, with different values'],
+        pyproject='export_env = ["A={host}", "B", "A={port}", "B"]',
+    ),
+    "a variable that the server's URL needs": Case(
+        [
+            "pyproject.toml:2  export_env: PGPORT and PGUSER cannot be set for tests, because engine.url names no port "
+            "and no user, so that libpq takes them from these variables; write them into engine.url"
+        ],
+        pyproject='export_env = ["PGHOST={host}", "PGPORT={port}", "PGUSER={user}"]\nengine.url = "postgresql://localhost"',
+    ),
     "variable of a command": Case(
-        ['pyproject.toml:2  command.env: expected the name of a variable such as "DATABASE_URL", got "A=postgresql"'],
-        pyproject='command = { run = ["x"], env = ["A=postgresql"] }',
+        [
+            'pyproject.toml:2  command.env: expected "NAME", "NAME=postgresql", "NAME=postgresql+driver" or '
+            '"NAME={host}", got "A-B"'
+        ],
+        pyproject='command = { run = ["x"], env = ["A-B"] }',
     ),
     # URLs
     "URL of another database": Case(
