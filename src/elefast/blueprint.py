@@ -36,6 +36,7 @@ class Blueprint:
         cache: Whether a template may outlive the run.
         rebuild: Build the template even where there is one.
         keep: How many older templates stay.
+        max_age: Seconds after which a template is built again; 0 for never.
         requirement: The versions of PostgreSQL that will do.
         pool_size: How many databases are kept ready.
         pool_max: How many may live at once.
@@ -58,6 +59,7 @@ class Blueprint:
     cache: bool
     rebuild: bool
     keep: int
+    max_age: float
     requirement: str
     pool_size: int
     pool_max: int

@@ -53,6 +53,7 @@ class Control:
         cache: Whether a template may outlive the run.
         rebuild: Build the template even where there is one.
         keep: How many older templates of the project stay.
+        max_age: Seconds after which a template is built again; 0 for never.
         requirement: The versions of PostgreSQL that will do, such as ``>=14``.
         test_run: The same in all processes of one test run, which share a failed build.
         ended: Why the server will not answer any more; empty as long as it may.
@@ -70,6 +71,7 @@ class Control:
         cache: bool = True,
         rebuild: bool = False,
         keep: int = 3,
+        max_age: float = 0,
         requirement: str = "",
         test_run: str = "",
         ended: Callable[[], str] = lambda: "",
@@ -109,6 +111,7 @@ class Control:
                 cache=cache,
                 rebuild=rebuild,
                 keep=keep,
+                max_age=max_age,
             )
         )
         _open_controls.add(self)

@@ -135,6 +135,7 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         cache=settings.template.cache,
         rebuild=rebuild,
         keep=settings.template.keep,
+        max_age=_seconds(settings.template.max_age),
         requirement=settings.postgres,
         pool_size=settings.pool.size,
         pool_max=settings.pool.max,
@@ -142,6 +143,14 @@ def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_ru
         test_run=test_run,
         watches=settings.leaks != "ignore",
     )
+
+
+def _seconds(age: str) -> float:
+    """The seconds of ``12h`` or ``7d``; 0 for none."""
+    for unit, seconds in (("min", 60), ("s", 1), ("h", 3600), ("d", 86400)):
+        if age.endswith(unit):
+            return float(age.removesuffix(unit)) * seconds
+    return 0.0
 
 
 def _check_engines(loaded: Loaded) -> None:
@@ -275,6 +284,7 @@ def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str, *, owned: boo
         migrator=migrator,
         seeds=settings.seed,
         watch=settings.template.watch,
+        watch_variables=settings.template.variables,
         url_variables=[*settings.export_env, *settings.alembic.env],
         driver=sync_driver(settings).partition("+")[2],
         async_driver=async_driver(settings).partition("+")[2],

@@ -73,6 +73,7 @@ class Running:
             cache=plan.cache,
             rebuild=plan.rebuild,
             keep=plan.keep,
+            max_age=plan.max_age,
             requirement=plan.requirement,
             test_run=plan.test_run,
             ended=lease.ended,

@@ -40,6 +40,7 @@ class Templates:
         cache: Whether they may outlive the run.
         rebuild: Build even where there is one that fits.
         keep: How many older ones of the project stay.
+        max_age: Seconds after which one is built again; 0 for never.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Templates:
         cache: bool,
         rebuild: bool,
         keep: int,
+        max_age: float = 0,
     ) -> None:
         self._session = session
         self._recipe = recipe
@@ -66,6 +68,7 @@ class Templates:
         self._cache = cache
         self._rebuild = rebuild
         self._keep = keep
+        self._max_age = max_age
         self._ready: dict[str, Template] = {}
         self._errors: dict[str, ElefastError] = {}
         self._replaced: set[str] = set()
@@ -96,7 +99,7 @@ class Templates:
         """What `get` would do; builds nothing."""
         why_not_kept = "template.cache is false" if not self._cache else self._recipe.why_not_kept()
         key = self._key(encoding, kept=not why_not_kept)
-        found, stale = self._session.call(template.find, key, self._recipe)
+        found, stale = self._session.call(template.find, key, self._recipe, self._max_age)
         if found:
             return State(found.name, found.reason, (), key.inputs, why_not_kept)
         return State("", self._why(key, stale), tuple(self._changes(key, stale)), key.inputs, why_not_kept)
@@ -151,11 +154,11 @@ class Templates:
         recipe, session = self._recipe, self._session
         kept = self._cache and not recipe.why_not_kept()
         key = self._key(encoding, kept)
-        found, _ = session.call(template.find, key, recipe)
+        found, _ = session.call(template.find, key, recipe, self._max_age)
         if found and not self._rebuild:
             return found
         with self._turn(key):
-            again, stale = session.call(template.find, key, recipe)
+            again, stale = session.call(template.find, key, recipe, self._max_age)
             # Somebody built it while we waited for our turn; with `rebuild` it must be newer than our asking.
             if again and (not self._rebuild or found is None or again.name != found.name):
                 return again

@@ -83,3 +83,17 @@ def test_eight_workers_on_a_cold_server_migrate_once(shop: Project) -> None:
     outcome = shop.pytest("-n", "8", "--elefast-report")
     assert outcome.template.startswith("built: there was none yet")
     assert "(1 build " in outcome.text
+
+
+def test_each_value_of_a_variable_that_migrations_read_has_its_template(shop: Project) -> None:
+    """Eight workers share it all the same, and a file that was looked for counts when it comes."""
+    shop.write("shop/dims.py", 'import os\n\nos.environ.get("SHOP_DIMS")\nos.path.exists(".env")\n')
+    env = shop.path / "migrations" / "env.py"
+    env.write_text(f"import os\n\nimport shop.dims\n\nos.environ.get('PYTEST_XDIST_WORKER')\n{env.read_text()}")
+    assert "(1 build " in shop.pytest("-n", "8", "--elefast-report").text
+    assert shop.pytest("-n", "2", SHOP_DIMS="5").template == "built: set variable SHOP_DIMS"
+    assert shop.pytest(SHOP_DIMS="6").template == "built: changed variable SHOP_DIMS"
+    assert shop.pytest("-n", "8").template.startswith("reused")
+    assert shop.pytest(SHOP_DIMS="5").template.startswith("reused")
+    shop.write(".env", "")
+    assert shop.pytest().template == "built: added .env"

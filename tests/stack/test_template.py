@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,34 @@ def _files(connection: Connection, name: str) -> list[str]:
         text("select pg_ls_dir('base/' || oid) from pg_database where datname = :name"), {"name": name}
     )
     return [str(file) for (file,) in found]
+
+
+def _reason(project: Path, env: dict[str, str], **keys: object) -> str:
+    with elefast.from_config(project, env=env, template=keys) as stack:
+        stack.open().release()
+        return stack.report().template_reason
+
+
+def test_a_variable_that_is_named(project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`template.variables` gives each value a template of its own; not set differs from empty."""
+    monkeypatch.delenv("WATCHED_DIMS", raising=False)
+    keys = {"variables": ["WATCHED_DIMS"]}
+    assert _reason(project, env, **keys) == "built: there was none yet"
+    monkeypatch.setenv("WATCHED_DIMS", "")
+    assert _reason(project, env, **keys) == "built: changed variable WATCHED_DIMS"
+    monkeypatch.setenv("WATCHED_DIMS", "5")
+    assert _reason(project, env, **keys) == "built: changed variable WATCHED_DIMS"
+    assert _reason(project, env, **keys).startswith("reused")
+    monkeypatch.delenv("WATCHED_DIMS")
+    assert _reason(project, env, **keys).startswith("reused")
+
+
+def test_a_template_that_is_too_old(project: Path, env: dict[str, str]) -> None:
+    """`template.max_age` lets it be built again, and the summary says so; without it, age does not count."""
+    (project / "schema.sql").write_text(f"create table note as select now() as made;\n-- {project}\n")
+    assert _reason(project, env, max_age="1h") == "built: there was none yet"
+    assert _reason(project, env, max_age="1h").startswith("reused")
+    time.sleep(1.1)
+    assert _reason(project, env).startswith("reused")
+    assert _reason(project, env, max_age="1s").startswith("built: the last one is older than template.max_age (0:00:0")
+    assert _reason(project, env, max_age="1h").startswith("reused")

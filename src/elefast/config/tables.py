@@ -238,7 +238,14 @@ class Template(Table):
     watch: Annotated[list[values.NotEmpty], FilePath()] = Field(
         default_factory=list[str], examples=[["db/**/*.sql", "settings.ini"]]
     )
-    """Further files and globs that the template depends on."""
+    """Further files and globs that the template depends on: those that programs and C libraries read, and what lies
+    outside of the project."""
+    variables: Annotated[list[values.VariableName], values.Since("0.3.0")] = Field(
+        default_factory=list[str], examples=[["EMBEDDING_DIMS"]]
+    )
+    """Further environment variables that the template depends on: those that programs and C libraries read."""
+    max_age: Annotated[values.Age, values.Since("0.3.0")] = Field(default="", examples=["1d"])
+    """Build it again after this time, because seeds or migrations use the date; empty: never for its age."""
     strategy: Annotated[
         Literal["auto", "file_copy", "wal_log"],
         Choices(

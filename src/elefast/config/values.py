@@ -18,6 +18,7 @@ from elefast import exported
 from elefast.printable import short
 
 __all__ = [
+    "Age",
     "CheckpointTimeout",
     "Choices",
     "ContainerName",
@@ -160,6 +161,8 @@ _MEMORY = r"([1-9][0-9]{0,15}(B|kB|MB|GB|TB)?)?"
 _ENGINE_SIZE = r"([1-9][0-9]{0,15}[kmgKMG]?)?"
 _TMPFS_SIZE = r"[1-9][0-9]{0,15}[kmgKMG]?"
 _TIME = r"([1-9][0-9]{0,15}(us|ms|s|min|h|d)?)?"
+_AGE = r"([1-9][0-9]{0,5}(s|min|h|d))?"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _CONTAINER = r"([a-zA-Z0-9][a-zA-Z0-9_.-]*)?"
 
 
@@ -182,6 +185,8 @@ _check_memory = _matching(_MEMORY, 'a memory size such as "128MB"', _with_postgr
 _check_engine_size = _matching(_ENGINE_SIZE, 'a size such as "256m"', _with_engine_unit)
 _check_tmpfs_size = _matching(_TMPFS_SIZE, 'true, false or a size such as "512m"', _with_engine_unit)
 _check_time = _matching(_TIME, 'a time such as "30min"')
+_check_age = _matching(_AGE, 'a time such as "12h" or "7d"')
+_check_variable = _matching(_VARIABLE, 'the name of a variable such as "DATABASE_URL"')
 _check_container = _matching(_CONTAINER, "a container name: letters, digits and _ . -")
 
 
@@ -264,6 +269,8 @@ MemorySize = Annotated[str, AfterValidator(_check_memory), Pattern(f"^{_MEMORY}$
 EngineSize = Annotated[str, AfterValidator(_check_engine_size), Pattern(f"^{_ENGINE_SIZE}$")]
 TmpfsSize = Annotated[bool | str, AfterValidator(_tmpfs), Pattern(f"^{_TMPFS_SIZE}$")]
 CheckpointTimeout = Annotated[str, AfterValidator(_checkpoint_timeout), Pattern(f"^{_TIME}$")]
+Age = Annotated[str, AfterValidator(_check_age), Pattern(f"^{_AGE}$")]
+VariableName = Annotated[str, AfterValidator(_check_variable), AfterValidator(_own_variable), Pattern(f"^{_VARIABLE}$")]
 ExportedVariable = Annotated[
     str, AfterValidator(_check_export), AfterValidator(_own_variable), Pattern(f"^{exported.PATTERN}$")
 ]

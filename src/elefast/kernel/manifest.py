@@ -1,16 +1,19 @@
 """What the build of a template was seen to depend on, besides what was declared in its key.
 
-Four kinds of facts, each of which can be looked at again later for the price of one read:
+Six kinds of facts, each of which can be looked at again later for the price of one read:
 
 - *files* that were imported or read, and files that were looked for and not there,
+- *paths* of which the code asked only whether they exist, and as what,
 - *listings*: directories that the project's own code listed,
 - *lookups*: which of the module names that were searched for in a directory exist there, so that a module
   that would now be found first is noticed, and an unrelated new file is not,
-- *distributions* that were imported from the installed packages.
+- *distributions* that were imported from the installed packages,
+- environment *variables* that the code read.
 
 And one kind that cannot: *programs* that were run, of which nobody knows what they read.
 
-It compares facts with the file system and the installed packages; how they are observed is not known here.
+It compares facts with the file system, the environment and the installed packages.
+How they are observed is not known here.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -27,6 +31,7 @@ from typing import Any
 from elefast.kernel import digests
 from elefast.kernel.digests import ABSENT
 from elefast.kernel.fingerprint import digest
+from elefast.kernel.variables import Variables
 
 __all__ = [
     "ABSENT",
@@ -36,6 +41,7 @@ __all__ = [
     "file_digest",
     "listing_digest",
     "module_kinds",
+    "path_kind",
     "relative",
 ]
 
@@ -44,6 +50,8 @@ UNSETTLED = "unsettled"
 
 # How a name was found in a directory. A plain directory matters only where nothing better was found.
 _PACKAGE, _MODULE, _DIRECTORY, _NOTHING, _NO_MODULE = "package", "module", "directory", "nothing", "no module"
+
+_FILE = "file"
 
 _DIGEST_LENGTH = 20  # 80 bits, against accidents only; a comment on a database holds hundreds of them
 _CACHE = "__pycache__"
@@ -60,19 +68,24 @@ class Manifest:
     Args:
         files: Path of each file that was read or imported, with the digest of its bytes; `ABSENT` for one
             that was looked for in vain.
+        paths: Path of each file or directory that was looked at, with what was there: ``file``, ``directory``, or
+            `ABSENT`.
         listings: Path of each directory that was listed, with the digest of the names in it.
         lookups: Path of each directory that was searched for modules: how it has them, and their names.
         distributions: Name of each installed distribution, with its version and the digest of its files.
+        variables: Environment variables that were read.
         programs: Names of other programs that helped; `differences` knows nothing of what they depend on.
         test_run: The run of tests that it was built in; only where there are programs.
     """
 
     files: Mapping[str, str] = field(default_factory=dict[str, str])
+    paths: Mapping[str, str] = field(default_factory=dict[str, str])
     listings: Mapping[str, str] = field(default_factory=dict[str, str])
     lookups: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
         default_factory=dict[str, Mapping[str, tuple[str, ...]]]
     )
     distributions: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    variables: Variables = field(default_factory=Variables)
     programs: tuple[str, ...] = ()
     test_run: str = ""
 
@@ -86,11 +99,13 @@ class Manifest:
         rare = {"programs": list(self.programs), "test_run": self.test_run}
         return {
             "files": dict(self.files),
+            "paths": dict(self.paths),
             "listings": dict(self.listings),
             "lookups": {
                 place: {kind: " ".join(names) for kind, names in found.items()} for place, found in self.lookups.items()
             },
             "distributions": {name: " ".join(facts) for name, facts in self.distributions.items()},
+            "variables": self.variables.to_json(),
             **{name: value for name, value in rare.items() if value},
         }
 
@@ -103,12 +118,14 @@ class Manifest:
             distributions[name] = (version, content)
         return cls(
             files=dict(data["files"]),
+            paths=dict(data["paths"]),
             listings=dict(data["listings"]),
             lookups={
                 place: {kind: tuple(names.split()) for kind, names in found.items()}
                 for place, found in data["lookups"].items()
             },
             distributions=distributions,
+            variables=Variables.from_json(data["variables"]),
             programs=tuple(data.get("programs", ())),
             test_run=data.get("test_run", ""),
         )
@@ -121,7 +138,9 @@ class Manifest:
         """
         root = root.resolve()  # as the recorder saw it
         return [
+            *self.variables.differences(os.environ),
             *self._changed_files(root),
+            *self._changed_paths(root),
             *self._changed_listings(root),
             *self._changed_lookups(root),
             *self._changed_distributions(),
@@ -137,6 +156,13 @@ class Manifest:
                 yield f"{path} changed while the template was built"
             else:
                 yield f"{'added' if then == ABSENT else 'removed' if now == ABSENT else 'changed'} {path}"
+
+    def _changed_paths(self, root: Path) -> Iterable[str]:
+        place = str(root)
+        for path, then in self.paths.items():
+            now = path_kind(os.path.join(place, path))
+            if now != then:
+                yield f"{path} is now a {now}" if then and now else f"{'added' if now else 'removed'} {path}"
 
     def _changed_listings(self, root: Path) -> Iterable[str]:
         for path, then in self.listings.items():
@@ -187,6 +213,14 @@ def relative(path: str, root: str) -> str:
 def file_digest(path: str | Path) -> str:
     """The digest of a file's bytes; `ABSENT` where there is no file that can be read."""
     return digests.of(path)[:_DIGEST_LENGTH]
+
+
+def path_kind(path: str | Path) -> str:
+    """What is at `path`: ``file``, ``directory``, or `ABSENT`."""
+    try:
+        return _DIRECTORY if stat.S_ISDIR(os.stat(path).st_mode) else _FILE
+    except (OSError, ValueError):
+        return ABSENT
 
 
 def listing_digest(path: str | Path) -> str:

@@ -112,10 +112,16 @@ def owner_of(key: Key) -> str:
     return short(key.digest, OWNER_LENGTH)
 
 
-def find(connection: Connection, key: Key, recipe: Recipe) -> tuple[Template | None, list[str]]:
+def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -> tuple[Template | None, list[str]]:
     """The template of `key` whose manifest fits the files as they are, and else what no longer fits.
 
     There may be several of one key: switching a branch back finds the old one again.
+
+    Args:
+        connection: To the maintenance database.
+        key: What was declared.
+        recipe: What compares the rest with the files and the environment.
+        max_age: Seconds after which a template fits no longer; 0 for never.
     """
     stale: list[str] = []
     for entry in reversed(databases.entries(connection, Kind.TEMPLATE, Kind.VOLATILE, owner=owner_of(key))):
@@ -123,13 +129,23 @@ def find(connection: Connection, key: Key, recipe: Recipe) -> tuple[Template | N
         # The name holds 60 bits of the key; the comment has all of it, and proves that the entry is whole.
         if not entry.sealed or entry.invalid or record.get("key") != key.digest:
             continue
-        changes = recipe.still_fits(Manifest.from_json(record["manifest"]))
+        changes = _aged(record, max_age) or recipe.still_fits(Manifest.from_json(record["manifest"]))
         if not changes:
             reason = f"reused, built {record.get('built', 'earlier')}"
             contents = None if record["contents"] is None else Contents.from_json(record["contents"])
             return Template(entry.text, tuple(record["replay"]), contents, reason, built=False), []
         stale = stale or changes
     return None, stale
+
+
+def _aged(record: dict[str, Any], max_age: float) -> list[str]:
+    """That a template is too old, in words; empty where it is not."""
+    if not max_age:
+        return []
+    age = datetime.now(UTC) - datetime.fromisoformat(record["built"])
+    if age.total_seconds() < max_age:
+        return []
+    return [f"the last one is older than template.max_age ({str(age).partition('.')[0]})"]
 
 
 def newest(connection: Connection, project: str) -> list[Input]:

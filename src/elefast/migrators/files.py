@@ -1,4 +1,4 @@
-"""Files and globs that a project names, found and read as inputs of the key.
+"""Files, globs and environment variables that a project names, found and read as inputs of the key.
 
 It knows paths and bytes, and nothing of what is in the files.
 """
@@ -16,7 +16,7 @@ from elefast.kernel.fingerprint import Input, digest
 from elefast.kernel.manifest import relative
 from elefast.printable import short
 
-__all__ = ["expand", "file_input", "watched"]
+__all__ = ["expand", "file_input", "watched", "watched_variables"]
 
 _LONGEST = 250
 
@@ -52,6 +52,16 @@ def watched(root: Path, patterns: Sequence[str]) -> list[Input]:
     """
     patterns = [f"{pattern}/**" if (root / pattern).is_dir() else pattern for pattern in patterns]
     return [file_input(path, root) for path in expand(root, patterns, "template.watch")]
+
+
+def watched_variables(names: Iterable[str]) -> list[Input]:
+    """The inputs of ``template.variables``; a variable that is not set differs from an empty one."""
+    found: list[Input] = []
+    for name in names:
+        value = os.environ.get(name)
+        content = () if value is None else (name, value.encode(errors="surrogateescape"))
+        found.append(Input.of(f"variable {name}", *content))
+    return found
 
 
 def file_input(path: str | Path, root: Path) -> Input:

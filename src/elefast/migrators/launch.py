@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from sqlalchemy import URL
 
-from elefast import errors
+from elefast import errors, libpq
 from elefast.errors import ConfigurationError, ElefastError, MigrationError, Problem
 from elefast.kernel.manifest import Manifest
 from elefast.migrators.environment import libpq_environment, variables
@@ -135,8 +135,13 @@ class Interpreter:
 def _rest(target: Target, declared: Iterable[Path]) -> dict[str, Any]:
     """What it must know besides what it was started with."""
     environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
+    environment |= variables(target.url, target.variables, target.driver)
+    # What leads to the template differs from what the tests have, and from build to build.
+    given = {*target.variables, *libpq.VARIABLES}
+    given |= {name for name in environment.keys() | os.environ.keys() if environment.get(name) != os.environ.get(name)}
     return {
-        "environment": environment | variables(target.url, target.variables, target.driver),
+        "environment": environment,
+        "given": sorted(given),
         "url": target.url.render_as_string(hide_password=False),
         "driver": target.driver,
         "async_driver": target.async_driver,

@@ -19,7 +19,7 @@ from elefast.exported import ExportedVariable
 from elefast.kernel import digests
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
-from elefast.migrators.files import watched
+from elefast.migrators.files import watched, watched_variables
 from elefast.migrators.parts import Part, Target
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Plan:
         migrator: What makes the schema; None for an empty one.
         seeds: Files that end in ``.sql``, globs of such, and ``module:function``; in order.
         watch: Further files, directories and globs that the result depends on.
+        watch_variables: Further environment variables that the result depends on.
         url_variables: Environment variables that hold the template's URL, or parts of it, while code of the project
             or a command runs, as `elefast.exported` reads them: ``NAME`` has the driver of `driver`.
         driver: Driver of the connection that a function of the project gets.
@@ -58,6 +59,7 @@ class Plan:
         migrator: Part | None = None,
         seeds: Sequence[str] = (),
         watch: Sequence[str] = (),
+        watch_variables: Sequence[str] = (),
         url_variables: Sequence[str] = (),
         driver: str = "psycopg",
         async_driver: str = "psycopg",
@@ -74,6 +76,7 @@ class Plan:
             *(_seed(seed) for seed in seeds),
         )
         self._watch = tuple(watch)
+        self._watch_variables = tuple(watch_variables)
         self._variables = _variables(url_variables, driver)
         self._driver = driver
         self._async_driver = async_driver
@@ -99,6 +102,7 @@ class Plan:
         looked = [part.describe(self.root) for part in self.parts]
         found = [item for items, _ in looked for item in items]
         found += watched(self.root, self._watch)
+        found += watched_variables(self._watch_variables)
         found.append(Input.of("order", *(part.label for part in self.parts)))
         if any(part.runs_project_code for part in self.parts):
             names = sorted(f"{name}={template}" for name, template in self._variables.items())

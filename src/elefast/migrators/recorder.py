@@ -1,7 +1,9 @@
 """Sees what code of the project uses while it builds a template, and makes a manifest of it.
 
-Reading is seen through audit events of the interpreter, importing through a finder that finds nothing.
-What another program reads is not seen, only that it was run.
+Reading is seen through audit events of the interpreter, importing through a finder that finds nothing, looking for
+files through the functions of `os` that do, and environment variables as `elefast.migrators.variables` says.
+What another program reads is not seen, only that it was run. Of C libraries that open files themselves, those are
+seen that raise an audit event (sqlite3, ctypes), and files that are still mapped into memory at the end.
 Both must be in place before any code of the project runs, in an interpreter that runs nothing else.
 """
 
@@ -13,25 +15,28 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, wraps
 from importlib import metadata
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import BuiltinFunctionType, FrameType, ModuleType
 from typing import Any
 
 from elefast.kernel.digests import Stamp, stamp
 from elefast.kernel.installed import Installed, is_inside, is_own
 from elefast.kernel.manifest import (
+    ABSENT,
     UNSETTLED,
     Manifest,
     distribution_facts,
     file_digest,
     listing_digest,
     module_kinds,
+    path_kind,
     relative,
 )
+from elefast.migrators.variables import VariableRecorder
 
 __all__ = ["Recorder"]
 
@@ -45,7 +50,15 @@ _ALEMBIC_CONFIG = ("alembic/config.py", "alembic\\config.py")
 
 # The events of starting a program, or a copy of this process.
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
+# C code that opens the file that its argument names. (`mmap` gets a file that was opened before.)
+_OPENS = ("sqlite3.connect", "ctypes.dlopen")
 _STDLIB = os.path.dirname(os.__file__)
+# They look at source files for the sake of tracebacks and warnings.
+_SOURCE_READERS = tuple(os.path.join(_STDLIB, name) for name in ("linecache.py", "inspect.py", "traceback.py"))
+# Functions that tell what is at a path, without an audit event. Elsewhere than on Windows the ones of `os.path` call
+# these of `os`.
+_LOOKS = ("stat", "lstat", "access", "readlink")
+_LOOKS_OF_PATHS = ("exists", "lexists", "isfile", "isdir", "islink", "isjunction")
 # Frames between the event and who wanted the program.
 _STARTERS = ("<frozen os>", os.path.join(_STDLIB, "os.py"), os.path.join(_STDLIB, "subprocess.py"))
 # They ask the machine about itself: what it is, where its libraries are.
@@ -86,6 +99,8 @@ class Recorder:
         self._root = os.path.realpath(root)
         self._declared: frozenset[str] = frozenset()
         self._opened: dict[str, Stamp | None] = {}
+        self._looked_at: dict[str, str] = {}
+        self._variables = VariableRecorder()
         self._written: set[str] = set()
         self._listed: set[str] = set()
         self._programs: set[str] = set()
@@ -99,6 +114,11 @@ class Recorder:
         self._recording = True
         sys.meta_path.insert(0, self._lookups)
         sys.addaudithook(self._audit)
+        self._watch_looks()
+
+    def watch_variables(self, given: Iterable[str]) -> None:
+        """Record the environment variables that are read from now on, but for those in `given`."""
+        self._variables.start(given)
 
     def declare(self, paths: Iterable[str]) -> None:
         """Leave these files and directories out, which are in the key already."""
@@ -107,6 +127,7 @@ class Recorder:
     def stop(self) -> None:
         """Record no more."""
         self._recording = False
+        self._variables.stop()
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._recording:
@@ -121,6 +142,8 @@ class Recorder:
                 self._written.update(_path(name) for name in arguments[:2])
             elif event in _STARTS:
                 self._on_start(event, arguments)
+            elif event in _OPENS:
+                self._on_open_in_c(arguments[0])
 
     def _on_open(self, name: Any, mode: str | None, flags: int) -> None:
         if isinstance(name, int):
@@ -136,6 +159,48 @@ class Recorder:
         path = _source(path)
         if path not in self._opened:
             self._opened[path] = stamp(path)
+
+    def _on_open_in_c(self, name: Any) -> None:
+        path = _path(name)
+        # A library that is named without a directory is one of the machine.
+        if os.path.dirname(os.fsdecode(name)) or os.path.isfile(path):
+            self._opened.setdefault(path, stamp(path))
+
+    def _watch_looks(self) -> None:
+        sets = (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids)
+        for module, names in ((os, _LOOKS), (os.path, _LOOKS_OF_PATHS)):
+            for name in names:
+                original: Any = getattr(module, name, None)
+                if not isinstance(original, BuiltinFunctionType):
+                    continue
+                watched = self._watched_look(original)
+                setattr(module, name, watched)
+                for supporting in sets:
+                    if original in supporting:
+                        supporting.add(watched)
+
+    def _watched_look(self, original: Any) -> Any:
+        @wraps(original)
+        def look(path: Any, *arguments: Any, **keywords: Any) -> Any:
+            if self._recording and not isinstance(path, int) and keywords.get("dir_fd") is None:
+                with suppress(Exception):
+                    self._on_look(path)
+            return original(path, *arguments, **keywords)
+
+        return look
+
+    def _on_look(self, name: Any) -> None:
+        # Frames: this function, the replacement, and then whoever called it.
+        frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+        while frame is not None and (path := frame.f_code.co_filename) and _passes_on(path):
+            if path in _SOURCE_READERS:
+                return
+            frame = frame.f_back
+        if frame is None or is_own(frame.f_code.co_filename):
+            return
+        path = _path(name)
+        if path not in self._looked_at:
+            self._looked_at[path] = path_kind(path)
 
     def _on_list(self, name: Any) -> None:
         caller = _caller()
@@ -162,6 +227,7 @@ class Recorder:
             inside = any(is_inside(name, root) for name in {path, os.path.realpath(path)} for root in roots)
             return inside and not installed.has(path) and not is_own(path) and path not in self._declared
 
+        self._add_mapped()
         read = {path for path in self._opened if path not in self._written and of_the_project(path)}
         # What is below a declared directory, such as Alembic's versions, is declared, too.
         listed = {
@@ -169,15 +235,25 @@ class Recorder:
             for path in self._listed
             if of_the_project(path) and not any(is_inside(path, place) for place in self._declared)
         }
+        files = {
+            relative(path, self._root): self._digest(path)
+            for path in sorted(read | (imported - self._declared))
+            if not os.path.exists(path) or os.path.isfile(path)
+        }
+        looked_at = {
+            relative(path, self._root): kind
+            for path, kind in sorted(self._looked_at.items())
+            # What the build made itself was no input, but that it was not there before was one.
+            if of_the_project(path) and not any(is_inside(path, place) for place in self._declared)
+        }
         return Manifest(
-            files={
-                relative(path, self._root): self._digest(path)
-                for path in sorted(read | (imported - self._declared))
-                if not os.path.exists(path) or os.path.isfile(path)
-            },
+            # Of a path where nothing was, one fact is enough; of a file that was read, its digest.
+            files={path: found for path, found in files.items() if found or looked_at.get(path) != ABSENT},
+            paths={path: kind for path, kind in looked_at.items() if not files.get(path)},
             listings={relative(path, self._root): listing_digest(path) for path in sorted(listed)},
             lookups=lookups,
             distributions=self._distributions(modules, installed),
+            variables=self._variables.variables(),
             programs=self._all_programs(modules),
         )
 
@@ -186,6 +262,15 @@ class Recorder:
         if any(name.startswith("multiprocessing.popen_") for name in modules):
             return tuple(sorted({*self._programs, "multiprocessing"}))
         return tuple(sorted(self._programs))
+
+    def _add_mapped(self) -> None:
+        """Take files that are mapped into memory for opened ones; C extensions open them without an audit event."""
+        with suppress(OSError), open("/proc/self/maps", "rb") as maps:
+            for line in maps:
+                fields = line.rstrip(b"\n").split(None, 5)
+                if len(fields) == 6 and fields[5].startswith(b"/"):
+                    path = os.fsdecode(fields[5])
+                    self._opened.setdefault(path, stamp(path))
 
     def _digest(self, path: str) -> str:
         if path in self._opened and self._opened[path] != stamp(path):
@@ -259,6 +344,10 @@ class Recorder:
             names.update(by_module.get(module, ()))
         facts = {name: distribution_facts(name) for name in sorted(names)}
         return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _passes_on(path: str) -> bool:
+    return path.startswith("<") or (path.startswith(_STDLIB + os.sep) and "site-packages" not in path)
 
 
 def _caller(through: Sequence[str] = ()) -> str:

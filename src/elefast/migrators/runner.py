@@ -47,6 +47,7 @@ def main(first: Mapping[str, Any], pipe: IO[bytes]) -> None:
     os.environ.clear()
     os.environ.update(plan["environment"])
     recorder.declare(plan["declared"])
+    recorder.watch_variables(plan["given"])
     answer = _build(plan, recorder, answers)
     sys.stdout.flush()
     sys.stderr.flush()
