@@ -1,8 +1,8 @@
 """What an engine's dialect asks the server at its first connection, asked once for all engines like it.
 
-Each engine keeps a dialect, a pool and events of its own: only the answers are shared, and the statements that
-SQLAlchemy has compiled to SQL. Where the answers might be others, because somebody listens to connections or because
-of what the database has by now, the dialect asks for itself.
+Each engine keeps a dialect, a pool, events and a cache of compiled statements of its own: only the answers are shared.
+Where the answers might be others, because somebody listens to connections or because of what the database has by now,
+the dialect asks for itself.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ class Dialects:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, dict[str, Any]]] = {}
-        self._alike: dict[str, tuple[type[Any], Any]] = {}
-        """Of dialects that were told the same: their class, and what was compiled for them."""
 
     def share(self, engine: Engine, connected: Callable[[float], None]) -> None:
         """Spare the first connection of a new `engine` what an earlier one was told.
@@ -54,8 +52,7 @@ class Dialects:
         def informed_initialize(connection: Connection) -> None:
             # A listener may have set the session up in another way than the next engine's.
             usual = plain and _listeners(engine) == listeners
-            if self._initialize(dialect, connection, initialize, usual):
-                self._share_compiled(engine)
+            self._initialize(dialect, connection, initialize, usual)
             del dialect.initialize
             dialect.__dict__.pop("connect", None)
             if started:
@@ -65,8 +62,8 @@ class Dialects:
 
     def _initialize(
         self, dialect: Any, connection: Connection, initialize: Callable[[Connection], None], usual: bool
-    ) -> bool:
-        """Initialize `dialect`; say whether it is like all others that are."""
+    ) -> None:
+        """Initialize `dialect`, with the answers of an earlier one if it would get the same."""
         situation = None
         # Async drivers are spared the round trip.
         if usual and not dialect.is_async:
@@ -76,7 +73,7 @@ class Dialects:
         attributes: dict[str, Any] = dialect.__dict__
         if usual and known is not None and known[0] == situation:
             attributes.update(known[1])
-            return True
+            return
         before = attributes.copy()
         initialize(connection)
         told: dict[str, Any] = {
@@ -85,44 +82,8 @@ class Dialects:
             if isinstance(value, _PLAIN) and (name not in before or before[name] is not value)
         }
         # With native hstore, psycopg changes its adapters as well, and those are each dialect's own.
-        if not usual or told.get("_has_native_hstore"):
-            return False
-        if known is None:
+        if usual and known is None and not told.get("_has_native_hstore"):
             self._known[kind] = situation, told
-        return known is None
-
-    def _share_compiled(self, engine: Engine) -> None:
-        """Let `engine` have what was compiled for others like it, which takes SQLAlchemy longer than most queries take.
-
-        Engines and mappers remember compiled statements by the dialect, so dialects that are alike must be equal.
-        """
-        anybody: Any = engine
-        dialect, cache = anybody.dialect, anybody._compiled_cache
-        kind: type[Any] = dialect.__class__
-        if cache is None or not vars(kind).get("supports_statement_cache"):
-            return  # the project, or the dialect, wants none
-        name = f"{dialect.driver} {dialect.is_async}"
-        if name not in self._alike:
-            self._alike[name] = _equal(kind), cache
-        dialect.__class__, anybody._compiled_cache = self._alike[name]
-
-
-def _equal(kind: type[Any]) -> type[Any]:
-    """A class like `kind`, whose objects are all equal."""
-
-    def same(one: object, other: object) -> bool:
-        return type(one) is type(other)
-
-    def digest(one: object) -> int:
-        return hash(type(one))
-
-    content = {
-        "__module__": kind.__module__,
-        "__eq__": same,
-        "__hash__": digest,
-        "supports_statement_cache": True,  # which each class must say of itself
-    }
-    return type(kind.__name__, (kind,), content)
 
 
 def is_plain(engine: Engine) -> bool:

@@ -193,8 +193,17 @@ class JoinedEngine(Engine):
     def __init__(self, outer: Outer, original: Engine, dialect: Dialect) -> None:
         pool = _JoinedPool(outer, dialect)
         echo: Any = original.echo
-        super().__init__(pool, dialect, original.url, echo=echo, hide_parameters=original.hide_parameters)
-        self._compiled_cache = original._compiled_cache  # what one test compiled serves all
+        # As large as the project wants it. Each test compiles for itself, because a test may change how SQL compiles.
+        cache: Any = original._compiled_cache
+        size = 0 if cache is None else cache.capacity
+        super().__init__(
+            pool,
+            dialect,
+            original.url,
+            echo=echo,
+            hide_parameters=original.hide_parameters,
+            query_cache_size=size,
+        )
         self._execution_options = original.get_execution_options()
 
     def connect(self) -> Connection:

@@ -78,8 +78,8 @@ class SharedDatabase:
     def engine(self, kind: str, outer: Outer) -> JoinedEngine:
         """An engine for ``sync`` or ``async`` sessions of the test that has `outer`."""
         original = self._original(kind)
-        if kind not in self._dialects:
-            self._dialects[kind] = joined_dialect(original.dialect)
+        # Mappers keep compiled statements by their dialect, and listeners of a test are on it.
+        self._dialects[kind] = joined_dialect(original.dialect)
         return JoinedEngine(outer, original, self._dialects[kind])
 
     # -- what `Outer` needs ---------------------------------------------------------------------------------
@@ -135,11 +135,6 @@ class SharedDatabase:
             if connected > self._open:
                 return False
         return sessions <= self._sessions
-
-    def clean_listeners(self) -> None:
-        """Forget the listeners that a test had on its engine's dialect."""
-        for dialect in self._dialects.values():
-            dialect.__dict__.pop("dispatch", None)
 
     def close(self) -> None:
         """Close the connection; in a forked child, which has its parent's, leave it alone."""
@@ -274,7 +269,6 @@ class LentTransaction:
             wait: Wait until a database that was thrown away is dropped.
         """
         self._outer.release()
-        self._shared.clean_listeners()
         checked = self._outer.checked and self._shared.check()
         if not checked and not self._outer.lost and not self._shared.was_alone():
             self._outer.lose(_NOT_ALONE + ("" if self._shared.counts else _OR_BEFORE))

@@ -14,12 +14,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, String, event, inspect, literal, select, text
+from sqlalchemy import Engine, Integer, String, event, func, inspect, literal, literal_column, select, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import Pool
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import TypeDecorator
 
 import elefast
 from elefast.kernel.restore import FIRST_VERSION
@@ -372,37 +374,57 @@ class Model(DeclarativeBase):
     """Of the one table here."""
 
 
+class Stored(TypeDecorator[str]):
+    """Text that a mapper's INSERT changes, by SQL that is written when it is compiled."""
+
+    impl = String
+    cache_ok = True
+    prefix = "stored"
+
+    def bind_expression(self, bindparam: Any) -> Any:
+        return func.concat(literal_column(f"'{self.prefix} '"), bindparam)
+
+
+class answer(FunctionElement[int]):  # noqa: N801  as SQL functions are called
+    """What a query compiles to, by a function of the project."""
+
+    inherit_cache = True
+    type = Integer()
+    value = "1"
+
+
+@compiles(answer)
+def _answer(element: Any, compiler: Any, **keywords: Any) -> str:
+    return answer.value
+
+
 class Note(Model):
     """A row of the project's table, which has no key of its own."""
 
     __tablename__ = "note"
-    body: Mapped[str] = mapped_column(primary_key=True)
+    body: Mapped[str] = mapped_column(Stored, primary_key=True)
 
 
-def test_what_one_test_compiled_serves_the_others(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queries and the statements of the mapper are compiled once for all engines, which stay different ones."""
-    compiled: list[str] = []
-    compiler: Any = ClauseElement._compiler
+@pytest.mark.parametrize("isolation", ["database", "transaction"])
+def test_what_one_test_compiled_is_not_for_the_others(stack: elefast.Stack, isolation: str) -> None:
+    """Queries and the statements of the mapper are compiled for each test, which may change how that is done."""
 
-    def watched(self: Any, dialect: Any, **keywords: Any) -> Any:
-        made = compiler(self, dialect, **keywords)
-        compiled.append(str(made))
-        return made
+    def expression() -> str:
+        lent = stack.open() if isolation == "database" else stack.join()
+        try:
+            with lent.sync.session() as session:
+                session.add(Note(body="x"))
+                session.commit()
+                return f"{session.scalar(select(answer()))} {session.scalars(select(Note.body)).one()}"
+        finally:
+            lent.release()
 
-    monkeypatch.setattr(ClauseElement, "_compiler", watched)
-    engines: list[Engine] = []
-    for number in range(4):
-        lent = stack.open()
-        with lent.sync.session() as session:
-            session.add(Note(body=str(number)))
-            session.commit()
-            assert session.scalars(select(Note.body).where(Note.body == str(number))).all() == [str(number)]
-        engines.append(lent.engine)
-        lent.release()
-    assert len([text for text in compiled if text.startswith("INSERT")]) == 1
-    assert len([text for text in compiled if text.startswith("SELECT note")]) == 1
-    assert len({id(engine.dialect) for engine in engines}) == 4
-    assert {type(engine.dialect).__name__ for engine in engines} == {"PGDialect_psycopg"}
+    assert expression() == "1 stored x"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer, "value", "2")
+        patch.setattr(Stored, "prefix", "kept")
+        assert expression() == "2 kept x"
+    assert expression() == "1 stored x"
 
 
 def test_nothing_compiled_is_shared_where_nothing_is_to_be_kept(project: Path, env: dict[str, str]) -> None:
@@ -513,7 +535,7 @@ def test_it_is_as_the_environment_says(
         lent.release()
 
 
-def test_only_engines_that_were_told_the_same_share_statements(project: Path, env: dict[str, str]) -> None:
+def test_what_a_dialect_was_told_counts_for_what_it_compiles(project: Path, env: dict[str, str]) -> None:
     """Where a test has changed what its dialect asks for, text is written as that wants it, in each of its engines."""
     query = select(literal("a\\nb", String, literal_execute=True))
     with elefast.from_config(project, env=env, pool={"size": 0}) as stack:
