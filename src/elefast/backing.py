@@ -253,7 +253,7 @@ class _MigratorRecipe:
     def still_fits(self, manifest: Manifest) -> list[str]:
         return []
 
-    def build(self, url: URL) -> Manifest:
+    def build(self, url: URL, *, mark: str = "") -> Manifest:  # servers that a user made give no mark
         engine = self._engines.make(url.database or "")
         try:
             if engine.dialect.is_async:

@@ -54,6 +54,7 @@ class Control:
         rebuild: Build the template even where there is one.
         keep: How many older templates of the project stay.
         max_age: Seconds after which a template is built again; 0 for never.
+        owned: Whether elefast started the server, so that what migrations leave in it may go.
         requirement: The versions of PostgreSQL that will do, such as ``>=14``.
         test_run: The same in all processes of one test run, which share a failed build.
         ended: Why the server will not answer any more; empty as long as it may.
@@ -72,6 +73,7 @@ class Control:
         rebuild: bool = False,
         keep: int = 3,
         max_age: float = 0,
+        owned: bool = False,
         requirement: str = "",
         test_run: str = "",
         ended: Callable[[], str] = lambda: "",
@@ -112,6 +114,7 @@ class Control:
                 rebuild=rebuild,
                 keep=keep,
                 max_age=max_age,
+                owned=owned,
             )
         )
         _open_controls.add(self)

@@ -74,6 +74,7 @@ class Running:
             rebuild=plan.rebuild,
             keep=plan.keep,
             max_age=plan.max_age,
+            owned=lease.owned,
             requirement=plan.requirement,
             test_run=plan.test_run,
             ended=lease.ended,

@@ -14,14 +14,18 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
-from elefast.kernel import contents, databases, keepalives, locks, ready, server, template
+from elefast.kernel import cluster_objects, contents, databases, keepalives, locks, ready, server, template
+from elefast.kernel.cluster_objects import Made
 from elefast.kernel.contents import Contents
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name
+from elefast.kernel.sql import identifier
 from elefast.kernel.template import Recipe, State, Template, use_lock
 from elefast.session import LinkFactory, Session
 
 __all__ = ["Templates", "drop_orphans", "drop_unused"]
+
+_BUILT = (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE)
 
 _log = logging.getLogger("elefast")
 
@@ -41,6 +45,8 @@ class Templates:
         rebuild: Build even where there is one that fits.
         keep: How many older ones of the project stay.
         max_age: Seconds after which one is built again; 0 for never.
+        owned: Whether elefast started the server. Roles and tablespaces that a build makes there get a mark, and go
+            before the project's next build.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Templates:
         rebuild: bool,
         keep: int,
         max_age: float = 0,
+        owned: bool = False,
     ) -> None:
         self._session = session
         self._recipe = recipe
@@ -69,6 +76,7 @@ class Templates:
         self._rebuild = rebuild
         self._keep = keep
         self._max_age = max_age
+        self._owned = owned
         self._ready: dict[str, Template] = {}
         self._errors: dict[str, ElefastError] = {}
         self._replaced: set[str] = set()
@@ -113,7 +121,10 @@ class Templates:
             for entry in found
             if entry.text not in ours and self._session.call(drop_unused, entry.text, use_lock(entry.text), entry.oid)
         ]
-        return gone + drop_orphans(self._session)
+        gone += drop_orphans(self._session)
+        if self._owned:
+            self._clear_cluster()
+        return gone
 
     @property
     def names(self) -> list[str]:
@@ -178,12 +189,16 @@ class Templates:
             self._passing.add(str(drafted._replace(kind=Kind.VOLATILE)))
         turn = session.connects
         _log.info("building a template (%s)", reason)
+        if self._owned:
+            self._clear_cluster()
         try:
             session.copy(template.draft, drafted, encoding=encoding, strategy=strategy)
             if session.facts.elsewhere:
                 session.call(keepalives.of_all_sessions, name)
             turn = session.connects
-            manifest = self._recipe.build(session.url.set(database=name))
+            manifest = self._recipe.build(
+                session.url.set(database=name), mark=cluster_objects.mark(name) if self._owned else ""
+            )
             if self._key(encoding, kept) != key:
                 raise MigrationError(
                     "files that the template is made from changed while it was built; run again.", code="files-changed"
@@ -198,6 +213,7 @@ class Templates:
         except DatabaseNotReadyError:
             raise  # nobody holds the draft any more, so the next sweep takes it
         except ElefastError as error:
+            error = self._with_conflict(error)
             text = str(error)
             session.empty(name, grace=0)
             if session.connects != turn:
@@ -208,6 +224,7 @@ class Templates:
                 raise DatabaseNotReadyError(
                     f"{text}\nThe server's connections, {who}", code="too-many-connections"
                 ) from error
+            self._take_back(drafted, encoding, strategy)
             session.call(
                 template.fail, drafted, key, run=self._run, test_run=self._test_run, error=text, code=error.code
             )
@@ -215,6 +232,7 @@ class Templates:
         except BaseException:
             with suppress(Exception):  # what brought us here is the one to see, and the next sweep takes the draft
                 session.drop(name, grace=0)
+                self._remove_made_by(drafted)
             raise
         if kept:
             # A lock does not keep out the session that has it, so our own are left out by name.
@@ -222,6 +240,72 @@ class Templates:
                 if session.call(drop_unused, old, use_lock(old)):
                     drop_orphans(session)
         return made
+
+    def _clear_cluster(self) -> None:
+        """Remove the roles and tablespaces that earlier builds of the project made, or builds that left nothing else.
+
+        A template that was built with them goes first: it would be of no use without them. One that is in use stays,
+        and so do its roles.
+        """
+        call = self._session.call
+        # In this order: whatever makes something has its draft before.
+        found = call(cluster_objects.made)
+        if not found:
+            return
+        entries = {(entry.name.owner, entry.name.serial): entry for entry in call(databases.entries, *_BUILT)}
+        doomed: list[Made] = []
+        for item in found:
+            entry = entries.get((item.draft.owner, item.draft.serial))
+            if entry is None:
+                doomed.append(item)
+            elif entry.name.kind is Kind.DRAFT or entry.text in self.names:
+                continue
+            elif template.project_of(entry) == self._project and (
+                call(drop_unused, entry.text, use_lock(entry.text), entry.oid)
+            ):
+                del entries[item.draft.owner, item.draft.serial]
+                doomed.append(item)
+        if doomed:
+            drop_orphans(self._session)
+            self._remove(doomed)
+
+    def _remove_made_by(self, drafted: Name) -> None:
+        """Remove what the build of `drafted` made in the cluster, once that database is gone."""
+        if self._owned:
+            found = self._session.call(cluster_objects.made)
+            self._remove([item for item in found if item.draft == drafted])
+
+    def _remove(self, doomed: list[Made]) -> None:
+        for item in self._session.call(cluster_objects.remove, doomed):
+            _log.warning("%s %s stays on the server: something depends on it", item.kind, item.name)
+
+    def _take_back(self, drafted: Name, encoding: str, strategy: str) -> None:
+        """Remove what a failed build made in the cluster; an empty draft takes the place of the one that used it."""
+        session = self._session
+        if not self._owned or not any(item.draft == drafted for item in session.call(cluster_objects.made)):
+            return
+        session.drop(str(drafted), grace=0)
+        self._remove_made_by(drafted)
+        session.copy(template.draft, drafted, encoding=encoding, strategy=strategy)
+
+    def _with_conflict(self, error: ElefastError) -> ElefastError:
+        """`error`, with what is in the way where a role or tablespace that it wants to make exists already."""
+        found = cluster_objects.conflict(str(error)) if isinstance(error, MigrationError) else None
+        if found is None:
+            return error
+        kind, name = found
+        users = self._session.call(cluster_objects.dependents, kind, name)
+        more = [
+            f'The {kind} "{name}" was on the server before this build. All databases of a server share its {kind}s, so '
+            f"it may be another project's, or an earlier build made it.",
+            *([f"Databases that use it: {', '.join(users)}."] if users else []),
+            "If it is not needed, remove it:",
+            "    elefast template drop",
+            f"    DROP {kind.upper()} {identifier(name)};    -- in any database of the server",
+            "If other projects need it, let the migration make it only where it does not exist.",
+        ]
+        text = "\n  ".join([str(error), *more])
+        return MigrationError(text, code="cluster-object-exists")
 
     def _polish(self, name: str) -> Contents | None:
         """Do what is left to do for its copies, and say what it has in it; None where we cannot look."""

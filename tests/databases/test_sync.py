@@ -236,7 +236,7 @@ def test_a_sweep_beside_a_build_leaves_the_processes_own_alone(server_url: str, 
         def why_not_kept(self) -> str:
             return "" if kept else "a test"
 
-        def build(self, url: URL) -> Manifest:
+        def build(self, url: URL, *, mark: str = "") -> Manifest:
             sweeps.append(threading.Thread(target=control.sweep))
             sweeps[0].start()
             sweeps[0].join(0.5)

@@ -155,6 +155,42 @@ EXPLANATIONS = (
         ),
     ),
     Explanation(
+        "cluster-object-exists",
+        MigrationError,
+        "A role or a tablespace that a migration makes exists already",
+        "Roles and tablespaces belong to no database: all databases of a server share them, and they stay when a "
+        "database is dropped. On a server that elefast starts, it marks what a build makes, and removes that before "
+        "the project's next build. On a server that is given by its URL, and where another program or a driver "
+        "without SQLAlchemy made the role, elefast does not know whose it is, and leaves it alone.",
+        (
+            "An earlier build on a server that is given by its URL made it.",
+            "Another project on the same server has a role of that name.",
+            "A run that is going on uses the template that was built with it.",
+            "A test made it and did not drop it.",
+        ),
+        (
+            "The message has the statement that drops it; `elefast template drop` goes first, because PostgreSQL drops "
+            "no role that a database refers to.",
+            "Let the migration make it only where it does not exist: "
+            "`DO $$ BEGIN CREATE ROLE app; EXCEPTION WHEN duplicate_object THEN NULL; END $$`.",
+        ),
+    ),
+    Explanation(
+        "env-needs-its-tool",
+        MigrationError,
+        "env.py needs what another program sets up",
+        "elefast runs `env.py` as `alembic upgrade` does. Some projects run it from a program of their own, which "
+        "starts an event loop or an application first, and `env.py` relies on that.",
+        (
+            "Flask-Migrate: `env.py` uses `current_app`, which `flask db upgrade` provides.",
+            "`env.py` uses the running event loop of a command of the project.",
+        ),
+        (
+            'Run that program: `migrator = "command"` and `command.run = ["flask", "db", "upgrade"]`.',
+            'Or call it from a function of the project: `migrator = "callable"`.',
+        ),
+    ),
+    Explanation(
         "files-changed",
         MigrationError,
         "Files changed while the template was built",

@@ -86,9 +86,9 @@ class AlembicMigrator:
         """Why a template must not outlive the run; empty, for it may."""
         return self._plan.why_not_kept()
 
-    def build(self, url: URL) -> Manifest:
+    def build(self, url: URL, *, mark: str = "") -> Manifest:
         """Upgrade the empty database at `url`; what env.py and the revisions were seen to use."""
-        return self._plan.build(url)
+        return self._plan.build(url, mark=mark)
 
     def still_fits(self, manifest: Manifest) -> list[str]:
         """What has changed since `manifest` was taken, in words."""

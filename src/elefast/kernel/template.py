@@ -42,6 +42,7 @@ __all__ = [
     "of_project",
     "owner_of",
     "polish",
+    "project_of",
     "publish",
     "retire",
     "use_lock",
@@ -62,8 +63,13 @@ class Recipe(Protocol):
         """Why a template of this recipe must not outlive the run; empty where it may."""
         ...
 
-    def build(self, url: URL) -> Manifest:
-        """Make the schema in the empty database at `url`; say what was seen to be used."""
+    def build(self, url: URL, *, mark: str = "") -> Manifest:
+        """Make the schema in the empty database at `url`; say what was seen to be used.
+
+        Args:
+            url: The database.
+            mark: The comment that roles and tablespaces get which are made; none where empty.
+        """
         ...
 
     def still_fits(self, manifest: Manifest) -> list[str]:
@@ -262,6 +268,11 @@ def of_project(connection: Connection, project: str) -> list[Entry]:
     """The project's templates, oldest first."""
     found = databases.entries(connection, Kind.TEMPLATE)
     return [entry for entry in found if _read(entry).get("project") == project]
+
+
+def project_of(entry: Entry) -> str:
+    """The project that a template belongs to; empty where its comment does not tell."""
+    return str(_read(entry).get("project", ""))
 
 
 def _dump(record: dict[str, Any]) -> str:

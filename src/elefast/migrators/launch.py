@@ -145,6 +145,7 @@ def _rest(target: Target, declared: Iterable[Path]) -> dict[str, Any]:
         "url": target.url.render_as_string(hide_password=False),
         "driver": target.driver,
         "async_driver": target.async_driver,
+        "mark": target.mark,
         "declared": [str(path) for path in declared],
     }
 

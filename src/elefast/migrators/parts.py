@@ -42,6 +42,7 @@ class Target:
             ``postgresql+asyncpg``, ``{host}``.
         application_name: What the server calls connections that do not name themselves.
         owned: Elefast has started the server, so libpq's environment variables are meant for another one.
+        mark: The comment that roles and tablespaces get which are made; none where empty.
     """
 
     url: URL
@@ -51,6 +52,7 @@ class Target:
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     application_name: str = "elefast build"
     owned: bool = False
+    mark: str = ""
 
 
 class Part(Protocol):

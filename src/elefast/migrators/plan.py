@@ -103,7 +103,7 @@ class Plan:
         found = [item for items, _ in looked for item in items]
         found += watched(self.root, self._watch)
         found += watched_variables(self._watch_variables)
-        found.append(Input.of("order", *(part.label for part in self.parts)))
+        found.append(Input.of("steps of the build (extensions, migrator, seeds)", *(part.label for part in self.parts)))
         if any(part.runs_project_code for part in self.parts):
             names = sorted(f"{name}={template}" for name, template in self._variables.items())
             found.append(Input.of("variables with the URL", *names))
@@ -138,8 +138,12 @@ class Plan:
             changes.append(f"built with the help of {programs}, whose inputs are not known without template.watch")
         return changes
 
-    def build(self, url: URL) -> Manifest:
+    def build(self, url: URL, *, mark: str = "") -> Manifest:
         """Do it all in the empty database at `url`; what was seen to be used.
+
+        Args:
+            url: The database.
+            mark: The comment that roles and tablespaces get which are made; none where empty.
 
         Raises:
             ConfigurationError: Something that is named does not exist.
@@ -154,6 +158,7 @@ class Plan:
             self._variables,
             self._application_name,
             self._owned,
+            mark,
         )
         # All files are looked for before anything is done.
         declared = [path for part in self.parts for path in part.declared(self.root)]

@@ -69,11 +69,14 @@ def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> d
     from sqlalchemy import make_url
 
     from elefast.errors import ConfigurationError, ElefastError
+    from elefast.migrators.cluster_marks import mark_all
     from elefast.migrators.failure import code_of, explain
     from elefast.migrators.guard import Guard
     from elefast.migrators.parts import Target, from_json
 
-    target = Target(make_url(plan["url"]), Path(plan["root"]), plan["driver"], plan["async_driver"])
+    target = Target(make_url(plan["url"]), Path(plan["root"]), plan["driver"], plan["async_driver"], mark=plan["mark"])
+    if target.mark:
+        mark_all(target.mark)
     guard = Guard(target.url)
     guard.install()
     for part in map(from_json, plan["parts"]):

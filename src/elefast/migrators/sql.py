@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -18,12 +18,14 @@ from sqlalchemy import URL
 
 from elefast.engines import raw_connection
 from elefast.errors import MigrationError
+from elefast.kernel.cluster_objects import CREATES
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import relative
 from elefast.migrators.files import expand, file_input
 from elefast.migrators.parts import Target
 
 if TYPE_CHECKING:
+    from elefast.migrators.cluster_marks import Marking
     from elefast.migrators.splitter import Statement
 
 __all__ = ["Sql", "run_file"]
@@ -68,10 +70,16 @@ class Sql:
 
     def run(self, target: Target) -> None:
         for path in self.declared(target.root):
-            run_file(path, target.url, shown_as=relative(str(path), str(target.root)), owned=target.owned)
+            run_file(
+                path,
+                target.url,
+                shown_as=relative(str(path), str(target.root)),
+                owned=target.owned,
+                mark=target.mark,
+            )
 
 
-def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False) -> None:
+def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False, mark: str = "") -> None:
     """Run the statements of one file, each by itself, on a connection of its own.
 
     Args:
@@ -79,6 +87,7 @@ def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False) -
         url: The database.
         shown_as: What messages call the file; default is its path.
         owned: Elefast has started the server; see `raw_connection`.
+        mark: The comment that roles and tablespaces get which are made; none where empty.
 
     Raises:
         MigrationError: A statement failed, or the file is not one that can be run; with file and line.
@@ -96,7 +105,10 @@ def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False) -
 
         try:
             for statement in split(script, backslash_escapes):
+                marking = _marking(connection, statement.text) if mark and CREATES.search(statement.text) else None
                 _run(connection, statement, name)
+                if marking is not None:
+                    marking.finish(mark)
         except BackslashCommand as found:
             raise MigrationError(
                 f"{name}:{found.line}: {found.command} is a command of psql, not SQL. Take it out, or run the file "
@@ -107,6 +119,19 @@ def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False) -
             raise MigrationError(
                 f"{name}: a transaction is still open at the end of the file. Add a COMMIT.", code="sql-not-runnable"
             )
+
+
+def _marking(connection: psycopg.Connection, statement: str) -> Marking | None:
+    from elefast.migrators.cluster_marks import Marking
+
+    def run(text: str) -> list[Any]:
+        cursor = connection.execute(text.encode())
+        return cursor.fetchall() if cursor.description else []
+
+    try:
+        return Marking(statement, run)
+    except psycopg.Error:  # in a transaction that has failed; the statement fails as well, and says why
+        return None
 
 
 def _read(path: Path, name: str) -> str:
