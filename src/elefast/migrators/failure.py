@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -19,6 +19,24 @@ from elefast.kernel.manifest import relative
 
 __all__ = ["PlaceError", "code_of", "explain", "tail", "user_lines", "without_secret"]
 
+# What PostgreSQL says, as the drivers pass it on; they agree on no attribute for it.
+_CAUSES = (
+    ("extension-missing", re.compile(r'extension "[^"]+" is not available|could not open extension control file')),
+    ("wrong-password", re.compile(r"password authentication failed for user|no password supplied")),
+    ("extension-rights", re.compile(r'permission denied to create extension "')),
+)
+_NEEDS_ITS_TOOL = re.compile(
+    r"no (running|current) event loop|cannot be called from a running event loop|"
+    r"[Oo]utside of (the )?(application|app|request) context"
+)
+_ADVICE = {
+    "extension-missing": "The extension has to be installed where the server runs: SELECT name FROM "
+    "pg_available_extensions lists what is there.",
+    "wrong-password": "env.py or the function connects with a user or password of its own. Let it take the URL that "
+    "elefast sets: sqlalchemy.url, or a variable named in alembic.env or export_env.",
+    "env-needs-its-tool": 'It needs what another program sets up. Run that program with migrator = "command", such as '
+    'command.run = ["flask", "db", "upgrade"], or call it from a function with migrator = "callable".',
+}
 _OUTPUT_LINES = 30
 # A shorter password may be an ordinary word, and part of others.
 _SECRET_LENGTH = 8
@@ -48,6 +66,7 @@ def explain(label: str, error: BaseException, root: Path, refused: Sequence[str]
     lines = [f"{label} failed{place}:", *_indented(_text(error))]
     if where := user_lines(error, root):
         lines += ["  where:", *(f"    {line}" for line in where)]
+    lines += advice(code_of(error))
     if others := [text for text in refused if text not in str(error)]:
         lines += ["  refused connections:", *(f"    {text}" for text in others)]
     return "\n".join(lines)
@@ -57,12 +76,34 @@ def code_of(error: BaseException, refused: Sequence[str] = ()) -> str:
     """Which explanation fits what code of the project raised; arguments as of `explain`."""
     if refused:
         return "migration-elsewhere"
+    for cause in _chain(error):
+        text = str(cause)
+        for code, pattern in _CAUSES:
+            if pattern.search(text):
+                return code
+        if isinstance(cause, RuntimeError) and _NEEDS_ITS_TOOL.search(text):
+            return "env-needs-its-tool"
     # Of Alembic, which is not imported for it; a mistake in the tree of revisions may well be a KeyError there.
     raised_in = [frame.filename for frame in traceback.extract_tb(error.__traceback__)[-1:]]
     about_revisions = type(error).__name__ == "CommandError" or any(
         filename.endswith(os.path.join("alembic", "script", "revision.py")) for filename in raised_in
     )
     return "migration-revisions" if about_revisions and not isinstance(error, PlaceError) else "migration-failed"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error with what caused it, as far as that has not been hidden."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def advice(code: str) -> list[str]:
+    """Lines of a message that say what to do about an error with `code`; empty where the error says enough."""
+    return [f"  {_ADVICE[code]}"] if code in _ADVICE else []
 
 
 def _text(error: BaseException) -> str:
