@@ -8,9 +8,10 @@ finds nothing there. It knows no tests and no pool.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from sqlalchemy import Connection, Engine
 from elefast import clock, diagnosis
 from elefast.ahead import Ahead
 from elefast.control import Control
-from elefast.kernel import databases, restore
+from elefast.kernel import contents, databases, restore
 from elefast.kernel.blockers import blockers
 from elefast.kernel.contents import Contents
 from elefast.kernel.names import Name
@@ -32,6 +33,12 @@ from elefast.session import Session
 __all__ = ["Restorer"]
 
 _log = logging.getLogger("elefast")
+
+AUDITS = 0.02
+"""The share of the time that may go into audits. Each takes milliseconds, so slow tests are all audited."""
+
+LAST_AUDITS = 1.0
+"""Seconds that the audits at the end of a run may take; databases that they do not reach are dropped."""
 
 MOST = 100
 """So often is one database put back. A new one now and then costs nothing, and takes with it whatever might add up."""
@@ -54,6 +61,9 @@ class _Known(NamedTuple):
     template: str
     """The name of its template; empty for PostgreSQL's own."""
     times: int = 0
+    """How often it was reset."""
+    audited: bool = False
+    """It was audited after the last reset."""
 
 
 class Restorer:
@@ -68,25 +78,29 @@ class Restorer:
     def __init__(self, control: Control, engine: Callable[[str], Engine], connects: Iterable[object] = ()) -> None:
         self.restored = Samples()
         """What it took to put each back."""
+        self.deceived = False
+        """An audit has found what PostgreSQL did not count, so its counts prove nothing in this run."""
         self._control = control
         self._uncounted = any(map(_switches_counting, connects))
         self._known: dict[str, _Known] = {}
         self._relations: dict[str, Mapping[int, Relation]] = {}
         """What there is in the copies of a template, by its name."""
         self._engine = engine
+        self._audit_cost, self._audit_ended = 0.0, -math.inf
 
     @property
     def works(self) -> bool:
         """Whether the server counts what sessions write, and tells it reliably."""
         # libpq passes PGOPTIONS to the server in each session of this process and of those that it starts.
         uncounted = self._uncounted or _switches_counting(os.environ.get("PGOPTIONS", ""))
-        return self._control.session.facts.version >= restore.FIRST_VERSION and not uncounted
+        facts = self._control.session.facts
+        return facts.version >= restore.FIRST_VERSION and not uncounted and not self.deceived
 
     def note(self, name: str, template: Template | None, session: Session) -> None:
         """Remember how database `name` is, a copy of `template` that has just been made and that nobody has had."""
         if self.works and (found := session.call(restore.outside, name)) is not None:
-            contents, source = (Contents(), "") if template is None else (template.contents, template.name)
-            self._known[name] = _Known(found, contents, source)
+            has, source = (Contents(), "") if template is None else (template.contents, template.name)
+            self._known[name] = _Known(found, has, source)
 
     def forget(self, name: str) -> None:
         """Database `name` will not come back."""
@@ -142,12 +156,55 @@ class Restorer:
             counts = restore.undo(connection, seen, known.contents, session.facts) if seen.used else now.counts
             if counts is None:
                 return "something in it takes more room than before"
+            audited = session.facts.superuser and self._audit_is_due
+            if audited and (difference := self._audit(connection, known)):
+                self.deceived = True
+                return difference
             # What a sequence was set to, it would tell the session as its own last value.
             execute(connection, "; ".join([*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]))
         if not stays and session.lingering(str(new)):
             return "somebody is connected to it"
-        self._known[str(new)] = known._replace(outside=now._replace(counts=counts), times=known.times + 1)
+        outside = now._replace(counts=counts, horizon=known.outside.horizon)
+        self._known[str(new)] = known._replace(outside=outside, times=known.times + 1, audited=audited)
         return ""
+
+    def proven(self, names: Sequence[str], session: Session) -> list[str]:
+        """Those of the databases `names`, which are ready, that an audit finds to be as their template made them.
+
+        Who finds them next cannot know what they have been through, so the counts alone do not do.
+        """
+        found: list[str] = []
+        deadline = clock.now() + LAST_AUDITS
+        for name in names:
+            known = self._known.get(name)
+            if known is not None and known.times and not known.audited:
+                if not session.facts.superuser or clock.now() >= deadline or session.lingering(name):
+                    continue
+                with self._inside(name, None) as (connection, _):
+                    execute(connection, "SET search_path = pg_catalog")
+                    difference = self._audit(connection, known)
+                if difference:
+                    _log.warning("%s is dropped: %s", name, difference)
+                    self.deceived = True
+                if difference or session.lingering(name):
+                    continue
+            found.append(name)
+        return found
+
+    @property
+    def _audit_is_due(self) -> bool:
+        return clock.now() - self._audit_ended >= self._audit_cost / AUDITS
+
+    def _audit(self, connection: Connection, known: _Known) -> str:
+        """Read all of the database of `connection`; what is other than in its template, in words."""
+        start = clock.now()
+        # Else PostgreSQL would count that each sequence is read, which is how their use is told.
+        execute(connection, "SET track_counts = off")
+        difference = contents.audit(connection, known.contents or Contents(), known.outside.horizon)
+        execute(connection, "RESET track_counts")
+        self._audit_ended = clock.now()
+        self._audit_cost = self._audit_ended - start
+        return difference
 
     @contextmanager
     def _inside(self, name: str, ahead: Ahead | None) -> Generator[tuple[Connection, bool]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from elefast.ahead import Ahead
 from elefast.control import Control
-from elefast.kernel.blockers import Left
+from elefast.kernel.blockers import Left, Uncounted
 from elefast.kernel.template import Template
 from elefast.restorer import Restorer
 from elefast.session import GRACE, Session
@@ -81,9 +81,12 @@ class Returns:
             self._on_return(session)
             leaked: Sequence[Left] = session.lingering(name)
             if self._restorer is not None and wanted and not leaked:
+                trusted = not self._restorer.deceived
                 name, is_back = self._restorer.restore(name, session, ahead)
                 if is_back:
                     return name
+                if trusted and self._restorer.deceived:
+                    self._on_leak(test, [Uncounted(name)])
             self.forget(name)
             if self.drops:
                 leaked = self._control.drop(name, session, grace=0 if leaked else GRACE)

@@ -28,7 +28,7 @@ from elefast.dialects import Dialects
 from elefast.engines import maintenance_engine, require_driver
 from elefast.errors import ConfigurationError, ElefastError
 from elefast.kernel import cluster
-from elefast.kernel.blockers import Blocker, Left
+from elefast.kernel.blockers import Blocker, Left, Uncounted
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
 from elefast.restorer import Restorer
@@ -79,7 +79,7 @@ class Running:
             test_run=plan.test_run,
             ended=lease.ended,
         )
-        restorer = (
+        self._restorer = restorer = (
             Restorer(
                 self.control,
                 partial(maintenance_engine, lease.url, owned=lease.owned),
@@ -240,21 +240,32 @@ class Running:
         self._let_go_of_builder()
         # Elsewhere, too, somebody may look at what was kept on this server.
         passing = self.lease.ephemeral and not self.report.kept
-        unused: list[str] = []
+        unused: Sequence[str] = []
+        leave = 0 if self.lease.ephemeral else self._plan.pool_size
         try:
-            unused = self._pool.close(drop=not passing)
+            ready = self._pool.close(drop=not passing)
             self._ahead.close_all()
+            unused = self._proven(ready[:leave])
             if self.report.databases:
                 self._look(self.control.session)
         finally:
             try:
-                leave = 0 if self.lease.ephemeral else self._plan.pool_size
                 self.control.close(unused=unused, leave=leave, passing=passing)
             finally:
                 self.lease.release()
                 if self._plan.url is None:
                     libpq.hidden.release()
                 self.report.stop_seconds = clock.now() - start
+
+    def _proven(self, ready: Sequence[str]) -> Sequence[str]:
+        """Those of the databases `ready` that the next run may have."""
+        if self._restorer is None or not ready:
+            return ready
+        try:
+            return self._restorer.proven(ready, self.control.session)
+        except (ElefastError, SQLAlchemyError) as error:
+            _log.info("left no databases to the next run: %s", error)
+            return []
 
     def _see_to_template(self) -> None:
         """See that there is a template before the first database, and note what that took."""
@@ -327,7 +338,14 @@ def _placing(provenance: Mapping[str, object]) -> Generator[None]:
 
 
 def _leaks(test: str, leaked: Sequence[Left]) -> list[Leak]:
-    return [
-        Leak(test, f"{left}, which was cleared", "left behind") if isinstance(left, Blocker) else Leak(test, str(left))
-        for left in leaked
-    ]
+    return [_leak(test, left) for left in leaked]
+
+
+def _leak(test: str, left: Left) -> Leak:
+    match left:
+        case Blocker():
+            return Leak(test, f"{left}, which was cleared", "left behind")
+        case Uncounted():
+            return Leak(test, str(left), "left behind")
+        case _:
+            return Leak(test, str(left))

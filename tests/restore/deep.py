@@ -37,14 +37,14 @@ def deep(connection: Connection) -> dict[str, Any]:
     for (catalog,) in _ask(connection, _CATALOGS):
         row = _IN_VAIN.get(catalog, "x")
         if catalog == "pg_class":
-            of_each = f"SELECT relname || relnamespace, ({row})::text FROM pg_class x"
+            of_each = f"SELECT relname || relnamespace, ctid || ({row})::text FROM pg_class x"
             found |= {f"pg_class {name}": text for name, text in _ask(connection, of_each)}
             continue
-        rows = f"SELECT md5(string_agg(row, chr(10) ORDER BY row)) FROM (SELECT ({row})::text FROM {catalog} x) t (row)"
+        rows = f"SELECT md5(string_agg(ctid || ({row})::text, chr(10) ORDER BY ctid)) FROM {catalog} x"
         found[catalog] = _ask(connection, rows)[0][0]
     for oid, name, kind in _ask(connection, _RELATIONS):
         if kind == "S":
-            found[name] = _ask(connection, f"SELECT last_value, is_called FROM {name}")
+            found[name] = _ask(connection, f"SELECT last_value, is_called, log_cnt FROM {name}")
         else:
             what = "ctid::text" if kind == "t" else "ctid::text, x::text"
             found[name] = _ask(connection, f"SELECT {what} FROM {name} x ORDER BY ctid")

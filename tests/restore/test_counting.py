@@ -11,8 +11,10 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from elefast import restorer
 from elefast.urls import dsn
 from tests.restore.conftest import SCHEMA, Bench, opened
+from tests.restore.test_restore import COMES_BACK, sent
 
 OFF = "-c track_counts=off"
 DIRT = "UPDATE country SET name = 'dirty'; CREATE TABLE extra (n int); INSERT INTO person (name) VALUES ('Ada')"
@@ -188,3 +190,112 @@ def _role(connection: psycopg.Connection, statement: str) -> Iterator[None]:
     finally:
         for undo in ("REVOKE SET ON PARAMETER track_counts FROM quiet", "DROP ROLE quiet"):
             connection.execute(undo.encode())
+
+
+BY_A_SESSION = {
+    "set": "SET track_counts = off; {}; COMMIT; SET track_counts = on",
+    "set-local": "SET LOCAL track_counts = off; {}; COMMIT",
+    "set-config": "SELECT set_config('track_' || 'counts', 'off', true); {}; COMMIT",
+    "do": "DO $$BEGIN PERFORM set_config('track_counts', 'off', true); {}; END$$",
+}
+UNCOUNTED = {
+    "update": "UPDATE country SET name = name",
+    "insert": "INSERT INTO country VALUES ('fr', 'France')",
+    "delete": "DELETE FROM country WHERE code = 'at'",
+    "empty-table": "INSERT INTO person (name) VALUES ('Ada')",
+    "table": "CREATE TABLE extra (n int)",
+    "comment": "COMMENT ON TABLE person IS 'x'",
+    "grant": "GRANT SELECT ON person TO PUBLIC",
+    "large-object": "PERFORM lo_from_bytea(0, 'x')",
+    "sequence": "PERFORM nextval('used')",
+    "rolled-back": "BEGIN INSERT INTO visit DEFAULT VALUES; RAISE division_by_zero; "
+    "EXCEPTION WHEN division_by_zero THEN NULL; END",
+}
+
+
+@pytest.fixture
+def audited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reset is followed by an audit, as it is where tests take longer than some hundred milliseconds."""
+    monkeypatch.setattr(restorer, "AUDITS", float("inf"))
+
+
+@pytest.mark.parametrize("way", BY_A_SESSION)
+def test_an_audit_finds_what_a_session_hides(bench: Bench, audited: None, way: str) -> None:
+    """No setting shows it afterwards; but the rows are there."""
+    statement = BY_A_SESSION[way].format(UNCOUNTED["update"])
+    assert not bench.use(sent(statement))
+    (leak,) = bench.stack.leaks()
+    assert (leak.test, leak.what) == ("a test", "left behind")
+    assert "track_counts" in leak.text
+    # The counts prove nothing from now on.
+    assert not bench.use(lambda connection: None)
+
+
+@pytest.mark.parametrize("what", UNCOUNTED)
+def test_an_audit_finds_whatever_was_written(bench: Bench, audited: None, what: str) -> None:
+    """Rows that are new or gone, in tables, catalogs and sequences."""
+    assert bench.use(lambda connection: None)
+    statement = BY_A_SESSION["do"].format(UNCOUNTED[what])
+    assert not bench.use(sent(statement))
+    assert len(bench.stack.leaks()) == 1
+    bench.use(lambda connection: None)
+
+
+def test_an_audit_finds_nothing_where_nothing_is(bench: Bench, audited: None) -> None:
+    """What was reset is as its template, sequences and all."""
+    for name in ("insert", "setval", "nextval", "toast", "partitions", "lock-of-a-row", "nothing"):
+        assert bench.use(sent(COMES_BACK[name])), name
+
+
+def test_audits_take_a_share_of_the_time(bench: Bench) -> None:
+    """The first reset is audited; the next one is only when the audit before is long enough ago."""
+    assert bench.stack._running
+    audits = bench.stack._running._restorer
+    assert audits
+    ended = audits._audit_ended
+    assert ended > 0
+    assert audits._audit_cost > 0
+    audits._audit_cost = 1e6
+    assert bench.use(lambda connection: None)
+    assert audits._audit_ended == ended
+
+
+def test_the_next_run_gets_what_was_audited(
+    tmp_path: Path, server_url: str, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dirty database that no audit has reached during the run is dropped at its end."""
+    monkeypatch.setattr(restorer, "LAST_AUDITS", 60)
+    statement = BY_A_SESSION["do"].format(UNCOUNTED["update"])
+    schema = SCHEMA + "-- a template that no other test has"
+    oids: list[int] = []
+
+    def work(connection: psycopg.Connection) -> None:
+        oids.append(_oid(connection))
+        connection.execute(statement.encode())
+
+    def left() -> set[int]:
+        return {oid for (oid,) in admin.execute("SELECT oid::int FROM pg_database").fetchall()}
+
+    with opened(tmp_path, server_url, schema=schema) as bench:
+        running = bench.stack._running
+        assert running
+        assert running._restorer
+        running._restorer._audit_cost = 1e6
+        assert bench.use(work)  # nothing tells
+        assert oids[0] in left()
+    assert oids[0] not in left()
+    with opened(tmp_path, server_url, schema=schema) as bench:  # which looks at what it gets
+        running = bench.stack._running
+        assert running
+        assert running._restorer
+        running._restorer._audit_cost = 1e6
+        assert bench.use(lambda connection: None)
+        ready = running._pool.close()
+        assert ready
+        assert running._proven(ready) == ready
+
+
+def _oid(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT oid::int FROM pg_database WHERE datname = current_database()").fetchone()
+    assert row
+    return int(row[0])

@@ -53,6 +53,9 @@ _OTHER_INDEXES = 65536
 """Bytes that an index may have when its table is empty again, if it is no B-tree, of which an empty one has a page
 or two. PostgreSQL takes pages of indexes back only for reuse."""
 
+_LOGGED_AHEAD = 32
+"""SEQ_LOG_VALS in commands/sequence.c."""
+
 
 class Counts(NamedTuple):
     """PostgreSQL's counts for a database.
@@ -76,6 +79,7 @@ class Outside(NamedTuple):
         uncounted: Which setting keeps PostgreSQL from counting what some session writes; empty where none does.
         at: When this was read, in seconds since the epoch, by the server's clock.
         loaded: When the server last read its configuration files, by the same clock.
+        horizon: The first transaction id that was not used yet.
     """
 
     oid: int
@@ -84,6 +88,7 @@ class Outside(NamedTuple):
     uncounted: str
     at: float
     loaded: float
+    horizon: int
 
     def why_other(self, before: Outside) -> str:
         """What has changed since `before`, apart from what was written, in words; empty where nothing has.
@@ -179,7 +184,8 @@ _OUTSIDE = f"""
                 when exists (select from pg_parameter_acl where parname = 'track_counts')
                 then 'a role was granted the right to set track_counts'
                 else '' end,
-           extract(epoch from clock_timestamp())::float8, extract(epoch from pg_conf_load_time())::float8
+           extract(epoch from clock_timestamp())::float8, extract(epoch from pg_conf_load_time())::float8,
+           pg_snapshot_xmax(pg_current_snapshot())::xid::text::bigint
     from pg_database d where datname = $1"""
 
 # With "pg_catalog" as the search path, PostgreSQL qualifies the name of each relation of the project's.
@@ -269,6 +275,8 @@ def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents |
         relation = change.relation
         if change.cared or relation.special or relation.kind == "m" or relation.oid in contents.filled:
             return f"{relation.name} cannot be emptied"
+        if relation.estimate:
+            return f"the planner would be told that {relation.name} is empty"
     return ""
 
 
@@ -300,14 +308,8 @@ def undo(connection: Connection, seen: Changes, contents: Contents | None, facts
         options += ", SKIP_DATABASE_STATS" if facts.version >= 160000 else ""
         only = "ONLY " if facts.version >= 180000 else ""  # from 18 on, those that inherit from it would be included
         execute(connection, f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}")
-    estimates = ", ".join(f"({table.oid}, {table.estimate})" for table in tables)
-    # A table that was never vacuumed is taken for one that will grow, so the planner must not see that it was.
-    estimate = (
-        f"UPDATE pg_class SET reltuples = estimate FROM (VALUES {estimates}) AS before (relation, estimate) "
-        "WHERE oid = relation; "
-    )
     # When this has been done, our own counts have been handed in, and do not come later.
-    execute(connection, f"{estimate if tables else ''}SELECT pg_stat_force_next_flush()")
+    execute(connection, "SELECT pg_stat_force_next_flush()")
     rooms = [(table.oid, 0) for table in tables] + [index for table in tables for index in table.indexes]
     sizes = " or ".join(f"pg_relation_size({oid}) > {most}" for oid, most in rooms) or "false"
     # An ordinary role cannot have counts begin anew: a sequence that was used once is set back each time from now on.
@@ -328,7 +330,15 @@ def _oids(oids: Iterable[int]) -> str:
 
 
 def _set_back(sequence: int, contents: Contents) -> str:
-    if sequence in contents.advanced:
-        last, called = contents.advanced[sequence]
+    if sequence not in contents.advanced:
+        return f"SELECT setval({sequence}, seqstart, false) FROM pg_sequence WHERE seqrelid = {sequence}"
+    last, called, logged = contents.advanced[sequence]
+    # PostgreSQL logs 32 values ahead when it gives out one, and counts down in log_cnt, which setval() sets to zero.
+    used = _LOGGED_AHEAD + 1 - logged
+    if not (called and 0 < used <= _LOGGED_AHEAD):
         return f"SELECT setval({sequence}, {last}, {str(called).lower()})"
-    return f"SELECT setval({sequence}, seqstart, false) FROM pg_sequence WHERE seqrelid = {sequence}"
+    first = f"SELECT setval({sequence}, {last} - {used - 1} * seqincrement, false) FROM pg_sequence"
+    return (
+        f"{first} WHERE seqrelid = {sequence}; "
+        f"SELECT count(nextval({sequence}::regclass)) FROM generate_series(1, {used})"
+    )

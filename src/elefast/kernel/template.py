@@ -21,12 +21,12 @@ from typing import Any, NamedTuple, Protocol, cast
 from sqlalchemy import URL, Connection
 
 from elefast.kernel import databases, replay
-from elefast.kernel.contents import Contents
+from elefast.kernel.contents import FIRST_OWN, Contents
 from elefast.kernel.databases import Entry
 from elefast.kernel.fingerprint import Input, Key, short
 from elefast.kernel.manifest import Manifest
 from elefast.kernel.names import OWNER_LENGTH, Kind, Name, new_serial
-from elefast.kernel.sql import execute, rows
+from elefast.kernel.sql import execute, rows, scalar
 
 __all__ = [
     "Recipe",
@@ -176,22 +176,30 @@ def draft(connection: Connection, name: Name, *, encoding: str, strategy: str) -
 def polish(connection: Connection) -> None:
     """Give a draft what its copies would miss: statistics of the rows in it, and the cache file of its catalogs.
 
-    The file (``pg_internal.init``) comes with any connection. A table without rows is left alone: the planner
-    knows that it has never seen it, and expects more than none.
+    The file (``pg_internal.init``) comes with any connection. Tables without rows are vacuumed, where we may reset
+    copies of them: the planner then knows that they are empty, as it does after a reset. Otherwise a reset would
+    have to set ``reltuples`` back to -1 by an UPDATE, which moves rows of ``pg_class``, so that whoever lists tables
+    without ORDER BY sees another order.
 
     Args:
         connection: To the draft itself, in autocommit mode.
     """
     found = rows(
         connection,
-        """
-        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'm') and c.oid >= 16384 and pg_relation_size(c.oid) > 0
-          and pg_has_role(c.relowner, 'usage')
+        f"""
+        select format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) > 0
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'm') and c.oid >= {FIRST_OWN} and pg_has_role(c.relowner, 'usage')
+          and (pg_relation_size(c.oid) > 0
+               or c.relkind = 'r' and (select rolsuper from pg_roles where rolname = current_user))
         """,
     )
-    if found:
-        execute(connection, f"ANALYZE {', '.join(name for (name,) in found)}")
+    if filled := [name for name, has_rows in found if has_rows]:
+        execute(connection, f"ANALYZE {', '.join(filled)}")
+    if empty := [name for name, has_rows in found if not has_rows]:
+        # From 18 on, VACUUM of a table includes those that inherit from it.
+        only = "ONLY " if int(scalar(connection, "show server_version_num")) >= 180000 else ""
+        execute(connection, f"VACUUM {', '.join(only + name for name in empty)}")
 
 
 def publish(
