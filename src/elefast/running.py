@@ -308,7 +308,10 @@ class Running:
         if not self._plan.watches:
             return
         try:
-            self.watch.look(lambda: session.call(cluster.look, system=session.facts.superuser))
+            facts = session.facts
+            self.watch.look(
+                lambda: session.call(cluster.look, system=facts.superuser, parameters=facts.version >= 150000)
+            )
         except (ElefastError, SQLAlchemyError) as error:
             # What is wrong with the server, whoever makes or drops a database meets as well, and can say so.
             _log.info("did not see what databases share: %s", error)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.isolation.project.dirt import DIRT, Dirt
-from tests.restore.conftest import Bench
+from tests.restore.conftest import SCHEMA, Bench, opened
 
 COMES_BACK = {
     "nothing": "",
@@ -74,6 +75,18 @@ GOES = {
     "materialised-view": "REFRESH MATERIALIZED VIEW countries",
     "reindex": "REINDEX TABLE country",
     "large-object": "SELECT lo_from_bytea(0, 'x')",
+    "truncate-and-copy-frozen": "TRUNCATE visit; COPY visit (id) FROM PROGRAM 'echo 7' (FREEZE)",
+    "prepared-transaction": "INSERT INTO visit DEFAULT VALUES; PREPARE TRANSACTION 'left'",
+    "security-label": "INSERT INTO pg_seclabel VALUES ('person'::regclass, 'pg_class'::regclass, 0, 'x', 'y')",
+    "replication-origin": "SELECT pg_replication_origin_create('left'); SELECT pg_replication_origin_drop('left'); "
+    "CREATE TABLE extra (n int)",
+}
+
+GOES_ALONE = {
+    "vacuum-catalog": "VACUUM pg_description",
+    "analyze-catalog": "ANALYZE pg_largeobject",
+    "vacuum-empty-table": "VACUUM visit",
+    "vacuum-all": "VACUUM",
 }
 
 
@@ -99,6 +112,54 @@ def test_what_is_not_undone(bench: Bench, name: str) -> None:
     """The database goes, and the next test has another one."""
     assert not bench.use(sent(GOES[name]))
     assert bench.use(sent(""))
+
+
+@pytest.mark.parametrize("name", GOES_ALONE)
+def test_maintenance_is_not_undone(bench: Bench, name: str) -> None:
+    """What it writes to catalogs in place is counted nowhere, but that it was done is."""
+
+    def work(connection: psycopg.Connection) -> None:
+        connection.autocommit = True
+        connection.execute(GOES_ALONE[name].encode())
+
+    assert bench.use(sent(""))
+    assert not bench.use(work)
+
+
+def test_a_foreign_table_was_analysed(tmp_path: Path, server_url: str) -> None:
+    """That writes estimates to `pg_class` in place, and has no local rows to count."""
+    schema = SCHEMA + (
+        "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;"
+        "CREATE FOREIGN TABLE far (line text) SERVER files OPTIONS (filename 'PG_VERSION');"
+        "ALTER TABLE far ALTER line SET STATISTICS 0;"
+    )
+    with opened(tmp_path, server_url, schema=schema) as bench:
+        assert bench.use(sent("SELECT count(*) FROM far"))
+        assert not bench.use(sent("ANALYZE far"))
+
+
+REPLICATION = {
+    "insert": ("INSERT INTO person (name) VALUES ('Ada')", True),
+    "update": ("UPDATE country SET name = 'x'", False),
+    "table": ("CREATE TABLE extra (n int)", False),
+}
+
+
+@pytest.mark.parametrize("what", REPLICATION)
+def test_a_replication_connection_writes(bench: Bench, what: str) -> None:
+    """PostgreSQL counts it as no session, but its rows like those of any other."""
+    statement, comes_back = REPLICATION[what]
+
+    def work(connection: psycopg.Connection) -> None:
+        dsn = f"{connection.info.dsn} password={connection.info.password} replication=database"
+        walsender = psycopg.pq.PGconn.connect(dsn.encode())
+        assert walsender.status == psycopg.pq.ConnStatus.OK, walsender.error_message
+        result = walsender.exec_(statement.encode())
+        assert result.status == psycopg.pq.ExecStatus.COMMAND_OK, result.error_message
+        walsender.finish()
+
+    assert bench.use(work) is comes_back
+    bench.use(sent(""))
 
 
 @pytest.mark.parametrize("dirt", [dirt for dirt in DIRT if dirt.autocommit], ids=lambda dirt: dirt.name)

@@ -107,7 +107,7 @@ class Outside(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """A table, a toast table or a sequence of the project's, as all copies of one template have it.
+    """A table, a toast table, a sequence or a catalog, as all copies of one template have it.
 
     Args:
         oid: What PostgreSQL knows it by.
@@ -132,7 +132,7 @@ class Change(NamedTuple):
     Args:
         relation: Which.
         writes: Rows that were inserted, updated or deleted; of a sequence not counted.
-        cared: Somebody vacuumed or analysed it, which is all that can be done to a partitioned one.
+        cared: It was vacuumed or analysed, which is all that can be done to a partitioned or a foreign one.
     """
 
     relation: Relation
@@ -196,7 +196,9 @@ _RELATIONS = f"""
              or relhastriggers and exists (select from pg_trigger where tgrelid = c.oid and tgenabled in ('A', 'R')),
            (select coalesce(jsonb_agg(jsonb_build_array(i.oid::bigint, i.relam = 403)), '[]')::text
             from pg_index join pg_class i on i.oid = indexrelid where indrelid = c.oid)
-    from pg_class c where oid >= {FIRST_OWN} and relkind in ('r', 'p', 'm', 't', 'S')
+    from pg_class c
+    where oid >= {FIRST_OWN} and relkind in ('r', 'p', 'm', 'f', 't', 'S')
+       or oid < {FIRST_OWN} and relkind = 'r' and not relisshared
 """
 
 # It has nothing to look up: a backend that has just begun knows no catalogs yet, and each costs it a while.
@@ -212,6 +214,11 @@ _CHANGES = """
     select (select oid::bigint from pg_database where datname = current_database()), o::bigint, 0, false
     from unnest({sequences}) o where pg_stat_get_blocks_fetched(o) > 0
     union all
+    select (select oid::bigint from pg_database where datname = current_database()), o::bigint, 0, true
+    from unnest({catalogs}) o
+    where pg_stat_get_vacuum_count(o) + pg_stat_get_autovacuum_count(o)
+          + pg_stat_get_analyze_count(o) + pg_stat_get_autoanalyze_count(o) > 0
+    union all
     select 0, 0, 0, false where current_setting('track_counts') <> 'on'
 """
 
@@ -224,8 +231,7 @@ def outside(connection: Connection, name: str) -> Outside | None:
 
 
 def relations(connection: Connection, facts: Facts) -> dict[int, Relation]:
-    """What the database of `connection` has of the project's that can be used, by oid; its search path is
-    ``pg_catalog``."""
+    """What the database of `connection` has that can be used, by oid; its search path is ``pg_catalog``."""
 
     def indexes(found: str) -> tuple[tuple[int, int], ...]:
         return tuple((oid, 2 * facts.block_size if btree else _OTHER_INDEXES) for oid, btree in json.loads(found))
@@ -238,9 +244,12 @@ def relations(connection: Connection, facts: Facts) -> dict[int, Relation]:
 
 def changes(connection: Connection, known: Mapping[int, Relation]) -> Changes:
     """What was used of the `known` relations in the database of `connection`, where that is the only session."""
-    sequences = [oid for oid, relation in known.items() if relation.kind == "S"]
-    tables = _oids(known.keys() - set(sequences))
-    found = rows(connection, _CHANGES.format(tables=tables, sequences=_oids(sequences)))
+    sequences = {oid for oid, relation in known.items() if relation.kind == "S"}
+    # What is written to a catalog shows in the count of the database. VACUUM and ANALYZE write there in place.
+    catalogs = {oid for oid in known if oid < FIRST_OWN}
+    tables = known.keys() - sequences - catalogs
+    query = _CHANGES.format(tables=_oids(tables), sequences=_oids(sequences), catalogs=_oids(catalogs))
+    found = rows(connection, query)
     used = [Change(known[oid], writes, cared) for _, oid, writes, cared in found if oid]
     return Changes(found[0][0] if found else 0, used, counting=len(used) == len(found))
 
@@ -273,7 +282,9 @@ def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents |
         return "too much of it was written to"
     for change in tables:
         relation = change.relation
-        if change.cared or relation.special or relation.kind == "m" or relation.oid in contents.filled:
+        if change.cared:
+            return f"{relation.name} was vacuumed or analysed"
+        if relation.special or relation.kind == "m" or relation.oid in contents.filled:
             return f"{relation.name} cannot be emptied"
         if relation.estimate:
             return f"the planner would be told that {relation.name} is empty"
