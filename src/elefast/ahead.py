@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import NullPool
 
-from elefast.dialects import Dialects, ask, is_plain
+from elefast.dialects import Answers, Dialects, ask, is_plain, pid_of
 from elefast.engines import MaintenanceEngine
 
 __all__ = ["Ahead"]
@@ -65,7 +65,7 @@ class Ahead:
             engine = self._make(name)
             if self._possible and is_plain(engine):
                 slot.first = _FirstConnection(engine, self._connect_args)
-            self._dialects.share(engine, self._connected)
+            self._dialects.share(engine, self._connected, slot.answers)
             slot.engine = engine
         except Exception as error:
             _log.info("did not connect to %s ahead: %s", name, error)
@@ -105,6 +105,18 @@ class Ahead:
         with slot.first.lend() as connection:
             yield connection
 
+    def withdraw(self, name: str) -> int:
+        """Close the connection to database `name`, as its test may connect by itself.
+
+        Returns:
+            The backend that goes with that; 0 where there is no such connection, or the engine has it.
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            return 0
+        with slot.lock:
+            return slot.first.withdraw() if slot.first is not None else 0
+
     def close(self, name: str) -> None:
         """Close the connection to database `name`, which a test had, if that has not taken it."""
         slot = self._discard(name)
@@ -141,6 +153,10 @@ class _Slot:
         self.first: _FirstConnection | None = None
         self.claimed = False
 
+    def answers(self) -> Answers | None:
+        """What the engine's first connection was asked when the engine got it."""
+        return self.first.answers if self.first is not None else None
+
 
 class _FirstConnection:
     """A connection that an engine's dialect gives out in place of its first one.
@@ -163,8 +179,10 @@ class _FirstConnection:
         self._url = engine.url
         dialect.connect = self._give
         # A backend reads its catalogs at its first question; it will be asked this one again.
-        ask(dialect, self._held[0])
+        self._asked = ask(dialect, self._held[0])
         self._held[0].rollback()
+        self.answers: Answers | None = None
+        """What it was asked when it was given out."""
 
     @contextmanager
     def lend(self) -> Generator[Connection]:
@@ -181,6 +199,13 @@ class _FirstConnection:
         for name, value in before.items():
             setattr(driver, name, value)
 
+    def withdraw(self) -> int:
+        """Close it, if it was not given out; the backend that goes with that."""
+        if not self._held or self._process != os.getpid():
+            return 0
+        self.close()
+        return pid_of(self._asked) if self._asked else 0
+
     def close(self) -> None:
         """Close it, if it was not given out."""
         if self._process == os.getpid():
@@ -196,10 +221,22 @@ class _FirstConnection:
             except IndexError:
                 pass
             else:
-                if _stands(connection):
+                if _stands(connection) and self._is_as_new(connection):
                     return connection
                 _close(connection)
         return self._connect(*arguments, **keywords)
+
+    def _is_as_new(self, connection: Any) -> bool:
+        """Whether a new session would have the same settings and rights, and none has been refused or ended since."""
+        try:
+            answers = ask(self._dialect, connection)
+            connection.rollback()
+        except Exception:  # the server has just ended it
+            return False
+        if answers is None or answers != self._asked:
+            return False
+        self.answers = answers
+        return True
 
 
 def _environment() -> dict[str, str]:

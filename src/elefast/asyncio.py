@@ -103,8 +103,7 @@ class AsyncDatabase(Located, AbstractAsyncContextManager["AsyncDatabase"]):
         )
 
     @property
-    def url(self) -> URL:
-        """The URL of the database, with its password."""
+    def _url(self) -> URL:
         return self.engine.url
 
     def session(self) -> AsyncSession:
@@ -118,7 +117,7 @@ class AsyncDatabase(Located, AbstractAsyncContextManager["AsyncDatabase"]):
             LeakWarning: Other connections were still open; they were ended.
         """
         await self.engine.dispose()
-        warn_of_leaks(self.name, await self.server.drop_and_report(self.name))
+        warn_of_leaks(self._name, await self.server.drop_and_report(self._name))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

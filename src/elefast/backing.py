@@ -66,6 +66,10 @@ class Backing(Protocol):
         """An engine for database `name`; for an async driver, the sync side of one."""
         ...
 
+    def withdraw(self, name: str) -> None:
+        """Close what is connected to database `name` ahead of its engine."""
+        ...
+
 
 class EngineBacking:
     """The backing of a server that a user made from an engine, a URL or a string.
@@ -121,6 +125,9 @@ class EngineBacking:
 
     def engine(self, name: str) -> Engine:
         return self._engines.make(name)
+
+    def withdraw(self, name: str) -> None:
+        """Nothing is connected ahead."""
 
 
 _retired: deque[Control] = deque()

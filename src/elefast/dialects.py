@@ -14,13 +14,22 @@ from sqlalchemy import Connection, Engine
 
 from elefast import clock
 
-__all__ = ["Dialects", "ask", "is_plain"]
+__all__ = ["Answers", "Dialects", "ask", "is_plain", "pid_of"]
 
-# What differs between two databases of one template if something was done in them first. One round trip.
-_QUESTION = (
-    "select current_schema(), current_setting('transaction_isolation'), "
-    "current_setting('standard_conforming_strings'), exists (select from pg_type where typname = 'hstore')"
-)
+Answers = list[Any]
+
+# What differs between two databases of one template if something was done in them first; then what a new session in
+# this database depends on: when the server read its files, the row of the database (its rights, limits and login
+# triggers), and settings of databases and roles. One round trip, of less than 0.1 ms.
+_QUESTION = """
+select current_schema(), current_setting('transaction_isolation'), current_setting('standard_conforming_strings'),
+       exists (select from pg_type where typname = 'hstore'), pg_backend_pid(),
+       (select concat(pg_conf_load_time(), d.xmin,
+                      array(select s from pg_db_role_setting s where s.setdatabase in (0, d.oid)))
+        from pg_database d where d.datname = current_database())
+"""
+_OF_DIALECTS = 4
+"""So many of the answers are for a dialect."""
 _PLAIN = (str, int, tuple, type(None))
 
 
@@ -30,12 +39,18 @@ class Dialects:
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, dict[str, Any]]] = {}
 
-    def share(self, engine: Engine, connected: Callable[[float], None]) -> None:
+    def share(
+        self,
+        engine: Engine,
+        connected: Callable[[float], None],
+        answered: Callable[[], Answers | None] = lambda: None,
+    ) -> None:
         """Spare the first connection of a new `engine` what an earlier one was told.
 
         Args:
             engine: Fresh from ``create_engine``, to a database of the one template.
             connected: Told once, when the first connection is ready for use, how many seconds it took.
+            answered: What the first connection has just been asked, if it was.
         """
         dialect: Any = engine.dialect
         connect, initialize = dialect.connect, dialect.initialize
@@ -52,7 +67,9 @@ class Dialects:
         def informed_initialize(connection: Connection) -> None:
             # A listener may have set the session up in another way than the next engine's.
             usual = plain and _listeners(engine) == listeners
-            self._initialize(dialect, connection, initialize, usual)
+            # A project's isolation level is set on the connection after it was asked.
+            answers = None if getattr(dialect, "_on_connect_isolation_level", None) else answered()
+            self._initialize(dialect, connection, initialize, usual, answers)
             del dialect.initialize
             dialect.__dict__.pop("connect", None)
             if started:
@@ -61,13 +78,19 @@ class Dialects:
         dialect.connect, dialect.initialize = timed_connect, informed_initialize
 
     def _initialize(
-        self, dialect: Any, connection: Connection, initialize: Callable[[Connection], None], usual: bool
+        self,
+        dialect: Any,
+        connection: Connection,
+        initialize: Callable[[Connection], None],
+        usual: bool,
+        answers: Answers | None,
     ) -> None:
         """Initialize `dialect`, with the answers of an earlier one if it would get the same."""
         situation = None
         # Async drivers are spared the round trip.
         if usual and not dialect.is_async:
-            situation = ask(dialect, connection.connection.driver_connection)
+            answers = answers or ask(dialect, connection.connection.driver_connection)
+            situation = None if answers is None else answers[:_OF_DIALECTS]
         kind = f"{dialect.driver} {dialect.is_async}"
         known = self._known.get(kind)
         attributes: dict[str, Any] = dialect.__dict__
@@ -107,8 +130,16 @@ def _never() -> Any:
     raise AssertionError("this pool is only looked at")
 
 
-def ask(dialect: Any, driver: Any) -> list[Any] | None:
-    """What the answers to a dialect depend on, as a sync driver's connection tells it; None if it does not."""
+def pid_of(answers: Answers) -> int:
+    """The backend of the connection that gave `answers`."""
+    return int(answers[_OF_DIALECTS])
+
+
+def ask(dialect: Any, driver: Any) -> Answers | None:
+    """What the answers to a dialect, and new sessions, depend on, as a sync driver's connection tells it.
+
+    Where the driver begins transactions, it has begun one; None where the connection does not answer.
+    """
     if dialect.driver == "psycopg":
         # Without a transaction around it, which would be two more round trips.
         result = driver.pgconn.exec_(_QUESTION.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine
@@ -45,6 +46,7 @@ class LentDatabase:
         if self._sync is None:
             server = self._stack.server
             self._sync = Database(self._stack.engine(self.name), server, server.sessionmaker_factory)
+            self._sync._withdraw = partial(self._stack.withdraw, self.name)
         return self._sync
 
     @property
@@ -56,6 +58,7 @@ class LentDatabase:
 
             from elefast.asyncio import AsyncDatabase
 
+            self._stack.withdraw(self.name)  # a sync engine's connection, where the test has only this view
             engine = AsyncEngine(self._stack.async_engine(self.name))
             self._async = AsyncDatabase(engine, server, server.sessionmaker_factory)
         return self._async

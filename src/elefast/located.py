@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from sqlalchemy import URL
 
@@ -11,20 +12,38 @@ from elefast.urls import dsn, shown
 __all__ = ["Located"]
 
 
+def nothing() -> None:
+    """Where nothing is connected ahead."""
+
+
 class Located(ABC):
     """Something that is in one database."""
 
     @property
     @abstractmethod
+    def _url(self) -> URL:
+        """The URL of the database, with its password."""
+
+    _withdraw: Callable[[], None] = staticmethod(nothing)
+    """Closes what elefast has connected ahead; for who may connect by itself, or look at who is connected."""
+
+    @property
     def url(self) -> URL:
         """The URL of the database, with its password."""
+        self._withdraw()
+        return self._url
 
     @property
     def name(self) -> str:
         """The name of the database."""
-        name = self.url.database
+        self._withdraw()
+        return self._name
+
+    @property
+    def _name(self) -> str:
+        name = self._url.database
         if not name:
-            raise ValueError(f"the engine's URL names no database: {self.url!r}")
+            raise ValueError(f"the engine's URL names no database: {self._url!r}")
         return name
 
     @property
@@ -33,4 +52,4 @@ class Located(ABC):
         return dsn(self.url)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {shown(self.url)}>"
+        return f"<{type(self).__name__} {shown(self._url)}>"

@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,14 +28,14 @@ from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import maintenance_engine, require_driver
 from elefast.errors import ConfigurationError, ElefastError
-from elefast.kernel import cluster
+from elefast.kernel import cluster, server
 from elefast.kernel.blockers import Blocker, Left, Uncounted
 from elefast.pool import Pool
 from elefast.report import Kept, Leak, Report
 from elefast.restorer import Restorer
 from elefast.returns import Returns
 from elefast.samples import Samples
-from elefast.session import Session
+from elefast.session import GRACE, Session
 from elefast.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
 from elefast.watch import Watch
 
@@ -162,6 +163,13 @@ class Running:
     def engine(self, name: str) -> Engine:
         """A new sync engine to database `name`; its first connection may be open already, which nobody can tell."""
         return self._ahead.engine(name)
+
+    def withdraw(self, name: str) -> None:
+        """Close what is connected to database `name` ahead of its engine, and wait until the server has noticed."""
+        if pid := self._ahead.withdraw(name):
+            deadline = clock.now() + GRACE
+            while self.control.session.call(server.state, pid) and clock.now() < deadline:
+                time.sleep(0.001)
 
     def async_engine(self, name: str) -> Engine:
         """The sync side of a new async engine to database `name`."""

@@ -203,6 +203,12 @@ class Stack:
         """The sync side of a new async engine to database `name`."""
         return self._use().async_engine(name)
 
+    def withdraw(self, name: str) -> None:
+        """Close what is connected to database `name` ahead of its engine, as its test may connect by itself."""
+        running = self._running
+        if running is not None and running.is_ours:
+            running.withdraw(name)
+
     def give_back(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
         """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
         return [] if self._running is None else self._running.give_back(name, test, wait=wait)

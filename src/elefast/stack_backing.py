@@ -38,6 +38,9 @@ class SyncBacking:
     def engine(self, name: str) -> Engine:
         return self._stack.engine(name)
 
+    def withdraw(self, name: str) -> None:
+        self._stack.withdraw(name)
+
 
 class AsyncBacking(SyncBacking):
     """A stack as the backing of its async server."""
@@ -45,6 +48,11 @@ class AsyncBacking(SyncBacking):
     @property
     def url(self) -> URL:
         return self._stack.url_for(self._stack.async_driver)
+
+    def create(self, prefix: str, encoding: str) -> str:
+        name = self._stack.create(prefix, encoding)
+        self._stack.withdraw(name)  # a sync engine's connection
+        return name
 
     def engine(self, name: str) -> Engine:
         return self._stack.async_engine(name)

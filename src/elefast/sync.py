@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -85,8 +86,7 @@ class Database(Located, AbstractContextManager["Database"]):
         self.sessionmaker = sessionmaker_factory(engine)
 
     @property
-    def url(self) -> URL:
-        """The URL of the database, with its password."""
+    def _url(self) -> URL:
         return self.engine.url
 
     def session(self) -> Session:
@@ -100,7 +100,7 @@ class Database(Located, AbstractContextManager["Database"]):
             LeakWarning: Other connections were still open; they were ended.
         """
         self.engine.dispose()
-        warn_of_leaks(self.name, self.server.drop_and_report(self.name))
+        warn_of_leaks(self._name, self.server.drop_and_report(self._name))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -177,7 +177,9 @@ class DatabaseServer:
             MigrationError: The schema could not be made.
         """
         name = self._backing.create(prefix, encoding)
-        return Database(self._backing.engine(name), self, self.sessionmaker_factory)
+        database = Database(self._backing.engine(name), self, self.sessionmaker_factory)
+        database._withdraw = partial(self._backing.withdraw, name)
+        return database
 
     def drop_database(self, name: str) -> None:
         """Drop a database that elefast made; nothing happens where there is none.

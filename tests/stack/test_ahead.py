@@ -26,6 +26,7 @@ from sqlalchemy.types import TypeDecorator
 import elefast
 from elefast.kernel.restore import FIRST_VERSION
 from elefast.lent import LentDatabase
+from elefast.urls import dsn
 
 Start = Callable[..., "subprocess.Popen[str]"]
 DRIVERS = ("psycopg", "psycopg2", "pg8000")
@@ -576,3 +577,98 @@ def test_a_thread_that_cannot_be_started(
         assert pool._threads == []
         stack.open().release()
         assert len(pool._threads) == 2
+
+
+# What a test may do over a connection of its own before its engine connects, and what tells of it in a new session.
+CHANGES = {
+    "a setting of the database": ("alter database {name} set work_mem = '1234kB'", "show work_mem", "1234kB"),
+    "a setting of the role": ("alter role {role} set work_mem = '1234kB'", "show work_mem", "1234kB"),
+    "a setting of both": ("alter role {role} in database {name} set work_mem = '1234kB'", "show work_mem", "1234kB"),
+    "what sessions begin with": (
+        "alter database {name} set session_preload_libraries = 'auto_explain'",
+        "show auto_explain.log_min_duration",
+        "-1",
+    ),
+    "ended sessions": (
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{plain}'",
+        "select 'alive'",
+        "alive",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_changes_for_new_sessions_is_seen(
+    any_stack: elefast.Stack, on_it: OnIt, ask: Callable[..., list[Any]], what: str
+) -> None:
+    """The engine has a session as new as one that it would open now, and the pool goes on."""
+    statement, query, expected = CHANGES[what]
+    lent = next_one(any_stack)
+    (open_already,) = on_it(lent)
+    role = ask("select quote_ident(current_user)")[0]
+    try:
+        with psycopg.connect(dsn(any_stack.url), autocommit=True) as own:
+            own.execute(statement.format(name=f'"{lent.name}"', plain=lent.name, role=role).encode())
+        with lent.sync.engine.connect() as connection:
+            assert connection.scalar(text(query)) == expected
+            assert connection.scalar(text("select pg_backend_pid()")) != open_already
+        lent.release()
+    finally:
+        with psycopg.connect(dsn(any_stack.url), autocommit=True) as own:
+            own.execute(f"alter role {role} reset work_mem".encode())
+    lent = next_one(any_stack)
+    (open_already,) = on_it(lent)
+    assert pid(lent.sync.engine) == open_already
+    lent.release()
+
+
+def test_a_database_that_lets_nobody_in_any_more(any_stack: elefast.Stack) -> None:
+    """The engine is refused, as without a connection that was open before."""
+    lent = next_one(any_stack)
+    with psycopg.connect(dsn(any_stack.url), autocommit=True) as own:
+        own.execute(f'alter database "{lent.name}" allow_connections false'.encode())
+    with pytest.raises(DBAPIError, match="not currently accepting connections"):
+        lent.sync.engine.connect()
+    lent.release()
+
+
+ASKS: dict[str, Callable[[LentDatabase], object]] = {
+    "url": lambda lent: lent.sync.url,
+    "dsn": lambda lent: lent.sync.dsn,
+    "name": lambda lent: lent.sync.name,
+    "async view": lambda lent: lent.async_,
+}
+
+
+@pytest.mark.parametrize("what", ASKS)
+def test_who_may_connect_by_itself_is_alone(any_stack: elefast.Stack, on_it: OnIt, what: str) -> None:
+    """A database whose address a test asks for has no other session, so it can be copied, renamed and counted on."""
+    lent = next_one(any_stack)
+    assert len(on_it(lent)) == 1
+    assert lent.name in repr(lent.sync)
+    assert len(on_it(lent)) == 1
+    ASKS[what](lent)
+    assert on_it(lent) == []
+    assert pid(lent.sync.engine)
+    lent.release()
+
+
+def test_an_address_costs_nothing_once_the_engine_has_connected(any_stack: elefast.Stack, on_it: OnIt) -> None:
+    """What the engine has taken is the test's."""
+    lent = next_one(any_stack)
+    (open_already,) = on_it(lent)
+    assert pid(lent.sync.engine) == open_already
+    assert lent.sync.url.database == lent.sync.name == lent.name
+    assert pid(lent.sync.engine) == open_already
+    lent.release()
+
+
+def test_a_server_gives_an_async_database_without_others(stack: elefast.Stack, on_it: OnIt) -> None:
+    """The one that comes next may be connected to for a sync engine."""
+    next_one(stack).release()
+    until_connected(stack)
+    database = asyncio.run(stack.async_server.create_database())
+    assert database.engine.url.database
+    lent = LentDatabase(stack, database.engine.url.database, "")
+    assert on_it(lent) == []
+    lent.release()
