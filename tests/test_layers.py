@@ -81,7 +81,8 @@ ALLOWED = {
     "upkeep": {"kernel", "leftovers"},
     "stack": {"upkeep", "kernel", "running", "lent", "shared", "stack_backing", "sync", "asyncio"},
     "factory": {"blueprint", "config", "engine_options", "kernel", "migrators", "providers", "stack"},
-    "pytest_plugin": {"config", "factory", "joined", "kernel", "watch"},
+    "redirect": {"dialects", "joined"},
+    "pytest_plugin": {"config", "factory", "joined", "kernel", "redirect", "watch"},
     "generate": {"cli", "config", "explanations"},
     "cli": {"config", "factory", "kernel", "migrators", "providers"},
 }

@@ -27,6 +27,7 @@ for _name in (
     "elefast.pytest_plugin.fixtures",
     "elefast.pytest_plugin.harness",
     "elefast.pytest_plugin.patching",
+    "elefast.pytest_plugin.stale",
     "elefast.pytest_plugin.short_name",
     "elefast.pytest_plugin.tenure",
     "elefast.pytest_plugin.wishes",

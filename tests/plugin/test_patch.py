@@ -18,6 +18,7 @@ async_engine = create_async_engine(URL)
 Session = sessionmaker(engine, expire_on_commit=False)
 AsyncSession = async_sessionmaker(async_engine)
 scoped = scoped_session(sessionmaker(engine))
+unbound = sessionmaker()
 number = 7
 words = "no url"
 
@@ -27,15 +28,19 @@ settings = Settings()
 """
 
 CASES = {
-    "engine": "assert app.engine is db.engine",
-    "async_engine": "assert app.async_engine is async_db.engine",
+    "engine": "with app.engine.connect() as connection: assert connection.scalar(NAME) == db.name\n"
+    "    assert app.engine is ENGINE and app.engine.url.database == db.name\n"
+    "    assert app.engine.url.drivername == 'postgresql+psycopg2'",
+    "async_engine": "assert asyncio.run(ask(app.async_engine)) == db.name and app.async_engine.url.database == db.name",
     "Session": "assert app.Session is SESSION and not app.Session.kw['expire_on_commit']\n"
     "    with app.Session() as session: assert session.scalar(NAME) == db.name",
-    "AsyncSession": "assert app.AsyncSession().bind is async_db.engine",
+    "unbound": "with app.unbound() as session: assert session.scalar(NAME) == db.name",
+    "AsyncSession": "assert asyncio.run(ask(app.AsyncSession.kw['bind'])) == db.name",
     "scoped": "assert app.scoped.scalar(NAME) == db.name",
     "URL": "assert (app.URL.drivername, app.URL.database) == ('postgresql+asyncpg', db.name)",
     "TEXT": "url = make_url(app.TEXT)\n"
-    "    assert (url.drivername, url.database, url.password) == ('postgresql+psycopg2', db.name, db.url.password)",
+    "    assert (url.drivername, url.database, url.password) == ('postgresql+psycopg2', db.name, db.url.password)\n"
+    "    with app.engine.connect() as connection: assert connection.scalar(NAME) == db.name",
     "settings.url": "assert make_url(app.settings.url).database == db.name",
 }
 
@@ -52,12 +57,15 @@ def test_each_kind_leads_to_the_test_and_back(app: Project, name: str) -> None:
     """During a test with a database it leads there; before and after, it is what it was."""
     app.configure(f'patch = ["app:{name}"]')
     app.tests(
+        "import asyncio\n"
         "import app\n"
         "from sqlalchemy import make_url, text\n"
-        "NAME, SESSION = text('SELECT current_database()'), app.Session\n"
-        "def look(): return [app.TEXT, app.URL, app.engine, app.async_engine, app.settings.url,\n"
+        "NAME, SESSION, ENGINE = text('SELECT current_database()'), app.Session, app.engine\n"
+        "def look(): return [app.TEXT, app.URL, app.engine, app.async_engine, app.settings.url, app.unbound.kw,\n"
         "    app.Session.kw['bind'], app.AsyncSession.kw['bind'], app.scoped.session_factory.kw['bind']]\n"
         "BEFORE = look()\n"
+        "async def ask(engine):\n"
+        "    async with engine.connect() as connection: return await connection.scalar(NAME)\n"
         "def test_before(): assert look() == BEFORE\n"
         "def test_it(db, async_db):\n"
         f"    {CASES[name]}\n"
@@ -86,6 +94,7 @@ def test_a_session_from_before_is_removed(app: Project) -> None:
     ("target", "message"),
     [
         ("app:number", "expected an Engine, *, found builtins.int"),
+        ("app:create_engine", "expected an Engine, *, found builtins.function"),
         ("app:words", "expected a URL, found a string that is none"),
         ("app:engin", "app has no attribute 'engin'"),
         ("app:settings.uri", "app.settings has no attribute 'uri'"),
@@ -99,6 +108,7 @@ def test_what_cannot_be_patched_is_an_error(app: Project, target: str, message: 
     result = app.run()
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines([f'  pyproject.toml:3  patch: "{target}": {message}'])
+    result.stdout.no_fnmatch_line("*template *")
 
 
 def test_a_module_that_fails_at_import_shows_its_own_traceback(app: Project) -> None:
@@ -112,8 +122,8 @@ def test_a_module_that_fails_at_import_shows_its_own_traceback(app: Project) -> 
     result.stdout.no_fnmatch_line("*pytest_plugin*")
 
 
-def test_modules_are_imported_with_the_variables_set(project: Project) -> None:
-    """An application that reads its URL at import gets this test's, even if nobody imported it before."""
+def test_a_module_is_imported_for_the_first_test_that_needs_it(project: Project) -> None:
+    """Its engine leads to the test, though the variable that it was made from led nowhere at that time."""
     project.configure('export_env = ["DATABASE_URL"]\npatch = ["late:engine"]')
     project.file(
         "late.py", "import os\nfrom sqlalchemy import create_engine\nengine = create_engine(os.environ['DATABASE_URL'])"
@@ -121,7 +131,7 @@ def test_modules_are_imported_with_the_variables_set(project: Project) -> None:
     project.tests(
         "import sys\n"
         "def test_other(): assert 'late' not in sys.modules\n"
-        "def test_it(db): assert sys.modules['late'].engine is db.engine\n"
+        "def test_it(db): assert sys.modules['late'].engine.url.database == db.name\n"
     )
     project.run().assert_outcomes(passed=2)
 

@@ -104,8 +104,8 @@ class Settings(Discreet, BaseSettings):
     `NAME=postgresql` or `NAME=postgresql+asyncpg` with another one, and `NAME={host}` a part of it.
     The parts are `url`, `host`, `port`, `user`, `password` and `database`, also several in one text."""
     patch: list[values.Target] = Field(default_factory=list[str], examples=[["my_app.db:engine"]])
-    """Attributes of modules, as `module:name`, that become the test's own while it lasts:
-    engines, session factories, URLs."""
+    """Attributes of modules, as `module:name`, that lead to the test's database while it lasts: engines,
+    session factories, URLs, functions with a cache, Flask-SQLAlchemy's extension."""
 
     autouse: Annotated[bool, Since("0.3.0")] = False
     """Give every test a database, whether it asks for a fixture or not."""

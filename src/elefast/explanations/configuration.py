@@ -197,9 +197,27 @@ EXPLANATIONS = (
         (
             "`metadata.target` names a module or an instance instead of the `Base` or `MetaData`.",
             "A function for `callable` or `seed` that does not take exactly one argument, the connection.",
-            "`patch` names something that holds no database: it takes engines, session makers and URLs.",
+            "`patch` names something that holds no database: it takes engines, session makers, URLs, functions with a "
+            "cache, and Flask-SQLAlchemy's extension.",
+            "`patch` names something that leads to a database that elefast cannot change: a connection that was opened "
+            "at import, or a URL that is read from nowhere in `export_env`.",
         ),
         ("Name the object that the message asks for.",),
+    ),
+    _wrong(
+        "target-not-settable",
+        "A name of `patch` cannot be given another value",
+        "A URL, unlike an engine, cannot be changed in place. elefast replaces it under its name, and the object that "
+        "has the name does not allow that.",
+        (
+            "A property without a setter, such as a URL that settings compute from parts.",
+            "A frozen model of pydantic or a frozen dataclass.",
+        ),
+        (
+            'Name the engine that is made from it: `patch = ["app.db:engine"]`.',
+            'Let the settings read it from a variable: `export_env = ["DATABASE_URL"]`, with `patch = '
+            '["app.config:get_settings"]` where a cache keeps them.',
+        ),
     ),
     _wrong(
         "empty-metadata",

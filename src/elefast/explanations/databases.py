@@ -130,6 +130,46 @@ EXPLANATIONS = (
         ("End what the test started before it ends.", _OWN),
     ),
     Explanation(
+        "patched-outside-test",
+        RefusedError,
+        "An engine of `patch` was used while no test has it",
+        "elefast leads an engine that `patch` names to the database of the test that runs. At all other times it keeps "
+        "the engine from connecting, so that nothing reaches the database that the engine was made for.",
+        (
+            "A test uses the application and requests no fixture of elefast's.",
+            "A fixture of a wider scope than a function uses the engine.",
+            "A module connects when it is imported.",
+        ),
+        ("Request `db` or `db_session` in the test, or in the fixture that uses the engine.",),
+    ),
+    Explanation(
+        "patched-elsewhere",
+        RefusedError,
+        "A listener led an engine of `patch` elsewhere",
+        "The engine has a listener for `do_connect` that connects by itself, or changes where the engine connects to. "
+        "What it reached was not the database of the test, so elefast closed the connection.",
+        ("A listener that asks a cloud provider's connector for the connection.",),
+        ("Register the listener only outside of tests.", "Let it change the password or options only."),
+    ),
+    Explanation(
+        "stale-database",
+        RefusedError,
+        "The application is connected to the database of an earlier test",
+        "Each test has a database of its own. Something in the application kept an engine, a connection or a URL from "
+        "one test to the next, so this test would have seen the rows of the other one.",
+        (
+            "A function with a cache, such as `lru_cache`, gives the engine or the settings.",
+            "A global variable is filled when it is first used.",
+            "A session or a connection is never closed.",
+        ),
+        (
+            'Name the function in `patch`: `patch = ["app.db:get_engine"]`. elefast clears its cache before and after '
+            "each test.",
+            'Name the variable in `patch`: `patch = ["app.db:_engine"]`. elefast sets it to None after each test.',
+            "Close sessions where the test ends.",
+        ),
+    ),
+    Explanation(
         "left-behind",
         LeakWarning,
         "A test left something behind",

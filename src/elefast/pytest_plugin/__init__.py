@@ -96,4 +96,5 @@ def _begin(config: pytest.Config) -> bool:
     config.pluginmanager.register(fixtures, "elefast-fixtures")
     config.add_cleanup(harness.close)
     harness.protect()
+    harness.watch_imports()
     return True

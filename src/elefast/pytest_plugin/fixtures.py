@@ -81,6 +81,9 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
         with run.explaining():
             wishes = Wishes.of(item, run)
             shared = wishes.isolation == "transaction"
+            patch = run.patch if run.settings.patch else None
+            if patch is not None:
+                patch.check()
             database = run.stack.join(item.nodeid) if shared else run.stack.open(item.nodeid)
             undo.callback(
                 lambda: leaks.extend(
@@ -90,13 +93,19 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
             if shared and wishes.keep != "never":
                 item.add_report_section("setup", "elefast", _NOT_KEPT)
             if not shared:
+                run.stale.lend(database.name, item.nodeid)
+                undo.callback(run.stale.end, database.name)
                 undo.enter_context(run.environment.during_test(database.url_for))
-            if targets := run.settings.patch:
-                from elefast.pytest_plugin.patching import patched
-
-                undo.enter_context(patched(targets, database, str(run.loaded.provenance["patch"])))
+            if patch is not None:
+                undo.enter_context(patch.during_test(database))
+                if patch.renews_caches:
+                    # Before they are cleared, and with them what has the connections.
+                    undo.callback(run.stale.close_idle, database.name)
         undo.callback(database.let_go)
         yield database
+    refused = run.stale.take_refused()
+    if refused and not harness.has_failed(item):
+        pytest.fail(refused[0], pytrace=False)
     if wishes.leaks == "error" and leaks:
         pytest.fail(told(LeakWarning("\n".join(report.leak_line(leak) for leak in leaks))), pytrace=False)
     for leak in leaks if wishes.leaks == "warn" else ():

@@ -24,11 +24,14 @@ from elefast.exported import ExportedVariable
 from elefast.interrupts import close_unfinished
 from elefast.pytest_plugin import report
 from elefast.pytest_plugin.environment import Environment, mentioned, mentions
+from elefast.pytest_plugin.imports import ImportWatch, mentions_patch
 from elefast.pytest_plugin.interrupt import shorten
 
 if TYPE_CHECKING:
     from elefast.config import Loaded, Settings
     from elefast.config.discovery import Found
+    from elefast.pytest_plugin.patching import Patch
+    from elefast.pytest_plugin.stale import StaleConnections
     from elefast.report import Leak, Report
     from elefast.stack import Stack
     from elefast.watch import Findings
@@ -74,6 +77,9 @@ class Harness:
         self._findings: list[Findings] = []
         self._problems: list[str] = []
         self._intrusions: list[str] = []
+        self._patch: Patch | None = None
+        self._imports: ImportWatch | None = None
+        self._stale: StaleConnections | None = None
         config.stash[_KEY] = self
         # From here on `elefast.from_config()` in a conftest means the stack of this run.
         self._outer_run = run.enter(
@@ -159,6 +165,41 @@ class Harness:
             self.environment.protect()
             self.config.pluginmanager.register(self.environment, "elefast-environment")
 
+    def watch_imports(self) -> None:
+        """Hold the engines that `patch` names as soon as their modules are imported, which conftests may do."""
+        files = [path for path in (self.found.overlay, self.found.pyproject) if path is not None]
+        if self.option("help") or self.option("version") or not mentions_patch(files):
+            return
+        try:
+            targets = self.settings.patch
+        except ElefastError:
+            return  # tests that need a database say so
+        modules = [target.partition(":")[0] for target in targets]
+        if modules:
+            self._imports = ImportWatch(modules, lambda module: self.patch.imported(module))
+            self._imports.start()
+
+    @property
+    def patch(self) -> Patch:
+        """What the key `patch` names."""
+        if self._patch is None:
+            from elefast.pytest_plugin.patching import Patch
+
+            settings = self.settings
+            origin = str(self.loaded.provenance["patch"])
+            self._patch = Patch(settings.patch, origin, exports=bool(settings.export_env))
+        return self._patch
+
+    @property
+    def stale(self) -> StaleConnections:
+        """What the application keeps of databases whose tests are over."""
+        if self._stale is None:
+            from elefast.pytest_plugin.stale import StaleConnections
+
+            self._stale = StaleConnections()
+            self._stale.start()
+        return self._stale
+
     # -- the stack ------------------------------------------------------------------------------------------
 
     @property
@@ -192,6 +233,12 @@ class Harness:
         try:
             self._finish()
         finally:
+            if self._imports is not None:
+                self._imports.stop()
+            if self._patch is not None:
+                self._patch.close()
+            if self._stale is not None:
+                self._stale.stop()
             self.environment.restore()
             run.enter(self._outer_run)
 
@@ -247,6 +294,8 @@ class Harness:
             setattr(outcome, _ERROR, message)
         if error is not None and (who := self._holders(error)):
             outcome.sections.append(("The server's connections", "\n".join(who)))
+        if error is not None and self._stale is not None and (stale := self._stale.named_in(str(error))):
+            outcome.sections.append(("elefast", stale))
         item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
         return outcome
 

@@ -1,23 +1,44 @@
 """`patch`: what the application has at module level leads to the test's database while the test lasts.
 
-What is done depends on what is there. It knows SQLAlchemy's engines and session makers,
-and must not know pytest.
+Engines are led there in place, see `elefast.redirect`; values such as URLs are replaced under every name that modules
+of the project have for them. This module knows SQLAlchemy's engines and session makers, and must not know pytest.
 """
 
 from __future__ import annotations
 
-import sys
-import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy import URL, Engine
 
 from elefast.errors import ConfigurationError, Problem
+from elefast.pytest_plugin.patch_targets import (
+    EXPECTED,
+    WrongTargetError,
+    bind,
+    called,
+    can_be_called,
+    described,
+    end_sessions,
+    find,
+    forget,
+    found_by,
+    has_engines,
+    imports,
+    is_bind_of_ours,
+    is_cached,
+    is_engine,
+    is_extension,
+    is_kept_by_name,
+    maker_of,
+    place_of,
+    set_attribute,
+    url_of,
+    value_like,
+)
+from elefast.pytest_plugin.project_modules import Names
+from elefast.redirect import Redirect, root_of
 
 if TYPE_CHECKING:
     from elefast.lent import LentDatabase
@@ -25,150 +46,287 @@ if TYPE_CHECKING:
 
     Lent = LentDatabase | LentTransaction
 
-__all__ = ["patched"]
+__all__ = ["Patch"]
+
+_INVALID = ".elefast.invalid"
 
 
-@contextmanager
-def patched(targets: Sequence[str], database: Lent, origin: str) -> Generator[None]:
-    """Let every target lead to `database`, and give back what was there.
+class Patch:
+    """The key `patch` of one run.
 
     Args:
-        targets: ``module:attribute``, as in the setting `patch`; modules are imported if they are not yet.
-        database: The test's.
+        targets: ``module:attribute``, as in the setting; a module that is not imported yet is imported by `check`.
         origin: Where the setting was written.
-
-    Raises:
-        ConfigurationError: A target is not there, or is nothing that could be led elsewhere.
+        exports: Whether `export_env` names a variable, so that what reads its URL late reads the right one.
     """
-    with ExitStack() as undo:
-        for target in targets:
+
+    def __init__(self, targets: Sequence[str], origin: str, *, exports: bool) -> None:
+        self._targets = targets
+        self._origin = origin
+        self._exports = exports
+        self._redirects: dict[int, Redirect] = {}
+        self._extensions: list[Any] = []
+        self._cached: dict[int, list[Engine]] = {}
+        """By the identity of a cached function, the engines that its cache keeps between tests."""
+        self._names = Names()
+        self.renews_caches = False
+        """Whether one of the targets is a function with a cache, whose engines may be connected to the database of a
+        test when it ends."""
+        self._checked = False
+        self._database: Lent | None = None
+        """Of the test that runs; None between tests."""
+        self._undo = ExitStack()
+        """What ends with that test."""
+        self._led: set[int] = set()
+
+    def imported(self, module: str) -> None:
+        """Keep the engines of a module, whose code has just run, from the database that they were made for."""
+        for target in self._targets:
+            if target.partition(":")[0] != module:
+                continue
             try:
-                undo.callback(_patch(target, database))
-            except _WrongTargetError as error:
-                raise ConfigurationError(
-                    [Problem(origin, "patch", f'"{target}": {error}', code=error.code)]
-                ) from error.__cause__
-        yield
+                found = found_by(target)
+                for engine in self._engines_of(found, target):
+                    if self._database is None:
+                        self._redirect(engine, target).hold()
+                    else:  # imported again by the test
+                        self._lead(engine, target, self._database)
+            except WrongTargetError:
+                continue  # `check` says so where a test needs the target
+
+    def check(self) -> None:
+        """See that every target can be patched, before anything is done for it; once that is known, this is free.
+
+        Raises:
+            ConfigurationError: A target is not there, or is nothing that could be led elsewhere.
+        """
+        if self._checked:
+            return
+        problems: list[Problem] = []
+        deferred = False
+        for target in self._targets:
+            try:
+                if imports(target):
+                    self._check(target)
+                else:
+                    deferred = True
+            except WrongTargetError as error:
+                problems.append(self._problem(target, error))
+        if problems:
+            raise ConfigurationError(problems)
+        self._checked = not deferred
+
+    @contextmanager
+    def during_test(self, database: Lent) -> Generator[None]:
+        """Let every target lead to `database`, and end that.
+
+        Args:
+            database: The test's.
+
+        Raises:
+            ConfigurationError: A target is not there, or is nothing that could be led elsewhere.
+        """
+        with ExitStack() as undo:
+            undo.callback(self._led.clear)
+            self._database, self._undo = database, undo
+            try:
+                for target in self._targets:
+                    try:
+                        self._patch(target, database)
+                    except WrongTargetError as error:
+                        raise ConfigurationError([self._problem(target, error)]) from error.__cause__
+                yield
+            finally:
+                self._database = None
+
+    def close(self) -> None:
+        """Give everything back to the application."""
+        for extension in self._extensions:
+            del extension._make_engine
+        for redirect in reversed(self._redirects.values()):
+            redirect.give_back()
+        self._extensions, self._redirects = [], {}
+
+    def _problem(self, target: str, error: WrongTargetError) -> Problem:
+        return Problem(self._origin, "patch", f'"{target}": {error}', code=error.code)
+
+    # -- what a target is -----------------------------------------------------------------------------------
+
+    def _check(self, target: str) -> None:
+        """Raise what is wrong with one target; its module is imported."""
+        owner, name = find(target)
+        found = getattr(owner, name)
+        if is_cached(found):
+            return
+        if found is None:
+            self._require_export()
+            set_attribute(owner, name, found)
+            return
+        if is_kept_by_name(found):
+            set_attribute(owner, name, found)
+            for engine in self._made_from(url_of(found)):
+                self._redirect(engine, f"the engine made from {target}").hold()
+            return
+        if not has_engines(found):
+            raise WrongTargetError(f"{EXPECTED}, found {described(found)}", "target-wrong-kind")
+        if is_engine(found) and getattr(owner, name) is not found:
+            raise WrongTargetError(
+                "gives another engine each time that it is asked; name what keeps one", "target-wrong-kind"
+            )
+        for engine in self._engines_of(found, target):
+            redirect = self._redirect(engine, target)
+            redirect.hold()
+            _require_free(redirect)
+
+    def _require_export(self) -> None:
+        if not self._exports:
+            raise WrongTargetError(
+                "is None, so the application makes it later, from a URL that elefast does not know; name the variable "
+                "that the URL is read from in export_env",
+                "target-wrong-kind",
+            )
+
+    def _patch(self, target: str, database: Lent) -> None:
+        owner, name = find(target)
+        found = getattr(owner, name)
+        if is_kept_by_name(found):
+            self._replace(target, owner, name, found, database)
+        elif found is None:
+            self._require_export()
+            self._undo.callback(forget, owner, name)
+        elif is_cached(found):
+            self._patch_cached(target, found, database)
+        else:
+            self._lead_all(found, target, database)
+
+    def _lead_all(self, found: Any, target: str, database: Lent) -> None:
+        """Lead what has engines to the test's database."""
+        if not has_engines(found):
+            raise WrongTargetError(f"{EXPECTED}, found {described(found)}", "target-wrong-kind")
+        for engine in self._engines_of(found, target):
+            self._lead(engine, target, database)
+        if (maker := maker_of(found)) is not None:
+            end_sessions(found)
+            self._undo.callback(bind(maker, database, binds=not is_extension(found)))
+            self._undo.callback(end_sessions, found)
+
+    def _lead(self, engine: Any, target: str, database: Lent) -> None:
+        redirect = self._redirect(engine, target)
+        if id(redirect.engine) in self._led:
+            return
+        redirect.hold()
+        _require_free(redirect)
+        # Before it is led: what an error interrupts is ended as well.
+        self._undo.callback(redirect.part)
+        redirect.lead(database)
+        self._led.add(id(redirect.engine))
+
+    def _redirect(self, engine: Any, target: str) -> Redirect:
+        root = root_of(engine)
+        redirect = self._redirects.get(id(root))
+        if redirect is None:
+            redirect = self._redirects[id(root)] = Redirect(root, target)
+        return redirect
+
+    def _engines_of(self, found: Any, target: str) -> Iterator[Any]:
+        """The engines that a target consists of; those that an extension makes later are taken care of by then."""
+        if is_engine(found):
+            yield found
+        elif is_extension(found):
+            self._watch(found, target)
+            for engines in list(found._app_engines.values()):
+                for key, engine in list(engines.items()):
+                    if is_bind_of_ours(key, engine):
+                        yield engine
+        elif (maker := maker_of(found)) is not None:
+            options: dict[str, Any] = maker.kw
+            binds: dict[Any, Any] = options.get("binds") or {}
+            for bound in (options.get("bind"), *binds.values()):
+                if is_engine(bound):
+                    yield bound
+
+    # -- Flask-SQLAlchemy -----------------------------------------------------------------------------------
+
+    def _watch(self, extension: Any, target: str) -> None:
+        """Have the engines that the extension makes for an application, which may be made during a test."""
+        if "_make_engine" in vars(extension):
+            return
+        make: Callable[..., Any] = extension._make_engine
+
+        def made(bind_key: str | None, *args: Any, **keywords: Any) -> Any:
+            engine = make(bind_key, *args, **keywords)
+            if is_bind_of_ours(bind_key, engine):
+                if self._database is None:
+                    self._redirect(engine, target).hold()
+                else:
+                    # An application that is made for one test ends with it, and so must what elefast keeps of it.
+                    self._undo.callback(self._redirects.pop, id(root_of(engine)), None)
+                    self._lead(engine, target, self._database)
+            return engine
+
+        vars(extension)["_make_engine"] = made
+        self._extensions.append(extension)
+
+    # -- functions with a cache -----------------------------------------------------------------------------
+
+    def _patch_cached(self, target: str, function: Any, database: Lent) -> None:
+        """Let a cached function begin anew for the test, and see that what it gives leads there."""
+        self.renews_caches = True
+        function.cache_clear()
+        result = called(target, function) if can_be_called(function) else None
+        if has_engines(result):
+            engines = [root_of(engine) for engine in self._engines_of(result, target)]
+            if self._exports:
+                self._undo.callback(function.cache_clear)
+                for engine in engines:
+                    self._undo.callback(self._redirects.pop, id(engine), None)
+            else:
+                # The cache keeps it, since another one would lead to the developer's database between tests.
+                self._kept_for(function, engines)
+            self._lead_all(result, target, database)
+            return
+        self._undo.callback(function.cache_clear)
+        if is_kept_by_name(result):
+            url = url_of(result)
+            if url.database != database.name and not (url.host or "").endswith(_INVALID):
+                raise WrongTargetError(
+                    "gives the URL of another database than the test's; name the variable that it is read from in "
+                    "export_env",
+                    "target-wrong-kind",
+                )
+
+    def _kept_for(self, function: Any, engines: list[Engine]) -> None:
+        """Forget the engines that a cached function gave for an earlier test."""
+        for engine in self._cached.pop(id(function), []):
+            self._redirects.pop(id(engine), None)
+        self._cached[id(function)] = engines
+
+    # -- values ---------------------------------------------------------------------------------------------
+
+    def _replace(self, target: str, owner: Any, name: str, found: Any, database: Lent) -> None:
+        """Replace a URL under every name of the project's, and lead the engines that were made from it."""
+        url = url_of(found)
+        value = value_like(found, database.url_for(url.drivername))
+        set_attribute(owner, name, value)
+        self._undo.callback(self._names.replace, value, found)
+        self._undo.callback(setattr, owner, name, found)
+        self._names.replace(found, value)
+        for engine in self._made_from(url):
+            self._lead(engine, f"the engine made from {target}", database)
+
+    def _made_from(self, url: URL) -> Iterator[Any]:
+        """The engines that modules of the project made from a URL, perhaps with another driver."""
+        for engine in self._names.engines():
+            redirect = self._redirects.get(id(root_of(engine)))
+            made_from = redirect.url if redirect is not None else root_of(engine).url
+            if place_of(made_from) == place_of(url):
+                yield engine
 
 
-class _WrongTargetError(Exception):
-    """Why a target cannot be patched, and the code of that."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def _patch(target: str, database: Lent) -> Callable[[], object]:
-    """Patch one target; what is returned undoes it."""
-    owner, name = _find(target)
-    found: Any = getattr(owner, name)
-    if isinstance(found, scoped_session):
-        return _rebind_scoped(found, database)  # pyright: ignore[reportUnknownArgumentType]
-    if isinstance(found, sessionmaker):
-        return _rebind(found, database.engine, database)
-    if _is_async(found, "async_sessionmaker"):
-        return _rebind(found, database.async_engine, database)
-    if isinstance(found, Engine):
-        replacement: object = database.engine
-    elif _is_async(found, "AsyncEngine"):
-        replacement = database.async_engine
-    elif isinstance(found, URL):
-        replacement = database.url_for(found.drivername)
-    elif isinstance(found, str):
-        url = database.url_for(_scheme(found))
-        replacement = url.render_as_string(hide_password=False)
-    else:
-        raise _WrongTargetError(
-            "expected an Engine, AsyncEngine, sessionmaker, async_sessionmaker, scoped_session, URL or a "
-            f"string with a URL, found {_described(found)}",
+def _require_free(redirect: Redirect) -> None:
+    if redirect.in_use:
+        raise WrongTargetError(
+            f"has {redirect.in_use} connection(s) in use that were opened at import, and that elefast cannot lead "
+            "elsewhere; connect in a function",
             "target-wrong-kind",
         )
-    setattr(owner, name, replacement)
-    return lambda: setattr(owner, name, found)
-
-
-def _find(target: str) -> tuple[Any, str]:
-    """The object that has the attribute, and its name; ``module:a.b`` means attribute ``b`` of ``a``."""
-    module_name, colon, path = target.partition(":")
-    if not (module_name and colon and path):
-        raise _WrongTargetError('expected "module:attribute"', "wrong-value")
-    owner = _import(module_name)
-    *outer, name = path.split(".")
-    where = module_name
-    for part in [*outer, name]:
-        if not hasattr(owner, part):
-            raise _WrongTargetError(f"{where} has no attribute {part!r}", "target-not-found")
-        if part is not name:
-            owner, where = getattr(owner, part), f"{where}.{part}"
-    return owner, name
-
-
-def _import(name: str) -> Any:
-    if name in sys.modules:
-        return sys.modules[name]
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise _WrongTargetError(
-                f"there is no module {error.name!r}; the directories to import from are pytest's `pythonpath`",
-                "target-not-found",
-            ) from None
-        raise _WrongTargetError(_failed_import(name, error), "target-import-failed") from error
-    except Exception as error:
-        raise _WrongTargetError(_failed_import(name, error), "target-import-failed") from error
-
-
-def _failed_import(name: str, error: BaseException) -> str:
-    """The project's own traceback, without the machinery of imports and without elefast."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
-    text = "".join([*traceback.format_list(own), *traceback.format_exception_only(error)])
-    return f"importing {name} failed\n{text.rstrip()}"
-
-
-def _rebind(maker: Any, engine: Any, database: Lent) -> Callable[[], object]:
-    """Bind a session maker in place, because others may have imported the object itself."""
-    before = dict(maker.kw)
-
-    def restore() -> None:
-        maker.kw.clear()
-        maker.kw.update(before)
-
-    maker.configure(bind=engine, **database.session_options)
-    return restore
-
-
-def _rebind_scoped(registry: scoped_session[Any], database: Lent) -> Callable[[], object]:
-    """As `_rebind`; sessions that it holds from before, or of the test, belong elsewhere and are removed."""
-    maker: Any = registry.session_factory
-    if not isinstance(maker, sessionmaker):
-        raise _WrongTargetError(
-            f"expected a scoped_session over a sessionmaker, found one over {_described(maker)}", "target-wrong-kind"
-        )
-    registry.remove()
-    restore = _rebind(maker, database.engine, database)
-
-    def undo() -> None:
-        registry.remove()
-        restore()
-
-    return undo
-
-
-def _is_async(found: object, name: str) -> bool:
-    """Whether it is this class of SQLAlchemy's asyncio extension, without importing that where nobody did."""
-    module = sys.modules.get("sqlalchemy.ext.asyncio")
-    return module is not None and isinstance(found, getattr(module, name))
-
-
-def _scheme(text: str) -> str:
-    try:
-        return make_url(text).drivername
-    except ArgumentError:
-        raise _WrongTargetError("expected a URL, found a string that is none", "target-wrong-kind") from None
-
-
-def _described(found: object) -> str:
-    return f"{type(found).__module__}.{type(found).__qualname__}"
