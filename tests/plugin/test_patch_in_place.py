@@ -290,7 +290,7 @@ def test_an_engine_that_is_connected_at_import_is_refused(app: Project) -> None:
         f"engine = create_engine({app.server!r})\n"
         "connection = engine.connect()\n",
     )
-    app.tests("def test_it(db): pass\ndef test_close():\n    from app import db\n    db.connection.close()\n")
+    app.tests("def test_it(db): pass\ndef test_close():\n    from app import db\n    db.connection.invalidate()\n")
     result = app.run()
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(['*patch: "app.db:engine": has 1 connection(s) in use that were opened at import*'])
