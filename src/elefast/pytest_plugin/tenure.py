@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import unittest
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -77,8 +78,14 @@ def closed_by_test(item: Any, close: Callable[[], Awaitable[None]]) -> Generator
     """While this lasts, the coroutine function of test `item` ends with `close`; of several, the last one first.
 
     The fixture's own end would be too late: by then the test's loop may be gone.
-    Tests that are no coroutine functions are left alone; they run loops as they like.
+    `unittest.IsolatedAsyncioTestCase` runs cleanups in its loop, after the test and its `asyncTearDown`.
+    Other tests that are no coroutine functions are left alone; they run loops as they like.
     """
+    instance = getattr(item, "instance", None)
+    if isinstance(instance, unittest.IsolatedAsyncioTestCase):
+        instance.addAsyncCleanup(close)
+        yield
+        return
     function = getattr(item, "obj", None)
     if not inspect.iscoroutinefunction(function):
         yield
