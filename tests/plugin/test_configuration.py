@@ -106,12 +106,13 @@ def test_a_wrong_marker_is_an_error_of_its_test(project: Project, marker: str, m
     result.stdout.fnmatch_lines([f"*@pytest.mark.elefast of test_it.py::test_it  {message}"])
 
 
-def test_a_path_after_the_bare_keep_option_is_explained(project: Project) -> None:
-    """argparse takes the path for the option's value."""
-    project.tests("def test_it(db): pass")
-    result = project.run("--elefast-keep", "test_it.py")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*expected failed, always or never, got 'test_it.py'*--elefast-keep=failed*"])
+@pytest.mark.parametrize("option", ["--elefast-keep", "--elefast-keep=always"])
+def test_a_path_after_the_keep_option_is_a_path(project: Project, option: str) -> None:
+    """The bare option takes no value, so that it swallows nothing."""
+    project.tests("def test_it(): pass")
+    project.file("test_other.py", "def test_it(): pass")
+    project.run(option, "test_it.py").assert_outcomes(passed=1)
+    project.run("test_other.py", option, "test_it.py::test_it").assert_outcomes(passed=2)
 
 
 def test_the_configuration_is_found_from_the_rootdir_upwards(project: Project) -> None:

@@ -33,22 +33,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--elefast-profile", metavar="NAME", help="the profile of the configuration to use")
     group.addoption(
         "--elefast-keep",
-        metavar="failed|always|never",
-        nargs="?",
+        action="store_const",
         const="failed",
-        type=_keep,
-        help="leave the databases of failed (the default of the bare option) or all tests for a look",
+        help="leave the databases of failed tests on the server; --elefast-keep=always those of all tests, "
+        "--elefast-keep=never none",
     )
+    for value in KEEP:
+        # An option of its own for each value: one option with an optional value would swallow the path after it.
+        group.addoption(
+            f"--elefast-keep={value}", action="store_const", const=value, dest="elefast_keep", help=argparse.SUPPRESS
+        )
     group.addoption("--elefast-rebuild", action="store_true", help="build the template anew even if nothing changed")
     group.addoption("--elefast-report", action="store_true", help="show at the end what the databases cost in time")
-
-
-def _keep(value: str) -> str:
-    if value not in KEEP:
-        raise argparse.ArgumentTypeError(
-            f"expected failed, always or never, got {value!r} (before a path write --elefast-keep=failed)"
-        )
-    return value
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -22,14 +22,12 @@ import pytest
 
 from elefast.exported import ExportedVariable, MalformedEntryError
 from elefast.pytest_plugin.guarded_environ import guard, writer
+from elefast.pytest_plugin.unreachable import NOWHERE
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["NOWHERE", "Environment", "Intrusion", "mentioned", "mentions"]
-
-NOWHERE = "request-the-db-fixture.elefast.invalid"
-"""The host of the URL outside tests. Names under .invalid never resolve (RFC 6761), and this one says why."""
+__all__ = ["Environment", "Intrusion", "mentioned", "mentions"]
 
 # What counts for libpq more than PGHOST does.
 _BEFORE_PGHOST = ("PGHOSTADDR", "PGSERVICE")
@@ -81,7 +79,7 @@ class Environment:
 
     def __init__(self, config: pytest.Config, variables: Iterable[ExportedVariable], driver: str) -> None:
         self._config = config
-        self._variables = tuple(variables)
+        self.variables = tuple(variables)
         self._driver = driver
         self._expected: dict[str, str | None] = {}
         self._original: dict[str, str | None] = {}
@@ -93,7 +91,7 @@ class Environment:
 
     def protect(self) -> None:
         """From here on the variables hold values that cannot be connected to, whatever other code sets."""
-        self._expected = {item.name: item.unreachable(NOWHERE, self._driver) for item in self._variables}
+        self._expected = {item.name: item.unreachable(NOWHERE, self._driver) for item in self.variables}
         if "PGHOST" in self._expected:
             self._expected |= dict.fromkeys(_BEFORE_PGHOST)
         self._original = {name: os.environ.get(name) for name in self._expected}
@@ -114,11 +112,11 @@ class Environment:
         Args:
             url_for: Gives the URL, password included, for a driver; ``""`` stands for the configured one.
         """
-        before = {item.name: os.environ.get(item.name) for item in self._variables}
+        before = {item.name: os.environ.get(item.name) for item in self.variables}
         expected = self._expected
         # First what to expect, then the values: whoever sets them back meanwhile sets them to these.
-        self._expected = expected | {item.name: item.value(url_for) for item in self._variables}
-        _set({item.name: self._expected[item.name] for item in self._variables})
+        self._expected = expected | {item.name: item.value(url_for) for item in self.variables}
+        _set({item.name: self._expected[item.name] for item in self.variables})
         try:
             yield
         finally:
@@ -161,7 +159,7 @@ class Environment:
 
     def _may_be_ours(self, name: str, value: str) -> bool:
         """Whether a fixture may set this value for several tests: a database of elefast's, or a part of its URL."""
-        parts = next((item.parts for item in self._variables if item.name == name), frozenset[str]())
+        parts = next((item.parts for item in self.variables if item.name == name), frozenset[str]())
         return ("url" not in parts and "database" not in parts) or _leads_to_elefast(value)
 
     def _settle(self) -> None:
@@ -258,9 +256,9 @@ def _is_installed(file: str) -> bool:
     return path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
-def mentions(files: Iterable[Path]) -> bool:
-    """Whether `export_env` seems to be configured at all; a word in a comment counts too."""
-    return bool(os.environ.get("ELEFAST_EXPORT_ENV")) or any("export_env" in _text(file) for file in files)
+def mentions(key: str, files: Iterable[Path]) -> bool:
+    """Whether this key of the top table seems to be configured at all; a word in a comment counts too."""
+    return bool(os.environ.get(f"ELEFAST_{key.upper()}")) or any(key in _text(file) for file in files)
 
 
 def mentioned(files: Iterable[Path]) -> list[ExportedVariable]:

@@ -114,8 +114,12 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
 
 @pytest.fixture(autouse=True)
 def _elefast_first(request: pytest.FixtureRequest) -> None:
-    """Make the database before other fixtures: they may read the variables, or use what is patched."""
-    if "_elefast_database" in request.fixturenames:
+    """Make the database before other fixtures: they may read the variables, or use what is patched.
+
+    With `autouse = true` it is made for every test.
+    """
+    run = harness.of(request.config)
+    if "_elefast_database" in request.fixturenames or run.gives_every_test_a_database:
         request.getfixturevalue("_elefast_database")
 
 

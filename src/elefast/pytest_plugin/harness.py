@@ -13,6 +13,8 @@ import uuid
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +28,8 @@ from elefast.pytest_plugin import report
 from elefast.pytest_plugin.environment import Environment, mentioned, mentions
 from elefast.pytest_plugin.imports import ImportWatch, mentions_patch
 from elefast.pytest_plugin.interrupt import shorten
+from elefast.pytest_plugin.unreachable import advice_on_unreachable, met_unreachable
+from elefast.pytest_plugin.wishes import Wishes
 
 if TYPE_CHECKING:
     from elefast.config import Loaded, Settings
@@ -101,8 +105,7 @@ class Harness:
     @property
     def files(self) -> list[str]:
         """The names of the files of the configuration."""
-        paths = (self.found.overlay, self.found.pyproject)
-        return [path.name for path in paths if path is not None]
+        return [path.name for path in self._paths]
 
     @property
     def loaded(self) -> Loaded:
@@ -146,18 +149,33 @@ class Harness:
         """The settings; see `loaded`."""
         return self.loaded.settings
 
+    @cached_property
+    def gives_every_test_a_database(self) -> bool:
+        """Whether `autouse` is set. Settings are read for it only where the key seems to be used.
+
+        Raises:
+            pytest.fail.Exception: The settings are wrong.
+        """
+        if not mentions("autouse", self._paths):
+            return False
+        with self.explaining():
+            return self.settings.autouse
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [path for path in (self.found.overlay, self.found.pyproject) if path is not None]
+
     def protect(self) -> None:
         """Give the variables of `export_env` unreachable values, before the project's own code is imported.
 
         Reading the settings costs some tenths of a second, so it is done only where the key seems to be used.
         """
-        files = [path for path in (self.found.overlay, self.found.pyproject) if path is not None]
-        if self.option("help") or self.option("version") or not mentions(files):
+        if self.option("help") or self.option("version") or not mentions("export_env", self._paths):
             return
         try:
             settings = self.settings
         except ElefastError:
-            variables, driver = mentioned(files), "postgresql+psycopg"
+            variables, driver = mentioned(self._paths), "postgresql+psycopg"
         else:
             variables, driver = [ExportedVariable.parse(entry) for entry in settings.export_env], sync_driver(settings)
         if variables:
@@ -296,8 +314,21 @@ class Harness:
             outcome.sections.append(("The server's connections", "\n".join(who)))
         if error is not None and self._stale is not None and (stale := self._stale.named_in(str(error))):
             outcome.sections.append(("elefast", stale))
+        if error is not None and (advice := self._advice_on_unreachable(item, error)):
+            outcome.sections.append(("elefast", advice))
         item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
         return outcome
+
+    def _advice_on_unreachable(self, item: pytest.Item, error: BaseException) -> str:
+        """What to do where something connected to the host that the variables of `export_env` name outside of tests."""
+        if not self.environment.variables or not met_unreachable(error):
+            return ""
+        asked = "_elefast_database" in getattr(item, "fixturenames", ()) or self.gives_every_test_a_database
+        return advice_on_unreachable(
+            [variable.name for variable in self.environment.variables],
+            asked=asked,
+            shared=asked and Wishes.of(item, self).isolation == "transaction",
+        )
 
     def _holders(self, error: BaseException) -> list[str]:
         """Who has the server's connections, where a test failed because there are no more."""

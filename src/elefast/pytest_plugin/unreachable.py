@@ -1,0 +1,85 @@
+"""The host that the variables of `export_env` name outside of tests, and what to say where something connected to it.
+
+It knows exceptions. It must not know settings or fixtures.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+
+__all__ = ["NOWHERE", "advice_on_unreachable", "met_unreachable"]
+
+NOWHERE = "request-the-db-fixture.elefast.invalid"
+"""The host of the URL outside tests. Names under .invalid never resolve (RFC 6761), and this one says why."""
+
+_WIDER = (
+    "A fixture of class, module, package or session scope exists before any test has its database. Give it one of "
+    "its own: `with db_server.create_database() as database, pytest.MonkeyPatch.context() as patch:`, then "
+    '`patch.setenv("{name}", ...)` with `database.url`; the documentation has it under "Fixtures of a wider scope".'
+)
+
+
+def met_unreachable(error: BaseException) -> bool:
+    """Whether this error, or one that led to it, is about that host."""
+    return any(NOWHERE in str(one) or _looked_it_up(one) for one in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, one.__context__]
+            if isinstance(one, BaseExceptionGroup):
+                waiting += one.exceptions  # pyright: ignore[reportUnknownMemberType]
+
+
+def _looked_it_up(error: BaseException) -> bool:
+    """Whether a name that did not resolve was this one; the error itself, which asyncpg shows, does not say."""
+    trace = error.__traceback__ if isinstance(error, socket.gaierror) else None
+    while trace is not None:
+        local = trace.tb_frame.f_locals
+        if any(NOWHERE in str(local[name]) for name in ("host", "addr", "address") if name in local):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def advice_on_unreachable(names: Sequence[str], *, asked: bool, shared: bool) -> str:
+    """What it means that a test met the host, and what to do.
+
+    Args:
+        names: The variables that name it.
+        asked: Whether the test has a database.
+        shared: Whether that is one of `isolation = "transaction"`, with which the variables keep the host.
+    """
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    if shared:
+        meaning = (
+            f'With isolation = "transaction", {listed} cannot lead to the test\'s transaction, so it names a host that '
+            "does not exist."
+        )
+        ways = [
+            "Name the engine in `patch`, or give the test a database of its own: "
+            '@pytest.mark.elefast(isolation="database").'
+        ]
+    elif asked:
+        meaning = (
+            f"The test has a database, but what connected here had read {listed} before: an engine that was made at "
+            "import, or in a fixture of a wider scope."
+        )
+        ways = [
+            'An engine of a module: name it in the configuration, patch = ["my_app.db:engine"].',
+            _WIDER.format(name=names[0]),
+        ]
+    else:
+        meaning = f"The test has no database, so {listed} names a host that does not exist."
+        ways = [
+            "Request `db`, `db_session` or another fixture of elefast's; `autouse = true` gives every test a database.",
+            _WIDER.format(name=names[0]),
+        ]
+    return "\n".join([meaning, *(f"- {way}" for way in ways)])
