@@ -12,13 +12,14 @@ import signal
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from elefast.providers import LocalProvider
 from tests.companions.plugins import without
+from tests.dumps import psqls
 
 pytest_plugins = ["pytester", "tests.faultlog", "tests.longest"]
 
@@ -77,11 +78,25 @@ def elefast_root() -> Generator[Path]:
                     patch.delenv(name)
             patch.setenv("PYTEST_ADDOPTS", " ".join(without()))
             patch.setenv("_ELEFAST_ROOT", str(root))
-            yield root
+            with _psql_that_runs() as programs:
+                patch.setenv("PATH", f"{programs}{os.environ['PATH']}")
+                yield root
         left = _what_is_left(root, seconds=20)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     assert not left, "left behind by the tests:\n" + "\n".join(left)
+
+
+@contextmanager
+def _psql_that_runs() -> Generator[str]:
+    """The start of a PATH on which there is one; Debian's ``psql`` is a wrapper that may have no client behind it."""
+    found = psqls()
+    if not found or shutil.which("psql") in found:
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="elefast-psql-", dir=_PARENT) as programs:
+        Path(programs, "psql").symlink_to(found[0])
+        yield f"{programs}{os.pathsep}"
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from elefast.kernel import databases, keepalives, locks, ready, replay, server, 
 from elefast.kernel.blockers import Left
 from elefast.kernel.names import Kind, Name, new_owner, serial
 from elefast.kernel.template import Recipe, Template
-from elefast.leftovers import Leftovers, sweep
+from elefast.leftovers import Leftovers, Scope, sweep
 from elefast.samples import Samples
 from elefast.session import GRACE, LinkFactory, Session
 from elefast.templates import Templates
@@ -34,7 +34,7 @@ __all__ = ["KEPT_AT_MOST", "Control"]
 _log = logging.getLogger("elefast")
 
 KEPT_AT_MOST = 20
-"""So many databases that were kept for a look stay; older ones go with the next sweep."""
+"""So many databases of a project that were kept for a look stay; older ones go with its next sweep."""
 
 _MADE = ("42P04", "23505")
 """The name is taken, or being taken: by ourselves, over a connection that was lost before the answer came."""
@@ -48,7 +48,7 @@ class Control:
         links: How to connect to each database that will do for maintenance, best first.
         link_to: How to connect to another database; None where there is no way.
         recipe: What databases are made from; None for empty ones.
-        project: Whose templates these are; older ones of the same project retire.
+        project: Whose templates and kept databases these are; older ones of the same project go. Empty for none.
         strategy: How to clone: ``auto``, ``file_copy`` or ``wal_log``.
         cache: Whether a template may outlive the run.
         rebuild: Build the template even where there is one.
@@ -86,6 +86,7 @@ class Control:
         """What it took to drop each, with the wait for its sessions to be gone."""
         self._links = links
         self._link_to = link_to
+        self._project = project
         self._strategy = strategy
         self._requirement = requirement
         self._ended = ended
@@ -255,17 +256,16 @@ class Control:
         """Another session on the server, for a thread of its own; the caller closes it."""
         return self._new_session(purpose, lambda connection: None)
 
-    def sweep(self, *, kept: int = KEPT_AT_MOST, templates: bool = False) -> list[str]:
+    def sweep(self, scope: Scope | None = None) -> list[str]:
         """Drop what dead runs left, by their free locks, never by force; the names of what went.
 
         Args:
-            kept: How many databases that were kept for a look stay.
-            templates: Drop templates that nobody uses now as well.
+            scope: What else goes; without it the project's oldest kept databases, where there are too many.
         """
         # What this process builds is not there while nobody else of it is at work.
         with self._building:
             ours = set(self._templates.names) if self._templates is not None else set[str]()
-            return sweep(self.session, self.run, ours, kept=kept, templates=templates)
+            return sweep(self.session, self.run, ours, scope or Scope(self._project, KEPT_AT_MOST))
 
     @deferred()
     def close(self, *, unused: Sequence[str] = (), leave: int = 0, passing: bool = False) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError
 
@@ -19,7 +20,7 @@ from elefast.kernel.names import Kind, Name
 from elefast.session import Session
 from elefast.templates import drop_orphans, drop_unused
 
-__all__ = ["Leftovers", "sweep", "would_sweep"]
+__all__ = ["Leftovers", "Scope", "sweep", "would_sweep"]
 
 _SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
 
@@ -58,25 +59,43 @@ class Leftovers:
                 return True
 
 
-def sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int, templates: bool) -> list[str]:
+class Scope(NamedTuple):
+    """What a sweep drops besides what dead runs left.
+
+    Args:
+        project: Only kept databases and templates of this project; None for those of all, and of no known project.
+        kept: How many databases that were kept for a look stay.
+        templates: Drop templates that no run uses now as well.
+    """
+
+    project: str | None
+    kept: int
+    templates: bool = False
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a kept database or a template is of the project."""
+        # Without a name there is no project: what names none is not known to be of the one that asks.
+        return self.project is None or (bool(self.project) and entry.project == self.project)
+
+
+def sweep(session: Session, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
     """Drop what dead runs left, by their free locks, never by force; the names of what went.
 
     Args:
         session: A lock does not keep out the session that has it, hence `run` and `ours`.
         run: The run that asks, which is alive.
         ours: The templates that it uses.
-        kept: How many databases that were kept for a look stay.
-        templates: Drop templates that nobody uses now as well.
+        scope: What else goes.
     """
-    found = _doomed(session.call(databases.entries), run, ours, kept, templates)
+    found = _doomed(session.call(databases.entries), run, ours, scope)
     gone = [entry.text for entry in found if _drop(session, entry)]
     return gone + drop_orphans(session)
 
 
-def would_sweep(session: Session, run: str, ours: AbstractSet[str], *, kept: int, templates: bool) -> list[str]:
+def would_sweep(session: Session, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
     """What `sweep` would drop now; it drops nothing."""
     entries = session.call(databases.entries)
-    found = _doomed(entries, run, ours, kept, templates)
+    found = _doomed(entries, run, ours, scope)
     gone = [entry for entry in found if not session.call(locks.holder, lock_of(entry))]
     left = [entry for entry in entries if entry not in gone]
     return [entry.text for entry in gone + ready.orphans(left)]
@@ -91,10 +110,12 @@ def _drop(session: Session, entry: Entry) -> bool:
     return bool(session.unblock(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry), entry.oid)
 
 
-def _doomed(found: list[Entry], run: str, ours: AbstractSet[str], kept: int, templates: bool) -> list[Entry]:
+def _doomed(found: list[Entry], run: str, ours: AbstractSet[str], scope: Scope) -> list[Entry]:
     """What may go unless somebody holds its lock."""
-    swept = {*_SWEPT, Kind.TEMPLATE} if templates else _SWEPT
-    doomed = [e for e in found if (e.name.kind in swept or e.invalid) and e.name.owner != run and e.text not in ours]
-    looked_at = [entry for entry in found if entry.name.kind is Kind.KEPT and not entry.invalid]
-    doomed += looked_at[: max(0, len(looked_at) - kept)]
+    doomed = [entry for entry in found if entry.name.kind in _SWEPT or entry.invalid]
+    if scope.templates:
+        doomed += [e for e in found if e.name.kind is Kind.TEMPLATE and not e.invalid and scope.has(e)]
+    doomed = [entry for entry in doomed if entry.name.owner != run and entry.text not in ours]
+    kept = [entry for entry in found if entry.name.kind is Kind.KEPT and not entry.invalid and scope.has(entry)]
+    doomed += kept[: max(0, len(kept) - scope.kept)]
     return [entry for entry in doomed if not entry.busy]

@@ -7,8 +7,9 @@ characters at all. This module knows nothing of the rest, so that everything may
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
-__all__ = ["printable", "readable", "short"]
+__all__ = ["local_time", "printable", "readable", "short"]
 
 # Controls, marks that turn the direction, ends of lines that only Unicode knows, and what is left of bytes that are no
 # UTF-8. Not all that Python calls unprintable: a French server speaks with no-break spaces.
@@ -32,3 +33,11 @@ def short(text: str, longest: int = _LONGEST) -> str:
     """`text` on one line, cut where it is longer than `longest` characters."""
     shown = printable(text[: longest + 1].replace("\n", "\\n").replace("\t", "\\t"))
     return shown if len(shown) <= longest else f"{shown[:longest]}..."
+
+
+def local_time(moment: str) -> str:
+    """A moment in ISO form as the clock on the wall had it, to the minute; what is none stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
+    except ValueError:
+        return moment

@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from elefast import clock, libpq, run
 from elefast.ahead import Ahead
 from elefast.backing import link_to, links_to
+from elefast.checkouts import Checkouts
 from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import maintenance_engine, require_driver
@@ -64,6 +65,7 @@ class Running:
         self.lease = lease
         self.leaks: list[Leak] = []
         self.watch = Watch()
+        self.checkouts = Checkouts(plan.project, os.environ)
         self.control = Control(
             lease.url,
             links_to(lease.url, owned=lease.owned),
@@ -207,6 +209,7 @@ class Running:
         """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
         start = clock.now()
         self.watch.ended(test)
+        self.checkouts.ended(name)
         found: list[Leak] = []
         if wait or not self._pool.give_back(name, test):
             self._pool.forget(name)
@@ -223,6 +226,7 @@ class Running:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
         start = clock.now()
         self.watch.ended(test)
+        self.checkouts.ended(name)
         note = {
             "elefast": 1,
             "project": self._plan.project,
@@ -245,6 +249,7 @@ class Running:
         if not self.is_ours:
             return
         start = clock.now()
+        self.checkouts.close()
         self._let_go_of_builder()
         # Elsewhere, too, somebody may look at what was kept on this server.
         passing = self.lease.ephemeral and not self.report.kept

@@ -128,6 +128,7 @@ class Stack:
         running = self._use()
         name = running.take()
         running.watch.began(test)
+        running.checkouts.began(name, test)
         return LentDatabase(self, name, test)
 
     def join(self, test: str = "") -> LentTransaction:
@@ -226,7 +227,7 @@ class Stack:
         from elefast.upkeep import Upkeep
 
         running = self._use(sweeps=False, timeout=timeout)
-        return Upkeep(running.control, running.lease)
+        return Upkeep(running.control, running.lease, self.project)
 
     def create(self, prefix: str, encoding: str) -> str:
         """Make a database for somebody who made no `open`."""

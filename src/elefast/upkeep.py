@@ -5,12 +5,15 @@ Tests do none of this; it is for the command line and for tools.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+from elefast.checkouts import current
 from elefast.kernel import sql
 from elefast.kernel.inventory import Item, inventory
+from elefast.kernel.names import Kind
 from elefast.kernel.template import State, Template
-from elefast.leftovers import would_sweep
+from elefast.leftovers import Scope, would_sweep
 
 if TYPE_CHECKING:
     from elefast.control import Control
@@ -25,10 +28,12 @@ class Upkeep:
     Args:
         control: On the server.
         lease: The server.
+        project: The stack's.
     """
 
-    def __init__(self, control: Control, lease: Lease) -> None:
+    def __init__(self, control: Control, lease: Lease, project: str) -> None:
         self._control = control
+        self.project = project
         self.lease = lease
 
     @property
@@ -41,22 +46,33 @@ class Upkeep:
         return self._control.session.call(lambda connection: sql.rows(connection, query))
 
     def inventory(self) -> list[Item]:
-        """Every database of elefast's own on the server, of this role, oldest first."""
-        return self._control.session.call(inventory)
+        """Every database of elefast's own on the server, of this role, oldest first.
 
-    def leftovers(self, *, kept: int = 0, templates: bool = False) -> list[str]:
+        Those of tests that run on this machine are shown with the test.
+        """
+        has = current(os.environ)
+        return [
+            item._replace(project=has[item.name].project, test=has[item.name].test)
+            if item.kind is Kind.CLONE and item.name in has
+            else item
+            for item in self._control.session.call(inventory)
+        ]
+
+    def leftovers(self, *, kept: int = 0, templates: bool = False, all_projects: bool = False) -> list[str]:
         """The names of what `prune` would drop; it drops nothing.
 
         Args:
             kept: How many databases that were kept for a look would stay.
-            templates: Templates that nobody uses now as well.
+            templates: Templates that no run uses now as well.
+            all_projects: Kept databases and templates of other projects as well, and those that name no project.
         """
         ours = set(self._control.templates.names) if self._control.templates else set[str]()
-        return would_sweep(self._control.session, self._control.run, ours, kept=kept, templates=templates)
+        scope = Scope(None if all_projects else self.project, kept, templates)
+        return would_sweep(self._control.session, self._control.run, ours, scope)
 
-    def prune(self, *, kept: int = 0, templates: bool = False) -> list[str]:
+    def prune(self, *, kept: int = 0, templates: bool = False, all_projects: bool = False) -> list[str]:
         """Drop kept databases and what dead runs left; the names of what went. Arguments as for `leftovers`."""
-        return self._control.sweep(kept=kept, templates=templates)
+        return self._control.sweep(Scope(None if all_projects else self.project, kept, templates))
 
     def template(self) -> State | None:
         """What would become of a template that is asked for now; None where databases are empty."""

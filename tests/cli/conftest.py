@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import elefast
+from tests.dumps import psqls
 from tests.stack.conftest import env, names, project, start
 
 __all__ = ["env", "inside", "names", "project", "start"]
@@ -21,3 +22,10 @@ def inside(project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
     yield project
     with elefast.from_config(project, migrator="none") as stack:
         stack.upkeep().prune(templates=True)
+
+
+@pytest.fixture
+def psql() -> None:
+    """A psql on the PATH that runs."""
+    if not psqls():
+        pytest.skip("needs psql")

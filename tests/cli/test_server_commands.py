@@ -69,7 +69,8 @@ def test_ls_tells_kinds_tests_and_users(inside: Path, said: Said, kept: str) -> 
             found = {item["name"]: item for item in json.loads(said("ls", "--json"))}
             mine, template = found[lent.name], found[stack.report().template]
         lent.release()
-        assert (mine["kind"], mine["test"], len(mine["sessions"])) == ("test", "", 1)
+        assert (mine["kind"], mine["test"], len(mine["sessions"])) == ("test", "tests/test_it.py::test_now", 1)
+        assert mine["project"] == "stack-tests"
         assert str(os.getpid()) not in mine["holder"]
         assert mine["holder"].startswith("elefast run")
         assert (template["kind"], template["project"]) == ("template", "stack-tests")

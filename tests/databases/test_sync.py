@@ -47,6 +47,7 @@ from elefast.errors import (
 from elefast.kernel.fingerprint import Input
 from elefast.kernel.manifest import Manifest
 from elefast.kernel.names import Kind, Name, new_owner
+from elefast.leftovers import Scope
 from elefast.providers import LocalProvider
 from elefast.urls import dsn
 
@@ -254,7 +255,7 @@ def test_a_sweep_beside_a_build_leaves_the_processes_own_alone(server_url: str, 
         assert control.sweep() == []
         control.drop(control.create())
     finally:
-        control.sweep(templates=True)
+        control.sweep(Scope(None, 0, templates=True))
         control.close()
 
 

@@ -15,6 +15,7 @@ from elefast.errors import RefusedError
 from elefast.kernel import databases, keepalives, ready, template
 from elefast.kernel.fingerprint import Input, Key
 from elefast.kernel.names import Kind, Name, new_owner, new_serial
+from elefast.leftovers import Scope
 from elefast.link import SyncLink
 from elefast.templates import drop_unused
 from tests.faults.server import Server
@@ -117,9 +118,9 @@ def test_another_of_that_name(server: Server, monkeypatch: pytest.MonkeyPatch, k
     _make(server, name, "precious")
     with monkeypatch.context() as patch:
         patch.setattr(databases, "entries", lambda connection, *kinds, owner="": seen)
-        assert control.sweep(kept=0, templates=True) == []
+        assert control.sweep(Scope(None, 0, templates=True)) == []
     assert name in server.names()
-    assert name in control.sweep(kept=0, templates=True)
+    assert name in control.sweep(Scope(None, 0, templates=True))
     assert name not in server.names()
     control.close()
 

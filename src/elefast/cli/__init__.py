@@ -13,8 +13,24 @@ import os
 import sys
 from collections.abc import Sequence
 
-from elefast.cli import check, config, down, explain, init, ls, prune, psql, run, schema, status, template, up, url
-from elefast.errors import ElefastError, told
+from elefast.cli import (
+    check,
+    config,
+    down,
+    explain,
+    init,
+    ls,
+    output,
+    prune,
+    psql,
+    run,
+    schema,
+    status,
+    template,
+    up,
+    url,
+)
+from elefast.errors import ConfigurationError, ElefastError, told
 
 __all__ = ["COMMANDS", "INTERNAL", "INTERRUPTED", "main", "parser"]
 
@@ -37,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _show_everything()
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser().parse_args(psql.separated(sys.argv[1:] if argv is None else argv))
     except SystemExit as end:  # argparse has said what is wrong, or has shown the help
         return end.code if isinstance(end.code, int) else 2
     if arguments.version:
@@ -57,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.traceback:
             raise
-        return _told(error)
+        return _told(error, as_json=getattr(arguments, "json", False))
     return status
 
 
@@ -100,8 +116,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _told(error: Exception) -> int:
+def _told(error: Exception, *, as_json: bool) -> int:
     """Say what went wrong, without a traceback; the exit status."""
+    if as_json:
+        return _told_to_programs(error)
     if isinstance(error, ElefastError):
         print(told(error), file=sys.stderr)
         return error.exit_status
@@ -111,6 +129,33 @@ def _told(error: Exception) -> int:
         file=sys.stderr,
     )
     return INTERNAL
+
+
+def _told_to_programs(error: Exception) -> int:
+    """The same as a JSON object on the standard output, where a program that asked for JSON reads."""
+    status = error.exit_status if isinstance(error, ElefastError) else INTERNAL
+    problems = error.problems if isinstance(error, ConfigurationError) else ()
+    first = problems[0] if problems else None
+    output.print_json(
+        {
+            "error": {
+                "code": (error.code if isinstance(error, ElefastError) else "internal") or None,
+                "message": str(error) if isinstance(error, ElefastError) else f"{type(error).__name__}: {error}",
+                "where": (first.origin or None) if first else None,
+                "exit_status": status,
+                "problems": [
+                    {
+                        "code": one.code or None,
+                        "where": one.origin or None,
+                        "key": one.key or None,
+                        "message": one.message,
+                    }
+                    for one in problems
+                ],
+            }
+        }
+    )
+    return status
 
 
 def _version() -> str:

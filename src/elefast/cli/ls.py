@@ -1,26 +1,28 @@
-"""`elefast ls`: every database of elefast's own on the server, and who has it."""
+"""`elefast ls`: the project's databases on the server, and who has them."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from elefast.cli.output import add_json, add_profile, console, print_json
-from elefast.printable import printable, short
+from elefast.cli.output import add_all_projects, add_json, add_profile, console, print_json
+from elefast.printable import local_time, printable
 
 if TYPE_CHECKING:
     from elefast.kernel.inventory import Item
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
-_LONGEST = 1000
-
 NAME = "ls"
-HELP = "list the databases of elefast's own on the server: their kind, their test, who uses them"
+HELP = "list the project's databases on the server: their kind, their test, who uses them"
+
+_NAME, _KIND, _SIZE = 39, 14, 8
+"""Widths of the columns. Names of elefast's own have at most 39 characters, unless a prefix makes them longer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add_all_projects(parser)
     add_profile(parser)
     add_json(parser)
 
@@ -31,37 +33,38 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ElefastError: There is no configuration, or no server.
     """
+    from elefast.cli.databases import counted, of_project
     from elefast.cli.server import configured
 
     with configured(arguments) as stack:
-        items = stack.upkeep().inventory()
+        items, others = of_project(stack.upkeep().inventory(), stack.project, everything=arguments.all_projects)
+        project = stack.project
     if arguments.json:
         print_json([item.to_dict() for item in items])
         return 0
-    if not items:
-        console().print("no database of elefast's is on the server")
-        return 0
-    _table(items)
+    out = console()
+    if items:
+        out.print(f"{'name':{_NAME}} {'kind':{_KIND}} {'size':>{_SIZE}} since")
+    else:
+        out.print(f"no database of project {project} is on the server")
+    for item in items:
+        out.print(_shown(item))
+    if others:
+        out.print(f"not shown, of other projects: {counted(others)}; --all-projects shows them")
     return 0
 
 
-def _table(items: list[Item]) -> None:
-    from rich import box
-    from rich.table import Table
-
+def _shown(item: Item) -> str:
+    """A line for the database, in 80 columns, and lines for what may be longer."""
+    from elefast.cli.databases import described
     from elefast.cli.server import shown_size
     from elefast.kernel.inventory import KINDS
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in ("name", "kind", "size", "since", "of", "used by"):
-        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
-    for item in items:
-        users = [item.holder] if item.holder else []
-        users += [str(session) for session in item.sessions]
-        whose = short(item.test or item.project, _LONGEST)
-        table.add_row(
-            item.name, KINDS[item.kind], shown_size(item.size), item.since, whose, printable("\n".join(users))
-        )
-    out = console()
-    out.soft_wrap = False
-    out.print(table)
+    size, since = shown_size(item.size), local_time(item.since)
+    lines = [f"{item.name:{_NAME}} {KINDS[item.kind]:{_KIND}} {size:>{_SIZE}} {since}".rstrip()]
+    if item.project or item.test:
+        lines.append(described(item).partition(", ")[2])
+    users = [item.holder] if item.holder else []
+    users += [printable(str(session)) for session in item.sessions]
+    lines += [f"used by {user}" for user in users]
+    return "\n  ".join(lines)

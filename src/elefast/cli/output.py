@@ -16,12 +16,21 @@ from elefast.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["add_json", "add_profile", "console", "print_json"]
+__all__ = ["add_all_projects", "add_json", "add_profile", "console", "print_json"]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare `--json`, which every command that tells something has."""
     parser.add_argument("--json", action="store_true", help="write JSON, for programs")
+
+
+def add_all_projects(parser: argparse.ArgumentParser) -> None:
+    """Declare `--all-projects`, which commands have that look through the databases of a server."""
+    parser.add_argument(
+        "--all-projects",
+        action="store_true",
+        help="databases of other projects on the same server as well, and those that name no project",
+    )
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:

@@ -7,34 +7,63 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
-from pathlib import Path
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from elefast.cli.output import add_profile
+from elefast.cli.output import add_all_projects, add_profile
+from elefast.printable import printable
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from elefast.stack import Stack
 
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+__all__ = ["HELP", "NAME", "add_arguments", "run", "separated"]
 
 NAME = "psql"
-HELP = "open psql on a database: the one kept last, or the one of a name or of a test; options of psql after --"
+HELP = "open psql on a database of the project: of the test that runs or was kept last, of a name, or of a test"
+
+_OWN_FLAGS = ("--all-projects", "--traceback", "-h", "--help")
+_OWN_OPTIONS = ("--profile",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add_all_projects(parser)
+    add_profile(parser)
     parser.add_argument(
         "words",
         nargs=argparse.REMAINDER,
-        metavar="[DATABASE] [-- OPTION ...]",
-        help="a database's name, its test, or a part of either; default: the one kept last, else the maintenance "
-        "database. Options are psql's, such as -- -c 'select 1'",
+        metavar="[DATABASE] [OPTION ...]",
+        help="a database's name, its test, or a part of either; default: that of the test that runs, else the one "
+        "kept last, else the maintenance database. Options are psql's, such as -c 'select 1'; elefast's own stand "
+        "before all of that",
     )
-    add_profile(parser)
+
+
+def separated(words: Sequence[str]) -> list[str]:
+    """The words of a command line with ``--`` between elefast's options and psql's.
+
+    argparse would take psql's for unknown ones of its own, where no other word comes before them.
+    """
+    found = list(words)
+    if NAME not in found or any(not word.startswith("-") for word in found[: found.index(NAME)]):
+        return found
+    place = found.index(NAME) + 1
+    while place < len(found):
+        name, equals, _ = found[place].partition("=")
+        if name in _OWN_OPTIONS:
+            place += 1 if equals else 2
+        elif found[place] in _OWN_FLAGS:
+            place += 1
+        else:
+            break
+    if place < len(found) and found[place] != "--":
+        found.insert(place, "--")
+    return found
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,17 +73,26 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: There is no such database.
         ServerUnavailableError: There is no psql.
     """
-    from elefast.cli.databases import chosen, newest_kept
+    from elefast.cli.databases import chosen, described, latest
     from elefast.cli.server import configured
 
-    words: list[str] = arguments.words
-    wanted = words.pop(0) if words and words[0] != "--" else ""
+    words: list[str] = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    wanted = words.pop(0) if words and not words[0].startswith("-") else ""
     options = words[1:] if words[:1] == ["--"] else words
     with configured(arguments) as stack:
         items = stack.upkeep().inventory()
-        name = chosen(items, wanted) if wanted else newest_kept(items)
-        url = stack.url_for("postgresql+psycopg", name)
+        everything = arguments.all_projects
+        item = chosen(items, wanted, stack.project, everything=everything) if wanted else latest(items, stack.project)
+        url = stack.url_for("postgresql+psycopg", item.name if item else None)
         command, environment = _command(stack, url)
+        if item:
+            print(f"database {item.name}: {described(item)}", file=sys.stderr)
+        else:
+            print(
+                f"database {printable(url.database or '')}, for maintenance: no test of project {stack.project} runs "
+                "on this machine, and no database was kept",
+                file=sys.stderr,
+            )
         return _in_foreground([*command, *options], environment)
 
 
@@ -64,11 +102,14 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     from elefast.migrators.environment import libpq_environment
     from elefast.urls import shown, with_driver
 
-    environment = libpq_environment(url, os.environ, "elefast psql", owned=stack.upkeep().lease.owned)
-    program = shutil.which("psql") or _beside_server(stack)
-    if program:
-        return [program], environment
-    container: str = getattr(stack.upkeep().lease, "container", "")
+    lease = stack.upkeep().lease
+    environment = libpq_environment(url, os.environ, "elefast psql", owned=lease.owned)
+    refused: list[str] = []
+    for program in _programs(stack, getattr(lease, "bin_dir", "")):
+        if not (why := _refusal(program)):
+            return [program], environment
+        refused.append(f"\n  {program}: {why}")
+    container: str = getattr(lease, "container", "")
     docker = shutil.which("docker") or shutil.which("podman")
     if container and docker:
         passed = {"PGUSER": url.username or "", "PGPASSWORD": str(url.password), "PGDATABASE": url.database or ""}
@@ -77,25 +118,47 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
             **os.environ,
             **passed,
         }
+    found = (
+        f" that runs:{''.join(refused)}\n" if refused else ", neither beside the server's binaries nor on the PATH. "
+    )
     raise ServerUnavailableError(
-        f"there is no psql here, neither on the PATH nor beside the server's binaries. Install one "
-        f"(apt-get install postgresql-client), or use another client on {shown(with_driver(url, 'postgresql'))}; "
-        "`elefast url` prints that with its password",
+        f"there is no psql here{found}Install one (apt-get install postgresql-client), or use another client on "
+        f"{shown(with_driver(url, 'postgresql'))}; `elefast url` prints that with its password",
         code="psql-not-found",
     )
 
 
-def _beside_server(stack: Stack) -> str:
-    """psql of the installation that local servers are started from; a wheel has one that is not on the PATH."""
+def _programs(stack: Stack, beside: str) -> Iterator[str]:
+    """Every psql that may do: of the running server, whose version fits; on the PATH; of another installation."""
     from elefast.errors import ElefastError
     from elefast.providers.local.binaries import find
 
-    try:
+    directories = [beside, *os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    for directory in dict.fromkeys(filter(None, directories)):
+        if program := shutil.which("psql", path=directory):
+            yield program
+    with suppress(ElefastError):
         directory = find(stack.settings.local.bin_dir, "").directory
-    except ElefastError:
-        return ""
-    program = Path(directory) / "psql"
-    return str(program) if program.is_file() else ""
+        if program := shutil.which("psql", path=directory):
+            yield program
+
+
+def _refusal(program: str) -> str:
+    """Why a psql does not run, such as Debian's wrapper without a client behind it; empty where it does."""
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    said = (done.stderr.strip() or done.stdout.strip()).partition("\n")[0]
+    return (said or f"exit status {done.returncode}") if done.returncode else ""
 
 
 def _in_foreground(command: Sequence[str], environment: dict[str, str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from elefast.cli.output import add_profile
+from elefast.cli.output import add_all_projects, add_profile
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--driver", metavar="NAME", help="as SQLAlchemy writes it, such as postgresql+asyncpg; default: as libpq does"
     )
+    add_all_projects(parser)
     add_profile(parser)
 
 
@@ -34,7 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     with running(arguments) as stack:
         upkeep = stack.upkeep()
-        name = chosen(upkeep.inventory(), arguments.database) if arguments.database else None
+        name = None
+        if arguments.database:
+            everything = arguments.all_projects
+            name = chosen(upkeep.inventory(), arguments.database, stack.project, everything=everything).name
         if arguments.driver:
             print(stack.url_for(arguments.driver, name).render_as_string(hide_password=False))
         else:

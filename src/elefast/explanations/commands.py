@@ -12,14 +12,18 @@ EXPLANATIONS = (
         "database-not-found",
         UsageError,
         "There is no such database of elefast's",
-        "A command takes the name of a database, or of the test that it was kept for, or a part of either that is "
-        "enough. No database of elefast's on the configured server has it.",
+        "A command takes the name of a database, or of the test that it was kept for or that runs, or a part of either "
+        "that is enough. No database of the project on the configured server has it.",
         (
             "The test passed, or the run did not keep databases.",
             "A newer kept database pushed it out, or `elefast prune` dropped it.",
             "It is on the server of another profile.",
+            "It belongs to another project on the same server.",
         ),
-        ("`elefast ls` lists all databases with their tests.", "`pytest --elefast-keep` keeps those of failed tests."),
+        (
+            "`elefast ls` lists all databases with their tests, with `--all-projects` those of other projects as well.",
+            "`pytest --elefast-keep` keeps those of failed tests.",
+        ),
     ),
     Explanation(
         "database-ambiguous",

@@ -6,8 +6,9 @@ Functions over a connection in autocommit mode to the maintenance database; noth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection
 
@@ -48,6 +49,20 @@ class Entry(NamedTuple):
     """Somebody is connected to it."""
     invalid: bool
     """Somebody began to drop it and was interrupted; PostgreSQL lets nobody use it any more, only drop it."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The JSON object in its comment; empty where somebody wrote another comment over it."""
+        try:
+            record = json.loads(self.comment)
+        except ValueError:
+            return {}
+        return cast("dict[str, Any]", record) if isinstance(record, dict) else {}
+
+    @property
+    def project(self) -> str:
+        """The project that its comment names; empty where it names none."""
+        return str(self.record.get("project", ""))
 
 
 class Backend(NamedTuple):

@@ -5,14 +5,13 @@ It only looks. Functions over a connection to the maintenance database.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from elefast.kernel import databases, locks, template
+from elefast.kernel import databases, locks, ready, template
 from elefast.kernel.databases import Backend, Entry
 from elefast.kernel.names import Kind
 from elefast.kernel.sql import rows
@@ -38,8 +37,8 @@ class Item(NamedTuple):
         name: Its name.
         kind: What it is for.
         run: The run that made it, or the key of its template.
-        project: Whose it is, where its comment says so.
-        test: The test that it was kept of.
+        project: Whose it is, where its comment or that of its template says so; else empty.
+        test: The test that it was kept of, or that has it now, where that can be known; else empty.
         since: When it was made or kept, in ISO form; empty where that cannot be told.
         size: Bytes; -1 where the role may not know.
         sessions: Who is connected to it.
@@ -73,7 +72,9 @@ class Item(NamedTuple):
 
 def inventory(connection: Connection) -> list[Item]:
     """Everything of this role's that bears elefast's mark, oldest first."""
-    return [_item(connection, entry) for entry in databases.entries(connection)]
+    found = databases.entries(connection)
+    waiting = ready.projects(found)
+    return [_item(connection, entry, waiting) for entry in found]
 
 
 def lock_of(entry: Entry) -> str:
@@ -87,27 +88,20 @@ def lock_of(entry: Entry) -> str:
             return entry.name.owner
 
 
-def _item(connection: Connection, entry: Entry) -> Item:
-    record = _record(entry.comment)
+def _item(connection: Connection, entry: Entry, waiting: Mapping[str, str]) -> Item:
+    record = entry.record
+    project = waiting.get(entry.name.owner, "") if entry.name.kind is Kind.READY else entry.project
     return Item(
         name=entry.text,
         kind=entry.name.kind,
         run=entry.name.owner,
-        project=str(record.get("project", "")),
+        project=project,
         test=str(record.get("test", "")),
         since=str(record.get("built") or record.get("kept") or _made(connection, entry.text)),
         size=_size(connection, entry.text),
         sessions=tuple(databases.backends(connection, entry.text)) if entry.busy else (),
         holder="" if entry.name.kind in (Kind.READY, Kind.KEPT) else locks.holder(connection, lock_of(entry)),
     )
-
-
-def _record(comment: str) -> dict[str, Any]:
-    try:
-        record = json.loads(comment)
-    except ValueError:
-        return {}
-    return cast("dict[str, Any]", record) if isinstance(record, dict) else {}
 
 
 def _size(connection: Connection, name: str) -> int:

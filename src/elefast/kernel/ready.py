@@ -15,7 +15,7 @@ from elefast.kernel.databases import Entry
 from elefast.kernel.fingerprint import short
 from elefast.kernel.names import OWNER_LENGTH, Kind, Name, new_serial
 
-__all__ = ["leave", "lock", "of", "orphans", "take"]
+__all__ = ["leave", "lock", "of", "orphans", "projects", "take"]
 
 
 def _owner(template: str) -> str:
@@ -63,6 +63,11 @@ def take(connection: Connection, name: str, new: Name) -> None:
     """Take over `name` under the name `new`; the server has no such database where somebody else was quicker."""
     databases.rename(connection, name, new)
     databases.allow_connections(connection, str(new), True)
+
+
+def projects(found: Sequence[Entry]) -> dict[str, str]:
+    """By the owner in the names of waiting databases, the project whose template they wait for."""
+    return {_owner(entry.text): entry.project for entry in found if entry.name.kind is Kind.TEMPLATE}
 
 
 def orphans(found: Sequence[Entry]) -> list[Entry]:

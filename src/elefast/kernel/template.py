@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import URL, Connection
 
@@ -27,6 +27,7 @@ from elefast.kernel.fingerprint import Input, Key, short
 from elefast.kernel.manifest import Manifest
 from elefast.kernel.names import OWNER_LENGTH, Kind, Name, new_serial
 from elefast.kernel.sql import execute, rows, scalar
+from elefast.printable import local_time
 
 __all__ = [
     "Recipe",
@@ -137,7 +138,7 @@ def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -
             continue
         changes = _aged(record, max_age) or recipe.still_fits(Manifest.from_json(record["manifest"]))
         if not changes:
-            reason = f"reused, built {record.get('built', 'earlier')}"
+            reason = f"reused, built {local_time(str(record.get('built', 'earlier')))}"
             contents = None if record["contents"] is None else Contents.from_json(record["contents"])
             return Template(entry.text, tuple(record["replay"]), contents, reason, built=False), []
         stale = stale or changes
@@ -288,15 +289,9 @@ def _dump(record: dict[str, Any]) -> str:
 
 
 def _read(entry: Entry) -> dict[str, Any]:
-    """Our record in the entry's comment; empty where somebody wrote another comment over it."""
-    try:
-        record = json.loads(entry.comment)
-    except ValueError:
-        return {}
-    if not isinstance(record, dict):
-        return {}
-    ours = cast("dict[str, Any]", record)
-    return ours if ours.get("elefast") == FORMAT else {}
+    """Our record in the entry's comment; empty where there is none of this format."""
+    record = entry.record
+    return record if record.get("elefast") == FORMAT else {}
 
 
 def use_lock(name: str) -> str:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
+from elefast.kernel.names import Kind
 
 if TYPE_CHECKING:
     from elefast.stack import Stack
@@ -121,7 +122,7 @@ class Server:
         """What `elefast prune` would drop."""
         assert self._upkeep is not None
         found = self._upkeep.leftovers()
-        kept = sum(1 for item in self._upkeep.inventory() if item.test)
+        kept = sum(1 for item in self._upkeep.inventory() if item.kind is Kind.KEPT and item.name in found)
         if found:
             return warning(
                 f"{len(found)} databases of earlier runs, {kept} of them kept for a look", "elefast prune drops them"

@@ -31,6 +31,8 @@ class LocalLease:
         self.ephemeral = not described["reuse"]
         self.data_dir: str = described["data"]
         """The server's data directory."""
+        self.bin_dir: str = described["bin"]
+        """The directory of the server's programs."""
         self.socket_dir: str = described["socket"]
         """The private directory of its Unix socket; empty where there is none."""
         self.log_path: str = os.path.join(directory, state.LOG)
