@@ -165,6 +165,31 @@ def test_configuration_in_a_subdirectory(project: Project, template: URL) -> Non
     assert "backend/models.py" in manifest.files
 
 
+def test_configuration_that_is_used_from_the_project_directory(project: Project, template: URL) -> None:
+    """``alembic -c conf/alembic.ini``: where env.py is found from there only, that is the working directory."""
+    project.alembic_init()
+    (project.root / "alembic.ini").unlink()
+    project.write(
+        "conf/alembic.ini", "[alembic]\nscript_location = migrations\nversion_locations = migrations/versions\n"
+    )
+    write_env(project, 'assert os.path.isdir("conf")\nurl = context.config.get_main_option("sqlalchemy.url")')
+
+    plan(project, config="conf/alembic.ini").build(template)
+
+    assert tables(template) == ["alembic_version", "first", "second"]
+
+
+def test_configuration_without_an_env_anywhere(project: Project) -> None:
+    """The error names both places."""
+    project.write("conf/alembic.ini", "[alembic]\nscript_location = migrations\n")
+    with pytest.raises(ConfigurationError) as caught:
+        plan(project, config="conf/alembic.ini").inputs()
+    for place in ("conf/migrations/env.py", "migrations/env.py"):
+        assert f"no file {project.root / place}" in str(caught.value) or f"no {project.root / place}" in str(
+            caught.value
+        )
+
+
 def test_version_table_of_another_name_and_schema(project: Project, template: URL) -> None:
     """The version table that env.py configures is the one that is looked at."""
     project.alembic_init()

@@ -13,10 +13,21 @@ from typing import NamedTuple
 
 from elefast.config.toml import parse
 
-__all__ = ["OVERLAY", "PYPROJECT", "Found", "directories", "find", "has_table", "in_directory"]
+__all__ = [
+    "ALEMBIC_INI",
+    "OVERLAY",
+    "PYPROJECT",
+    "Found",
+    "alembic_below",
+    "directories",
+    "find",
+    "has_table",
+    "in_directory",
+]
 
 OVERLAY = "elefast.toml"
 PYPROJECT = "pyproject.toml"
+ALEMBIC_INI = "alembic.ini"
 
 
 class Found(NamedTuple):
@@ -82,3 +93,33 @@ def has_table(pyproject: Path) -> bool:
         return re.search(header, content) is not None
     tool = document.get("tool")
     return isinstance(tool, dict) and "elefast" in tool
+
+
+def alembic_below(directory: Path) -> str:
+    """The ``alembic.ini`` in a directory directly below `directory` that is meant to be used from `directory`.
+
+    Its ``script_location`` leads to an env.py from there, and not from its own directory. Empty where there is none,
+    or more than one.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError:
+        return ""
+    inis = [name for name in names if os.path.isfile(directory / name / ALEMBIC_INI)]
+    found = [f"{name}/{ALEMBIC_INI}" for name in inis if _is_for(directory, directory / name / ALEMBIC_INI)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _is_for(directory: Path, ini: Path) -> bool:
+    """Whether `ini` names a directory with an env.py as seen from `directory`, and not from its own."""
+    import configparser
+
+    parser = configparser.ConfigParser({"here": ini.parent.as_posix()})
+    try:
+        parser.read(ini, encoding="utf-8")
+        location = parser.get("alembic", "script_location")
+    except (configparser.Error, OSError, ValueError):
+        return False
+    found = [(place / location / "env.py").is_file() for place in (directory, ini.parent)]
+    return found == [True, False]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from elefast.caches import is_ours, replace
-from elefast.config.discovery import PYPROJECT, Found, find
+from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, Found, alembic_below, find
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.origin import Origin
 from elefast.config.shapes import is_mapping, is_table
@@ -109,7 +109,8 @@ def _question(found: Found, profile: str | None, env: Mapping[str, str]) -> str:
     state = hashlib.sha256()
     for part in (
         [_FORMAT, sys.version, sys.platform, platform.node(), socket.gethostname(), code],
-        [str(directory), str(found.overlay), str(found.pyproject), (directory / "alembic.ini").is_file()],
+        [str(directory), str(found.overlay), str(found.pyproject), (directory / ALEMBIC_INI).is_file()],
+        [alembic_below(directory)],
         [profile or "", sorted(item for item in env.items() if item[0].startswith(_PREFIX) or item[0] in _LOOKED_AT)],
         sorted(item for item in os.environ.items() if item[0] in _LOOKED_AT),
         [_content(path) for path in files],

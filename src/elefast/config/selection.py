@@ -1,4 +1,4 @@
-"""What `migrator = "auto"` means: the table that was written, else Alembic beside the file, else none.
+"""What `migrator = "auto"` means: the table that was written, else Alembic beside the file or below it, else none.
 
 It must not know how a migrator works.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
-from elefast.config.discovery import PYPROJECT
+from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, alembic_below
 from elefast.config.loaded import Migrator, Selection
 from elefast.config.model import Settings
 from elefast.config.toml import parse
@@ -49,18 +49,25 @@ def select_migrator(settings: Settings, written: Container[object], directory: P
         return Selection(kind, f"auto: the table {kind} is written")
     if file := alembic_file(directory):
         place = "[tool.alembic]" if file == PYPROJECT else file
-        return Selection("alembic", f"auto: {place} beside the configuration")
+        where = "below" if "/" in file else "beside"
+        return Selection("alembic", f"auto: {place} {where} the configuration")
     return Selection("none", "auto: no table of a migrator is written, and Alembic is not configured")
 
 
 def alembic_file(directory: Path) -> str:
-    """The name of the file in `directory` that configures Alembic, or an empty string."""
-    if (directory / "alembic.ini").is_file():
-        return "alembic.ini"
+    """The file that configures Alembic for the project in `directory`, relative to that, or an empty string.
+
+    It lies in the directory, or in one directly below, if its ``script_location`` is relative to `directory`: such a
+    project calls ``alembic -c conf/alembic.ini``. Of several of those none is taken.
+    """
+    if (directory / ALEMBIC_INI).is_file():
+        return ALEMBIC_INI
     try:
         content = (directory / PYPROJECT).read_bytes()
         document = parse(content.decode()) if b"alembic" in content else {}
     except (OSError, ValueError):
-        return ""
+        document = {}
     tool = document.get("tool")
-    return PYPROJECT if isinstance(tool, dict) and "alembic" in tool else ""
+    if isinstance(tool, dict) and "alembic" in tool:
+        return PYPROJECT
+    return alembic_below(directory)

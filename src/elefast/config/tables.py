@@ -95,7 +95,8 @@ class Alembic(Table):
     """`migrator = "alembic"`: the schema is made by the project's own migrations, with `env.py` as it is."""
 
     config: Annotated[values.NotEmpty, FilePath()] = Field(default="alembic.ini", examples=["pyproject.toml"])
-    """Alembic's configuration: an ini file or a `pyproject.toml`."""
+    """Alembic's configuration: an ini file or a `pyproject.toml`. Relative locations in it are taken from its own
+    directory, or from this one, if `env.py` is found from here only."""
     section: values.NotEmpty = "alembic"
     """The section of that file."""
     revision: values.NotEmpty = "heads"

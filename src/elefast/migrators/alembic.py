@@ -50,7 +50,7 @@ class Alembic:
             MissingDependencyError: Alembic is not installed.
         """
         require_alembic()
-        return read_layout(root / self.config, self.section)
+        return read_layout(root / self.config, self.section, root)
 
     def inputs(self, root: Path) -> Sequence[Input]:
         layout = self.layout(root)

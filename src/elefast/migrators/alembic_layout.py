@@ -23,6 +23,7 @@ __all__ = ["Layout", "read_layout"]
 
 _PYPROJECT = "pyproject.toml"
 _INI = "alembic.ini"
+_ENV = "env.py"
 _SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": ";"}
 
 
@@ -31,7 +32,7 @@ class Layout:
     """The files of an Alembic project.
 
     Args:
-        directory: Where the configuration lies, and where Alembic is meant to run.
+        directory: Where Alembic is meant to run: where the configuration lies, or the project directory.
         ini: The ini file, if there is one.
         toml: The pyproject.toml with a ``[tool.alembic]`` table, if there is one.
         table: That table, as text; empty without one.
@@ -53,7 +54,7 @@ class Layout:
     @property
     def env(self) -> Path:
         """The project's env.py."""
-        return self.script_directory / "env.py"
+        return self.script_directory / _ENV
 
     def revisions(self) -> list[str]:
         """Every file that Alembic would read as a revision, sorted."""
@@ -69,12 +70,16 @@ class Layout:
         return sorted(found)
 
 
-def read_layout(config: Path, section: str) -> Layout:
+def read_layout(config: Path, section: str, project: Path | None = None) -> Layout:
     """The layout of the project whose configuration is `config`.
+
+    Alembic takes relative locations from its working directory. That is where the configuration lies, or the project
+    directory, if env.py is found from there only: ``alembic -c conf/alembic.ini upgrade head``.
 
     Args:
         config: An ini file, or a pyproject.toml. Of the other kind, the one beside it counts as well.
         section: The section of the ini file.
+        project: The project directory; None where there is only the one of the configuration.
 
     Raises:
         ConfigurationError: A file is missing or broken, or the project is for several databases.
@@ -98,6 +103,9 @@ def read_layout(config: Path, section: str) -> Layout:
         where = f"[tool.alembic] of {toml}" if is_toml and not ini_options else f"section [{section}] of {ini}"
         raise _problem("config", f"there is no script_location in {where}")
     script_directory = _resolve(location, directory)
+    from_project = _resolve(location, project) if project is not None else script_directory
+    if project is not None and not (script_directory / _ENV).is_file() and (from_project / _ENV).is_file():
+        directory, script_directory = project, from_project
     layout = Layout(
         directory=directory,
         ini=ini if ini.is_file() else None,
@@ -111,7 +119,10 @@ def read_layout(config: Path, section: str) -> Layout:
         sourceless=options.flag("sourceless"),
     )
     if not layout.env.is_file():
-        raise _problem("config", f"{config} says script_location = {location}, but there is no file {layout.env}")
+        others = f", and no {from_project / _ENV}" if from_project != script_directory else ""
+        raise _problem(
+            "config", f"{config} says script_location = {location}, but there is no file {layout.env}{others}"
+        )
     return layout
 
 

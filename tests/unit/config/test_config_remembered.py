@@ -88,6 +88,13 @@ def _add_alembic(project: Project) -> None:
     project.write("alembic.ini", "")
 
 
+def _add_alembic_below(project: Project) -> None:
+    for name in ("conf", "moves"):
+        (project.root / name).mkdir()
+    project.write("conf/alembic.ini", "[alembic]\nscript_location = moves\n")
+    project.write("moves/env.py", "")
+
+
 def _add_overlay(project: Project) -> None:
     project.write("elefast.toml", 'leaks = "error"\n')
 
@@ -117,6 +124,7 @@ def _move_home(project: Project) -> None:
     [
         _touch_table,
         _add_alembic,
+        _add_alembic_below,
         _add_overlay,
         _set_variable,
         _set_alias,

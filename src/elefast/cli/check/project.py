@@ -182,7 +182,7 @@ class Project:
         alembic = self._settings.alembic
         if not _version("alembic"):
             return bad("alembic is not installed", 'pip install "elefast[alembic]"')
-        layout = read_layout(Path(alembic.config), alembic.section)
+        layout = read_layout(Path(alembic.config), alembic.section, self._resolved.loaded.project)
         done = subprocess.run(
             [sys.executable, "-m", "alembic", "-c", alembic.config, "-n", alembic.section, "heads"],
             capture_output=True,

@@ -186,7 +186,7 @@ def _alembic_places(root: Path, config: str) -> tuple[Path | None, str]:
     from elefast.migrators.alembic_layout import read_layout
 
     try:
-        layout = read_layout(root / config, "alembic")
+        layout = read_layout(root / config, "alembic", root)
         return layout.script_directory, layout.env.read_text(encoding="utf-8", errors="replace")
     except (ConfigurationError, OSError):
         return None, ""  # the trial run at the end says what is wrong
