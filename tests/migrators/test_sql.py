@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from elefast.errors import ConfigurationError, MigrationError
+from elefast.kernel.manifest import Manifest
 from elefast.migrators import Plan, Sql
 from tests.dumps import pg_dumps
 from tests.migrators.migrator_support import Project, dsn_of, query, tables
@@ -231,4 +232,4 @@ def test_no_interpreter_is_started(project: Project, template: URL, monkeypatch:
 
     manifest = Plan(root=project.root, migrator=Sql(("1.sql",))).build(template)
 
-    assert manifest.to_json() == {"files": {}, "listings": {}, "lookups": {}, "distributions": {}}
+    assert manifest == Manifest()

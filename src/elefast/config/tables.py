@@ -120,7 +120,8 @@ class Function(Table):
     """`migrator = "callable"`: the schema is made by a function of the project."""
 
     target: values.OptionalTarget = Field(default="", examples=["my_app.testing:create_schema"])
-    """`def create(connection)` or `async def create(async_connection)`, as `module:name`."""
+    """`def create(connection)` or `async def create(async_connection)`, as `module:name`; annotated as `Engine`,
+    `Session`, `AsyncEngine` or `AsyncSession`, the parameter gets that."""
 
 
 class Command(Table):

@@ -23,7 +23,7 @@ from elefast.exported import ExportedVariable
 from elefast.kernel.metadata import create_all
 from elefast.migrators.alembic import Alembic
 from elefast.migrators.failure import code_of, explain
-from elefast.migrators.function import Function, is_async
+from elefast.migrators.function import Function
 from elefast.migrators.guard import RefusedConnectionError
 from elefast.migrators.metadata import Metadata, load_metadata
 from elefast.migrators.parts import Part
@@ -59,8 +59,10 @@ def run_here(part: Part, connection: Connection, root: Path, variables: Mapping[
             elif isinstance(part, Metadata):
                 for metadata in load_metadata(part.targets, root):
                     create_all(connection, metadata)
-            elif isinstance(part, Function) and not is_async(function := part.load(root)):
-                part.call(function, connection)
+            elif isinstance(part, Function) and (
+                (wanted := part.wanted(function := part.load(root))) in ("Connection", "Session")
+            ):
+                part.call_with(function, wanted, connection)
             else:
                 raise MigrationError(
                     f"{part.label} needs connections of its own, and this one cannot be opened again: {reason}.",
