@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
-from elefast.config.shapes import is_list, is_mapping
+import tomli_w
+
+from elefast.config.shapes import is_list, is_mapping, is_tuple
 from elefast.printable import printable
 
 __all__ = ["toml_key", "toml_value"]
 
 
 def toml_value(value: Any) -> str:
-    """The value as TOML, on one line; what TOML cannot say is shown as a string that names its type."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON escapes everything that TOML wants escaped, but the delete character.
-        return printable(json.dumps(value, ensure_ascii=False))
-    if isinstance(value, int | float):
-        return repr(value)
-    if is_list(value):
+    """Write the value as TOML, on one line.
+
+    tomli-w writes an array on several lines and a mapping as a table with a header, so this function joins the two
+    itself, and leaves names and all other values to tomli-w. A value that TOML has no type for becomes a string with
+    the name of the type.
+    """
+    if is_list(value) or is_tuple(value):
         return f"[{', '.join(toml_value(item) for item in value)}]"
     if is_mapping(value):
         items = ", ".join(f"{toml_key(str(name))} = {toml_value(inner)}" for name, inner in value.items())
         return f"{{ {items} }}" if items else "{}"
-    return toml_value(f"<{type(value).__name__}>")
+    try:
+        line = tomli_w.dumps({"x": value})
+    except TypeError:
+        return toml_value(f"<{type(value).__name__}>")
+    return printable(line.removeprefix("x = ").removesuffix("\n"))
 
 
 def toml_key(name: str) -> str:
-    """The name as one part of a key, in quotes where it needs them."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
+    """Write the name as one part of a key, in quotes where it needs them."""
+    return printable(tomli_w.dumps({name: 0}).removesuffix(" = 0\n"))
