@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -88,6 +88,13 @@ GOES_ALONE = {
     "vacuum-empty-table": "VACUUM visit",
     "vacuum-all": "VACUUM",
 }
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterator[Bench]:
+    """A bench for all tests of this module; each compares the database that it gets with a new copy anyway."""
+    with opened(tmp_path_factory.mktemp("bench"), server_url) as bench:
+        yield bench
 
 
 def sent(statements: str) -> Callable[[psycopg.Connection], None]:
