@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from elefast.config import Settings
+from tests.longest import LONGEST, SLOW
 
 REPOSITORY = Path(__file__).parents[2]
 WORKFLOWS = {
@@ -114,6 +115,18 @@ def test_the_long_runs_are_all_that_have_a_long_form() -> None:
     long = WORKFLOWS["long"]["jobs"]["long"]["strategy"]["matrix"]["include"]
     assert {(one["tests"], one["variable"].partition("=")[0]) for one in long} == reads
     assert all(one["variable"].partition("=")[2].isdigit() for one in long)
+
+
+def test_what_is_left_out_exists_and_runs_elsewhere() -> None:
+    """Each slow or long test is there, .ci/run and a workflow have the slow ones, and a workflow the longest."""
+    for name in (*SLOW, *LONGEST):
+        path, _, test = name.partition("::")
+        place = REPOSITORY / "tests" / path
+        assert place.exists(), name
+        assert not test or f"def {test}(" in place.read_text(encoding="utf-8"), name
+    assert "pytest -p no:cacheprovider -n auto -m slow" in _text(".ci/run")
+    runs = [step for _, step in _steps() if step.get("env", {}).get("TEST_LONG") == "1"]
+    assert [step["run"] for step in runs] == ["python -m pytest -n auto"]
 
 
 def test_nothing_has_more_rights_than_it_needs() -> None:
