@@ -34,7 +34,7 @@ def test_models_in_a_source_directory_with_their_base_elsewhere(tmp_path: Path) 
         src__shop__two="from shop import base\nclass Two(base.Base):\n    __tablename__ = 'two'\n",
         src__shop__not_a_model="class Three(Exception):\n    __tablename__ = 'three'\n",
     )
-    assert proposed(tmp_path)["metadata", "target"] == ["shop.one:Base", "shop.two:Base"]
+    assert proposed(tmp_path)["metadata", "target"] == ["shop.one:Base", "shop.two:base.Base"]
 
 
 def test_sqlmodel_declarative_base_and_metadata(tmp_path: Path) -> None:
@@ -48,15 +48,16 @@ def test_sqlmodel_declarative_base_and_metadata(tmp_path: Path) -> None:
 
 
 def test_what_tests_have_is_not_the_applications(tmp_path: Path) -> None:
-    """Neither their models nor their engines, and a variable that they read for themselves is not exported."""
+    """Neither their models nor their engines, and a variable that only they read is not exported."""
     write(
         tmp_path,
         app="import os\na = os.environ['DATABASE_URL']\nb = os.getenv('READ_DB_DSN')\nc = os.getenv('LOG_URL')\n",
         tests__conftest="import os\nengine = create_engine(os.environ['DATABASE_URL'])\n",
+        tests__urls="import os\nother = os.environ['TEST_DB_URL']\n",
         tests__test_it="class Fake(Base):\n    __tablename__ = 'fake'\n",
     )
     made = propose(look(tmp_path), Wishes())
-    assert [line.value for line in made.lines if line.key == "export_env"] == [["READ_DB_DSN"]]
+    assert [line.value for line in made.lines if line.key == "export_env"] == [["DATABASE_URL", "READ_DB_DSN"]]
     assert not [line for line in made.lines if line.key in ("patch", "target")]
     assert any("tests/conftest.py:2 reads DATABASE_URL" in note for note in made.notes)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from elefast.errors import UsageError
 
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+__all__ = ["HELP", "NAME", "add_arguments", "run", "schema_text"]
 
 NAME = "schema"
 HELP = "print the JSON Schema of [tool.elefast] and of elefast.toml"
@@ -31,9 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UsageError: The file cannot be written.
     """
-    from elefast.config.schema import get_schema
-
-    text = json.dumps(_store() if arguments.schemastore else get_schema(), indent=2, ensure_ascii=False) + "\n"
+    text = _json(_store()) if arguments.schemastore else schema_text()
     if not arguments.output:
         print(text, end="")
         return 0
@@ -46,6 +44,17 @@ def run(arguments: argparse.Namespace) -> int:
             code="output-unwritable",
         ) from error
     return 0
+
+
+def schema_text() -> str:
+    """The schema as a file has it."""
+    from elefast.config.schema import get_schema
+
+    return _json(get_schema())
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _store() -> dict[str, Any]:

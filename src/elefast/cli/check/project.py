@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
 from elefast.cli.init.look import Look
+from elefast.cli.init.pytest_file import find_pytest_file
+from elefast.cli.unreachable import unreachable
 
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
@@ -57,6 +59,7 @@ class Project:
             Probe("versions", self.versions),
             Probe("plugin", self.plugin),
             Probe("configuration", self.configuration),
+            Probe("rootdir", self.rootdir),
             Probe("drivers", self.drivers),
             Probe("targets", self.targets, ["configuration"]),
             Probe("alembic", self.alembic, ["configuration"]),
@@ -82,8 +85,7 @@ class Project:
             return bad(
                 "pytest does not see elefast's plugin", "install elefast into the environment that pytest runs in"
             )
-        options = self._seen.pytest_options.get("addopts", "")
-        words = options.split() if isinstance(options, str) else list(options)
+        words = self._seen.pytest.words("addopts")
         words += os.environ.get("PYTEST_ADDOPTS", "").split()
         if any(word == "no:elefast" or word == "-pno:elefast" for word in words):
             return bad("pytest is told not to load the plugin: -p no:elefast", "take it out of addopts")
@@ -105,6 +107,22 @@ class Project:
         profile = f", profile {loaded.profile}" if loaded.profile else ""
         text = f"{files} in {loaded.directory}{profile}; migrator {loaded.migrator.migrator} ({loaded.migrator.reason})"
         return good(text)
+
+    def rootdir(self) -> Found:
+        """Whether pytest, started here, looks for the configuration where it is: in its rootdir and above."""
+        found = find_pytest_file(Path.cwd())
+        directory = self._resolved.loaded.directory
+        if not self._resolved.loaded.files:
+            return not_checked("there is no file with a configuration")
+        if found.rootdir == directory or found.rootdir.is_relative_to(directory):
+            return good(f"pytest takes {found.rootdir} for its rootdir")
+        why = f"because of {found.file}" if found.file else "because nothing nearer configures pytest"
+        return bad(
+            f"the configuration is in {directory}, but pytest takes {found.rootdir} for its rootdir, {why}, and looks "
+            "for elefast's there and above: tests find no fixtures",
+            f"write [tool.pytest.ini_options] into {directory / 'pyproject.toml'}, or start pytest with "
+            f"--rootdir {directory}",
+        )
 
     def drivers(self) -> Found:
         """Whether the drivers of both kinds of engines can be imported."""
@@ -154,9 +172,7 @@ class Project:
         return good(", ".join(target for _, target in targets))
 
     def _load(self, targets: Sequence[tuple[str, str]]) -> list[str]:
-        pythonpath = self._seen.pytest_options.get("pythonpath", [])
-        words = pythonpath.split() if isinstance(pythonpath, str) else pythonpath
-        path = [*(str(self._root / word) for word in words), *(os.path.abspath(entry) for entry in sys.path)]
+        path = [*map(str, self._seen.pytest.pythonpath), *(os.path.abspath(entry) for entry in sys.path)]
         plan = json.dumps({"path": path, "root": str(self._root), "targets": targets})
         done = subprocess.run(
             [sys.executable, "-P", "-c", _LOAD],
@@ -164,6 +180,8 @@ class Project:
             capture_output=True,
             text=True,
             cwd=self._root,
+            # The plugin sets these before a test imports anything, so a module may rely on them.
+            env={**os.environ, **unreachable(self._settings)},
             timeout=15,
             check=False,
         )
@@ -188,6 +206,7 @@ class Project:
             capture_output=True,
             text=True,
             cwd=layout.directory,
+            env={**os.environ, **unreachable(self._settings)},
             timeout=15,
             check=False,
         )

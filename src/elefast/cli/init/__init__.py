@@ -27,7 +27,8 @@ HELP = (
     "set up elefast in this directory: write [tool.elefast] and an example test, and run it once; "
     "`elefast init > conftest.py` prints fixtures instead"
 )
-EXAMPLE = "tests/test_elefast_example.py"
+SCHEMA = "elefast.schema.json"
+"""The JSON Schema beside an elefast.toml, for editors."""
 DRIVERS = ("psycopg", "psycopg2", "pg8000", "asyncpg")
 
 
@@ -36,11 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--driver", choices=DRIVERS, help="the driver of the engines; default: the application's own")
     parser.add_argument("--async", dest="want_async", action="store_true", help="the tests are async")
     parser.add_argument("--sync", dest="want_sync", action="store_true", help="the tests are sync")
-    parser.add_argument(
-        "--yes", "--no-interaction", dest="yes", action="store_true", help="ask nothing; so it is without a terminal"
-    )
+    parser.add_argument("--yes", action="store_true", help="write the files and ask nothing")
+    parser.add_argument("--no-interaction", action="store_true", help="ask nothing, as without a terminal")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--print", action="store_true", help="print a conftest; so it is where the output is a file")
+    where.add_argument("--print", action="store_true", help="print a conftest, as where the output is a file")
     where.add_argument("--write", action="store_true", help="write the files, also where the output is a file")
     parser.add_argument("--elefast-toml", action="store_true", help="write elefast.toml instead of pyproject.toml")
     parser.add_argument("--no-example", action="store_true", help="write no example test")
@@ -55,20 +55,31 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ConfigurationError: A file cannot be read or written.
+        UsageError: The options contradict each other.
         ElefastError: The run at the end failed; what was written stays.
     """
     from elefast.cli.init.look import look
     from elefast.cli.init.propose import Wishes, propose
 
+    writes = arguments.write or arguments.yes or arguments.json or arguments.dry_run
+    prints = arguments.print or (not writes and _is_file(sys.stdout))
+    both = arguments.want_async and arguments.want_sync
+    if both and not prints:
+        from elefast.errors import UsageError
+
+        raise UsageError(
+            "--async and --sync contradict each other: the example test is one or the other. Give one of them, or "
+            "none for what the application is; a conftest with fixtures of both kinds is printed by: "
+            "elefast init --print --async --sync",
+            code="contradicting-options",
+        )
     seen = look(Path.cwd())
-    # Both of them mean fixtures of both kinds, but there is one example.
-    wanted = None if arguments.want_async == arguments.want_sync else arguments.want_async
+    wanted = None if both or not (arguments.want_async or arguments.want_sync) else bool(arguments.want_async)
     wishes = Wishes(arguments.driver or "", _is_async(arguments.driver, wanted))
     proposal = propose(seen, wishes)
-    if arguments.print or (not arguments.write and not arguments.json and _is_file(sys.stdout)):
+    if prints:
         from elefast.cli.init.example import conftest
 
-        both = arguments.want_async and arguments.want_sync
         print(conftest(seen, proposal, both=both), end="")
         return 0
     return _Setup(arguments, seen, proposal).run()
@@ -92,10 +103,13 @@ class _Setup:
     """One run of the command in its usual form."""
 
     def __init__(self, arguments: argparse.Namespace, seen: Look, proposal: Proposal) -> None:
+        from elefast.cli.init.importing import find_importing
+
         self._arguments = arguments
         self._seen = seen
         self._proposal = proposal
         self._quiet = arguments.json
+        self._importing = find_importing(seen, proposal)
         self._told: dict[str, Any] = {"configuration": None, "example": None, "notes": [], "stack": None, "tests": None}
 
     def run(self) -> int:
@@ -110,6 +124,8 @@ class _Setup:
         if not self._configure():
             return 0
         example = self._write_example()
+        if self._importing.file is None and self._importing.note:
+            self._proposal.notes.append(self._importing.note)
         self._told["notes"] = self._proposal.notes
         for note in self._proposal.notes:
             self._say(f"! {note}", "yellow")
@@ -129,36 +145,59 @@ class _Setup:
         into_pyproject = seen.pyproject is not None and not self._arguments.elefast_toml
         file = seen.root / (PYPROJECT if into_pyproject else OVERLAY)
         text = self._proposal.text("tool.elefast" if into_pyproject else "")
-        self._say(f"{file.name}:", "bold")
-        self._say("".join(f"    {line}".rstrip() + "\n" for line in text.splitlines()).rstrip("\n"))
+        schema = "" if into_pyproject or (seen.root / SCHEMA).exists() else SCHEMA
+        if not into_pyproject:
+            text = f"#:schema ./{SCHEMA}\n{text}"
+        self._show(file.name, text)
         self._told["configuration"] = {"file": file.name, "text": text}
+        importing = self._importing
+        if importing.file is not None:
+            self._show(importing.file.name, importing.text)
         if self._arguments.dry_run:
             return True
-        if not self._agreed(f"Write this to {file.name}?"):
+        names = [file.name, *([importing.file.name] if importing.file and importing.file != file else [])]
+        if not self._agreed(f"Write this to {' and '.join(names)}?"):
             self._say("nothing was written")
             return False
+        if schema:
+            from elefast.cli.schema import schema_text
+
+            create(seen.root / SCHEMA, schema_text())
         if into_pyproject:
             append(file, seen.pyproject or "", text)
         else:
             create(file, text)
         self._say(f"✓ {file.name}: {'added' if into_pyproject else 'written'}", "green")
+        self._let_tests_import()
         return True
 
+    def _let_tests_import(self) -> None:
+        from elefast.cli.init.importing import write_importing
+
+        importing = self._importing
+        if importing.file is None:
+            return
+        line = importing.text.strip().splitlines()[-1]
+        if write_importing(importing, self._seen.pytest.section):
+            self._say(f"✓ {importing.file.name}: {line}, since {importing.note}", "green")
+        else:
+            self._proposal.notes.append(f"{importing.note}; write `{line}` into {importing.file.name}")
+
     def _write_example(self) -> Path | None:
-        from elefast.cli.init.example import example
+        from elefast.cli.init.example import example, example_path
         from elefast.cli.init.write import create
 
         if self._arguments.no_example:
             return None
-        file = self._seen.root / EXAMPLE
+        path = example_path(self._seen)
+        file = self._seen.root / path
         text = example(self._seen, self._proposal)
-        self._told["example"] = {"file": EXAMPLE, "text": text}
+        self._told["example"] = {"file": path.as_posix(), "text": text}
         if self._arguments.dry_run:
-            self._say(f"{EXAMPLE}:", "bold")
-            self._say("".join(f"    {line}".rstrip() + "\n" for line in text.splitlines()).rstrip("\n"))
+            self._show(path.as_posix(), text)
             return None
         written = create(file, text)
-        self._say(f"✓ {EXAMPLE}: {'written' if written else 'is there, nothing was changed'}", "green")
+        self._say(f"✓ {path.as_posix()}: {'written' if written else 'is there, nothing was changed'}", "green")
         return file
 
     def _try(self, example: Path | None) -> int:
@@ -166,27 +205,52 @@ class _Setup:
         from elefast.cli.init.trial import as_tests_import, run_example, try_stack
 
         with as_tests_import(self._seen):
-            trial: Trial = try_stack(self._seen.root, self._arguments.profile)
+            trial: Trial = try_stack(self._seen.root, self._arguments.profile, self._seen.sources.declared.tables)
         self._told["stack"] = trial.to_dict()
-        self._say(f"✓ one database\n{_indented(str(trial))}", "green")
+        if trial.missing:
+            shown = ", ".join(trial.missing[:5]) + (", ..." if len(trial.missing) > 5 else "")
+            self._say(
+                f"✗ one database\n{_indented(str(trial))}\n"
+                f"    missing   {len(trial.missing)} tables that the models declare: {shown}",
+                "red",
+            )
+        else:
+            self._say(f"✓ one database\n{_indented(str(trial))}", "green")
         if example is None or "pytest" not in self._seen.installed:
-            return 0
-        status, output = run_example(self._seen.root, example)
-        self._told["tests"] = {"exit_status": status, "output": output}
-        if status:
-            self._say(f"✗ {EXAMPLE} does not pass:\n{_indented(output)}", "red")
+            return 1 if trial.missing else 0
+        name = example.relative_to(self._seen.root).as_posix()
+        done = run_example(self._seen.root, example)
+        self._told["tests"] = {"exit_status": done.exit_status, "output": done.output}
+        if done.exit_status:
+            self._say(f"✗ {name} does not pass with {done.command}:\n{_indented(done.output)}", "red")
             return 1
-        last = output.strip().splitlines()[-1] if output.strip() else "passed"
-        self._say(f"✓ {EXAMPLE}: {last.strip('= ')}", "green")
-        self._say("Next: pytest; `elefast check` if something is wrong, `elefast config --origin` for all keys")
+        last = done.output.strip().splitlines()[-1] if done.output.strip() else "passed"
+        self._say(f"✓ {name}: {last.strip('= ')}", "green")
+        if done.command != "pytest":
+            self._say(f"! the command `pytest` cannot import what the tests need; `{done.command}` can", "yellow")
+        if trial.missing:
+            return 1
+        self._say(
+            f"Next: {done.command}; `elefast check` if something is wrong, `elefast config --origin` for all keys"
+        )
         return 0
 
     def _agreed(self, question: str) -> bool:
-        if self._arguments.yes or self._quiet or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        asks = not (self._arguments.yes or self._arguments.no_interaction or self._quiet)
+        if not asks or not (sys.stdin.isatty() and sys.stdout.isatty()):
             return True
         from rich.prompt import Confirm
 
-        return Confirm.ask(question, default=True, console=console())
+        try:
+            return Confirm.ask(question, default=True, console=console())
+        except EOFError:  # Ctrl-D: there is no answer, so it is no
+            self._say("")
+            return False
+
+    def _show(self, name: str, text: str) -> None:
+        """What a file has, or would have."""
+        self._say(f"{name}:", "bold")
+        self._say("".join(f"    {line}".rstrip() + "\n" for line in text.splitlines()).rstrip("\n"))
 
     def _say(self, text: str, style: str = "") -> None:
         if not self._quiet:

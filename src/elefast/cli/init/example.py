@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 
 from elefast.cli.init.look import Look
 from elefast.cli.init.propose import Proposal
-from elefast.cli.init.sources import Model
 
-__all__ = ["conftest", "example"]
+__all__ = ["conftest", "example", "example_path"]
+
+
+EXAMPLE = "test_elefast_example.py"
+
+
+def example_path(seen: Look) -> Path:
+    """Where the example goes, relative to the project: beside the tests, unless a fixture of their conftest is early.
+
+    A fixture that is `autouse` and of a wider scope runs before a test has a database, so it would fail there.
+    """
+    early = any(fixture.is_early and fixture.directory == Path("tests") for fixture in seen.sources.fixtures)
+    return Path(EXAMPLE) if early else Path("tests", EXAMPLE)
 
 
 def example(seen: Look, proposal: Proposal) -> str:
     """A test module that passes in this project as it is."""
     is_async = proposal.is_async and bool({"pytest-asyncio", "anyio"} & seen.installed)
-    model = _model(seen)
-    body = _Writer(is_async, "pytest-asyncio" in seen.installed, seen.hidden())
-    return body.module(model)
-
-
-def _model(seen: Look) -> Model | None:
-    """The model to query: the first whose module a test can import."""
-    models = (model for model in seen.sources.models if not model.name.startswith("_"))
-    return next((model for model in models if seen.importable_in_tests(model.module)), None)
+    body = _Writer(is_async, "pytest-asyncio" in seen.installed, seen.hidden_in(example_path(seen).parent))
+    return body.module(seen.sources.declared.targets)
 
 
 class _Writer:
@@ -35,14 +40,13 @@ class _Writer:
         self.by_database = session in hidden
         self.fixture = database if self.by_database else session
 
-    def module(self, model: Model | None) -> str:
-        imports = ["from sqlalchemy import select, text"] if model else ["from sqlalchemy import text"]
-        own = [f"from {model.module} import {model.name}"] if model else []
+    def module(self, targets: list[str]) -> str:
+        own = sorted({f"from {module} import {path.partition('.')[0]}" for module, _, path in map(_split, targets)})
         head = [
             '"""An example of elefast: each test has a migrated database of its own. Keep it, change it, delete it."""',
             "",
             *(["import pytest"] if self.is_async else []),
-            *imports,
+            f"from sqlalchemy import {'inspect, text' if targets else 'text'}",
             *(["", *own] if own else []),
             "",
             "",
@@ -52,11 +56,16 @@ class _Writer:
             if self.mark == "anyio":
                 head += ["@pytest.fixture", "def anyio_backend():", '    return "asyncio"', "", ""]
         tests: list[str] = []
-        if model:
+        if targets:
+            head += _missing_tables(targets)
             tests += self._test(
                 "the_schema_is_there",
-                "The table has every column that the model has.",
-                [f"{self._wait}session.execute(select({model.name}).limit(1))"],
+                "The database has every table that the models have.",
+                [
+                    "assert await session.run_sync(missing_tables) == []"
+                    if self.is_async
+                    else "assert missing_tables(session) == []"
+                ],
             )
         tests += self._test(
             "a_test_may_commit",
@@ -88,6 +97,27 @@ class _Writer:
         else:
             out += [indent + re.sub(r"\bsession\b", self.fixture, line) for line in lines]
         return [*out, "", ""]
+
+
+def _split(target: str) -> tuple[str, str, str]:
+    return target.partition(":")
+
+
+def _missing_tables(targets: list[str]) -> list[str]:
+    """The function that compares the models with the database."""
+    paths = list(dict.fromkeys(path for _, _, path in map(_split, targets)))
+    metadata = [path if path.split(".")[-1].lower().endswith("metadata") else f"{path}.metadata" for path in paths]
+    return [
+        "def missing_tables(session):",
+        '    """Tables that the models have, and the database does not."""',
+        "    inspector = inspect(session.connection())",
+        f"    tables = [table for metadata in ({', '.join(metadata)},) for table in metadata.tables.values()]"
+        if len(metadata) > 1
+        else f"    tables = {metadata[0]}.tables.values()",
+        "    return [table.fullname for table in tables if not inspector.has_table(table.name, schema=table.schema)]",
+        "",
+        "",
+    ]
 
 
 _SYNC = '''\

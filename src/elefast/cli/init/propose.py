@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from elefast.cli.init.alembic import Alembic
 from elefast.cli.init.look import Look
+from elefast.cli.init.variables import PARTS, Variable
 
 __all__ = ["Line", "Proposal", "Wishes", "propose"]
 
@@ -85,35 +87,79 @@ def propose(seen: Look, wishes: Wishes) -> Proposal:
 
 
 def _schema(seen: Look) -> list[Line]:
-    if seen.alembic:
-        return [Line("", "migrator", "alembic", f"{seen.alembic} as it is; env.py needs no change")]
-    if targets := _targets(seen):
+    alembic = seen.alembic
+    targets = seen.sources.declared.targets
+    if alembic and alembic.is_flask:
+        return _flask(seen, alembic)
+    if alembic and not (targets and alembic.misses(seen.sources.declared.tables)):
+        lines = [Line("", "migrator", "alembic", f"{alembic.config} as it is; env.py needs no change")]
+        if alembic.config not in ("alembic.ini", "pyproject.toml"):
+            lines.append(Line("alembic", "config", alembic.config))
+        return lines
+    if targets:
         value = targets[0] if len(targets) == 1 else targets
-        return [Line("", "migrator", "metadata"), Line("metadata", "target", value)]
+        extensions = seen.sources.extensions
+        return [
+            Line("", "migrator", "metadata"),
+            *([Line("", "extensions", extensions)] if extensions else []),
+            Line("metadata", "target", value),
+        ]
     if seen.sql:
         return [Line("", "migrator", "sql"), Line("sql", "files", list(seen.sql))]
     return [Line("", "migrator", "none", "or metadata, alembic, sql, callable, command: how tables get there")]
 
 
-def _targets(seen: Look) -> list[str]:
-    """What has all tables: modules whose import registers models, each by its base."""
-    models = [f"{model.module}:{model.base}" for model in seen.sources.models]
-    return list(dict.fromkeys(models)) or list(dict.fromkeys(seen.sources.metadata))
+def _flask(seen: Look, alembic: Alembic) -> list[Line]:
+    """Flask-Migrate's env.py needs the application, so only its own command can run it."""
+    named = ["--app", seen.sources.flask_app] if seen.sources.flask_app else []
+    directory = alembic.directory.path.as_posix() if alembic.directory else "migrations"
+    where = ["--directory", directory] if directory != "migrations" else []
+    variables = [_exported(seen, variable) for variable in seen.sources.variables.urls.values()]
+    return [
+        Line("", "migrator", "command", "env.py needs the Flask application, which this command has"),
+        Line("command", "run", ["flask", *named, "db", "upgrade", *where]),
+        *([Line("command", "env", [name.partition("=")[0] for name in variables])] if variables else []),
+        Line("template", "watch", [f"{directory}/**/*.py"], "a change of these builds the template again"),
+    ]
 
 
 def _variables(seen: Look) -> list[Line]:
-    """The variables that the application has its URL from; not those that tests read for a database of their own."""
-    names = [*seen.sources.variables, *seen.alembic_variables]
-    names = [name for name in dict.fromkeys(names) if name not in seen.sources.test_variables]
-    drivers = {_name_of(driver) for driver in seen.sources.drivers}
-    # A URL that both kinds of engines are made from says no driver, or an async one.
-    entry = "{}=postgresql+asyncpg" if seen.sources.uses_async and "asyncpg" in drivers else "{}"
-    return [Line("", "export_env", [entry.format(name) for name in names])] if names else []
+    """The variables that the application has its URL from, or the parts of it."""
+    variables = seen.sources.variables
+    entries = [_exported(seen, variable) for variable in variables.urls.values()]
+    order = list(PARTS)
+    parts = sorted(variables.parts.items(), key=lambda item: order.index(item[1]))
+    entries += [f"{name}={{{part}}}" for name, part in parts]
+    return [Line("", "export_env", entries)] if entries else []
+
+
+def _exported(seen: Look, variable: Variable) -> str:
+    """The entry of a variable: with the driver that the call wants which makes an engine of it."""
+    kinds = variable.kinds
+    if variable.adds_driver or kinds == {"raw"}:
+        return f"{variable.name}=postgresql"
+    if kinds <= {"async", "raw"} and (kinds or (seen.is_async and not seen.sources.makes_sync_engines)):
+        return f"{variable.name}=postgresql+{_async_driver(seen)}"
+    return variable.name  # a URL of both kinds of engines has psycopg, which is both
+
+
+def _async_driver(seen: Look) -> str:
+    used = _used(seen)
+    return "psycopg" if "psycopg" in used and "asyncpg" not in used else "asyncpg"
+
+
+def _used(seen: Look) -> set[str]:
+    """The drivers that the application names, in URLs, dependencies and imports."""
+    found = {_name_of(name) for name in (*seen.sources.drivers, *seen.declared, *seen.sources.imports)}
+    return found & {"asyncpg", "psycopg", "psycopg2", "pg8000"}
 
 
 def _patches(seen: Look) -> list[Line]:
-    engines = seen.sources.engines
-    return [Line("", "patch", engines, "made at import; led to each test's database")] if engines else []
+    """What leads to a database from import on: engines, session factories, and URLs that were read then."""
+    sources = seen.sources
+    frozen = [target for variable in sources.variables.urls.values() for target in variable.frozen]
+    targets = list(dict.fromkeys([*sources.engines, *sources.declared.extensions, *frozen]))
+    return [Line("", "patch", targets, "made at import; led to each test's database")] if targets else []
 
 
 def _drivers(seen: Look, wishes: Wishes, is_async: bool) -> list[Line]:
@@ -122,7 +168,9 @@ def _drivers(seen: Look, wishes: Wishes, is_async: bool) -> list[Line]:
         return [Line("engine", "driver", driver)]
     if driver:
         return [Line("engine", "async_driver", driver)]
-    used = {_name_of(name) for name in seen.sources.drivers} | {_name_of(name) for name in seen.declared}
+    used = _used(seen)
+    if seen.is_async and _async_driver(seen) == "psycopg" and "asyncpg" in seen.installed:
+        return [Line("engine", "async_driver", "psycopg", "the application's own")]
     return [
         Line("engine", "driver", name, "the application's own")
         for name in ("psycopg2", "pg8000")
@@ -141,11 +189,19 @@ def _notes(seen: Look, proposal: Proposal) -> list[str]:
             f"{place} has a fixture `{name}` of its own, which wins over elefast's; "
             "docs/how-to/from-fixtures.md says how to replace it"
         )
-    for name, place in seen.sources.test_variables.items():
-        if name in seen.sources.variables or name in seen.alembic_variables:
+    notes += [
+        f"{fixture.place}: `{fixture.name}` runs before a test has its database; if it uses the application's, "
+        "docs/how-to/from-fixtures.md says what to do"
+        for fixture in seen.sources.fixtures
+        if fixture.is_early
+    ]
+    for name, place in seen.sources.variables.of_tests.items():
+        if name in seen.sources.variables.urls:
             notes.append(
-                f'{place} reads {name}, so it is not exported; once no test needs it, write export_env = ["{name}"]'
+                f"{place} reads {name}, which now has the URL of each test's database; fixtures of a wider scope than "
+                "a test find none there: docs/how-to/from-fixtures.md"
             )
+    notes += _notes_on_alembic(seen)
     guides = {"pytest_postgresql": "from-pytest-postgresql", "testcontainers": "from-testcontainers"}
     for module, guide in guides.items():
         if module in seen.sources.test_imports or module.replace("_", "-") in seen.declared:
@@ -153,6 +209,23 @@ def _notes(seen: Look, proposal: Proposal) -> list[str]:
     if "pytest-django" in seen.installed:
         notes.append("pytest-django has a fixture `db` of its own; elefast's is called `elefast_db` then")
     notes += _missing(seen, proposal)
+    return notes
+
+
+def _notes_on_alembic(seen: Look) -> list[str]:
+    alembic = seen.alembic
+    if alembic is None:
+        return []
+    notes: list[str] = []
+    missing = [] if alembic.is_flask else alembic.misses(seen.sources.declared.tables)
+    if missing and seen.sources.declared.targets:
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        notes.append(
+            f"the revisions of {alembic.config} begin with tables that they do not create ({shown}), so the models "
+            "make the schema, and not Alembic"
+        )
+    if alembic.others:
+        notes.append(f"further Alembic projects are left out: {', '.join(alembic.others)}")
     return notes
 
 
@@ -167,7 +240,7 @@ def _missing(seen: Look, proposal: Proposal) -> list[str]:
         ),
         ("pytest" not in seen.installed, "pytest is not installed", "pytest>=9"),
         (
-            bool(seen.alembic) and "alembic" not in seen.installed,
+            seen.alembic is not None and not seen.alembic.is_flask and "alembic" not in seen.installed,
             "alembic is not installed",
             "elefast[alembic]",
         ),

@@ -1,48 +1,38 @@
 """What a project's Python files say, read without running them: models, engines, variables, fixtures.
 
-Names are taken as they are written: an alias or a base class from another distribution may be overlooked, never
-invented. Whoever asks decides what to make of it.
+Each file is read once; the rules follow one after the other. Whoever asks decides what to make of it.
 """
 
 from __future__ import annotations
 
 import ast
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Fixture", "Model", "Sources", "read"]
+from elefast.cli.init.files import Module, Project, last, read_files
+from elefast.cli.init.models import Declared, find_models
+from elefast.cli.init.names import Names
+from elefast.cli.init.variables import Variables, find_variables
 
-_AT_MOST = 3000
-"""Files that are read; a project with more is better told by its owner than searched for minutes."""
-
-_SKIPPED = {"node_modules", "site-packages", "__pycache__", "build", "dist", "venv", "env"}
-_URL_NAME = re.compile(r"(?i)^[a-z0-9_]*(database|db|postgres|pg|sqlalchemy)[a-z0-9_]*(url|uri|dsn)$")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A mapped class.
-
-    Args:
-        module: Where it is defined.
-        name: Its name.
-        base: The name of the base that has the metadata, as that module knows it.
-    """
-
-    module: str
-    name: str
-    base: str
+__all__ = ["Fixture", "Sources", "read"]
 
 
 @dataclass(frozen=True)
 class Fixture:
-    """A pytest fixture of a conftest: its name, and `file:line`."""
+    """A pytest fixture of a conftest.
+
+    Args:
+        name: Its name.
+        place: ``file:line``.
+        directory: Of the conftest, relative to the project.
+        is_early: Whether all tests below have it before they have a database: it is ``autouse`` and of a wider scope.
+    """
 
     name: str
     place: str
+    directory: Path
+    is_early: bool = False
 
 
 @dataclass
@@ -50,218 +40,163 @@ class Sources:
     """What was found.
 
     Args:
-        models: Mapped classes of the application.
-        metadata: Module-level `MetaData`, as `module:name`.
-        engines: Module-level engines and session factories, as `module:name`.
-        variables: Environment variables of the application that look like a database's URL, with `file:line`.
-        test_variables: The same of tests and conftests.
+        project: The files.
+        declared: Models and metadata.
+        variables: Variables with the database's URL, or with parts of it.
+        engines: Module-level engines and session factories, as ``module:name``.
         fixtures: Fixtures of conftests.
-        imports: Top-level modules that are imported anywhere.
+        imports: Top-level modules that the application imports.
         test_imports: The same of tests and conftests.
-        drivers: Drivers that stand in URLs, such as `psycopg2`.
+        drivers: Drivers that stand in URLs, such as ``psycopg2``.
+        extensions: Extensions of PostgreSQL that the application creates or has types of.
         uses_async: Whether the application has async sessions or engines.
+        makes_sync_engines: Whether it has sync ones.
+        flask_app: What ``flask --app`` needs to find the application; empty where it finds it by itself.
+        modules: Names of the application's modules.
     """
 
-    models: list[Model] = field(default_factory=list[Model])
-    metadata: list[str] = field(default_factory=list[str])
+    project: Project
+    declared: Declared
+    variables: Variables
     engines: list[str] = field(default_factory=list[str])
-    variables: dict[str, str] = field(default_factory=dict[str, str])
-    test_variables: dict[str, str] = field(default_factory=dict[str, str])
     fixtures: list[Fixture] = field(default_factory=list[Fixture])
     imports: set[str] = field(default_factory=set[str])
     test_imports: set[str] = field(default_factory=set[str])
     drivers: set[str] = field(default_factory=set[str])
+    extensions: list[str] = field(default_factory=list[str])
     uses_async: bool = False
+    makes_sync_engines: bool = False
+    flask_app: str = ""
 
 
-def read(root: Path, migrations: Path | None = None) -> Sources:
-    """Read the Python files below `root`.
-
-    Args:
-        root: The project's directory.
-        migrations: Alembic's directory, whose models and engines are nobody's.
-    """
-    found = Sources()
-    bases = _Bases()
-    trees: list[tuple[Path, str, ast.Module, bool]] = []
-    for path in _files(root):
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
+def read(root: Path) -> Sources:
+    """Read the Python files below `root`."""
+    project = read_files(root)
+    names = Names(project)
+    found = Sources(project, find_models(project, names), find_variables(project, names))
+    for module in project.modules:
+        if module.kind == "tests":
+            found.test_imports |= _imports(module)
+            found.fixtures += _fixtures(module)
             continue
-        relative = path.relative_to(root)
-        if migrations is not None and path.is_relative_to(migrations):
-            continue
-        of_tests = _is_of_tests(relative)
-        trees.append((relative, _module(root, path), tree, of_tests))
-        if not of_tests:
-            bases.learn(tree)
-    for relative, module, tree, of_tests in trees:
-        _read_anything(found, relative, tree, of_tests)
-        if of_tests:
-            _read_fixtures(found, relative, tree)
-        elif module:
-            _read_module(found, module, tree, bases)
+        found.drivers |= {name for text in module.strings for name in re.findall(r"postgresql\+([a-z0-9]+)://", text)}
+        if module.kind == "application":
+            found.imports |= _imports(module)
+            found.uses_async |= _uses_async(module)
+            found.makes_sync_engines |= _makes_sync_engines(module, names)
+            found.engines += _engines(module) if module.name else []
+    found.extensions = _extensions(project)
+    found.flask_app = _flask_app(root, project)
     return found
 
 
-class _Bases:
-    """Names of classes that models derive from, over all modules: a base is often in another one."""
-
-    def __init__(self) -> None:
-        self.names = {"SQLModel"}
-
-    def learn(self, tree: ast.Module) -> None:
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and any(
-                _last(base) in ("DeclarativeBase", "DeclarativeBaseNoMeta") for base in node.bases
-            ):
-                self.names.add(node.name)
-            elif isinstance(node, ast.Assign) and _called(node.value) == "declarative_base":
-                self.names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-
-    def of(self, node: ast.ClassDef) -> str:
-        """The base of a mapped class, or an empty string."""
-        # A table is what makes a class a mapped one; a mixin and an abstract base have none.
-        if not _has_table(node):
-            return ""
-        return next((name for base in node.bases if (name := _last(base)) in self.names), "")
+def _imports(module: Module) -> set[str]:
+    return {meaning.partition(":")[0].partition(".")[0] for meaning in module.imports.values()} - {""}
 
 
-def _files(root: Path) -> Iterator[Path]:
-    count = 0
-    for where, directories, names in os.walk(root):
-        directories[:] = sorted(
-            name
-            for name in directories
-            if not name.startswith(".") and name not in _SKIPPED and not Path(where, name, "pyvenv.cfg").exists()
-        )
-        for name in sorted(names):
-            if name.endswith(".py"):
-                count += 1
-                if count > _AT_MOST:
-                    return
-                yield Path(where, name)
-
-
-def _is_of_tests(relative: Path) -> bool:
-    name = relative.name
-    return (
-        name == "conftest.py"
-        or name.startswith("test_")
-        or name.endswith("_test.py")
-        or any(part in ("tests", "test", "testing") for part in relative.parts[:-1])
+def _uses_async(module: Module) -> bool:
+    return any(meaning.startswith("sqlalchemy.ext.asyncio") for meaning in module.imports.values()) or any(
+        last(call.node.func) in ("create_async_engine", "async_sessionmaker") for call in module.calls
     )
 
 
-def _module(root: Path, path: Path) -> str:
-    """The name that `path` is imported by; empty where it has none."""
-    relative = path.relative_to(root)
-    parts = list(relative.with_suffix("").parts)
-    if parts[0] == "src" and not (root / "src" / "__init__.py").exists():
-        parts = parts[1:]
-    if parts and parts[-1] == "__init__":
-        parts = parts[:-1]
-    return ".".join(parts) if parts and all(part.isidentifier() for part in parts) else ""
-
-
-def _read_anything(found: Sources, relative: Path, tree: ast.Module, of_tests: bool) -> None:
-    imports = found.test_imports if of_tests else found.imports
-    variables = found.test_variables if of_tests else found.variables
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imports |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imports.add(node.module.partition(".")[0])
-            if not of_tests and node.module.startswith("sqlalchemy.ext.asyncio"):
-                found.uses_async = True
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.drivers |= set(re.findall(r"postgresql\+([a-z0-9]+)://", node.value))
-        elif (name := _variable(node)) and _URL_NAME.match(name):
-            variables.setdefault(name, f"{relative.as_posix()}:{getattr(node, 'lineno', 1)}")
-
-
-def _variable(node: ast.AST) -> str:
-    """The environment variable that this reads: `os.environ["X"]`, `os.environ.get("X")`, `os.getenv("X")`."""
-    key: ast.expr | None = None
-    if isinstance(node, ast.Subscript) and _last(node.value) == "environ":
-        key = node.slice
-    elif isinstance(node, ast.Call) and node.args:
-        function = node.func
-        asks = isinstance(function, ast.Attribute) and function.attr == "get" and _last(function.value) == "environ"
-        if asks or _last(function) == "getenv":
-            key = node.args[0]
-    return key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
-
-
-def _read_fixtures(found: Sources, relative: Path, tree: ast.Module) -> None:
-    if relative.name != "conftest.py":
-        return
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        for decorator in node.decorator_list:
-            called = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if _last(called) == "fixture":
-                name = next(
-                    (
-                        word.value.value
-                        for word in getattr(decorator, "keywords", ())
-                        if word.arg == "name" and isinstance(word.value, ast.Constant)
-                    ),
-                    node.name,
-                )
-                found.fixtures.append(Fixture(str(name), f"{relative.as_posix()}:{node.lineno}"))
-
-
-_MAKERS = {
-    "create_engine",
-    "create_async_engine",
-    "sessionmaker",
-    "async_sessionmaker",
-    "scoped_session",
-}
-
-
-def _read_module(found: Sources, module: str, tree: ast.Module, bases: _Bases) -> None:
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and (base := bases.of(node)):
-            found.models.append(Model(module, node.name, base))
-        value: ast.expr | None = None
-        targets: list[ast.expr] = []
-        if isinstance(node, ast.Assign):
-            value, targets = node.value, node.targets
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            value, targets = node.value, [node.target]
-        names = [f"{module}:{target.id}" for target in targets if isinstance(target, ast.Name)]
-        maker = _called(value)
-        if maker in _MAKERS:
-            found.engines += names
-            found.uses_async |= "async" in maker
-        elif maker == "MetaData":
-            found.metadata += names
-
-
-def _has_table(node: ast.ClassDef) -> bool:
-    if any(word.arg == "table" and getattr(word.value, "value", None) is True for word in node.keywords):
-        return True  # SQLModel
+def _makes_sync_engines(module: Module, names: Names) -> bool:
+    wrapped = {
+        id(part) for call in module.calls if last(call.node.func) == "AsyncEngine" for part in ast.walk(call.node)
+    }
     return any(
-        isinstance(target, ast.Name) and target.id in ("__tablename__", "__table__")
-        for statement in node.body
-        if isinstance(statement, ast.Assign | ast.AnnAssign)
-        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+        last(call.node.func) == "create_engine"
+        and id(call.node) not in wrapped
+        and names.module(names.of(module, call.node.func).partition(":")[0]) is None
+        for call in module.calls
     )
 
 
-def _called(node: ast.expr | None) -> str:
-    """The last name of what is called; `sessionmaker` of `sessionmaker[Session](...)` as well."""
-    if not isinstance(node, ast.Call):
+def _engines(module: Module) -> list[str]:
+    return [
+        f"{module.name}:{name}"
+        for name, value in module.values.items()
+        if isinstance(value, ast.Call) and _leads_to_a_database(value)
+    ]
+
+
+def _leads_to_a_database(node: ast.Call) -> bool:
+    """Whether it makes an engine, or a session factory that has one already."""
+    name = last(node.func)
+    if name in ("create_engine", "create_async_engine", "AsyncEngine", "engine_from_config"):
+        return True
+    if name in ("sessionmaker", "async_sessionmaker"):
+        return bool(node.args) or any(word.arg in ("bind", "binds", None) for word in node.keywords)
+    if name == "scoped_session":
+        inner = next((one for one in node.args[:1]), None)
+        return not isinstance(inner, ast.Call) or _leads_to_a_database(inner)
+    return False
+
+
+def _fixtures(module: Module) -> list[Fixture]:
+    if module.path.name != "conftest.py":
+        return []
+    found: list[Fixture] = []
+    for node in module.functions:
+        for decorator in node.decorator_list:
+            if last(decorator.func if isinstance(decorator, ast.Call) else decorator) != "fixture":
+                continue
+            words = {
+                word.arg: word.value.value
+                for word in getattr(decorator, "keywords", ())
+                if isinstance(word.value, ast.Constant)
+            }
+            early = words.get("autouse") is True and words.get("scope", "function") != "function"
+            found.append(Fixture(str(words.get("name", node.name)), module.place(node), module.path.parent, early))
+    return sorted(found, key=lambda one: int(one.place.rpartition(":")[2]))
+
+
+_SIGNS = {
+    "uuid-ossp": re.compile(r"\buuid_generate_v\d"),
+    "pg_trgm": re.compile(r"\bg(in|ist)_trgm_ops\b"),
+}
+_TYPES = {"CITEXT": "citext", "HSTORE": "hstore", "Vector": "vector", "HALFVEC": "vector", "Geometry": "postgis"}
+_SOURCES = ("sqlalchemy.dialects.postgresql", "pgvector.sqlalchemy", "geoalchemy2")
+
+
+def _extensions(project: Project) -> list[str]:
+    """Extensions that models need, and that Alembic's revisions would create."""
+    found: dict[str, None] = {}
+    for module in project.of_kind("application"):
+        for text in module.strings:
+            if "xtension" in text.lower():
+                for name in re.findall(
+                    r"""(?i)create\s+extension\s+(?:if\s+not\s+exists\s+)?["']?([a-z0-9_-]+)""", text
+                ):
+                    found[name] = None
+            for name, sign in _SIGNS.items():
+                if sign.search(text):
+                    found[name] = None
+        for local, meaning in module.imports.items():
+            source, _, name = meaning.partition(":")
+            if source.startswith(_SOURCES) and name in _TYPES:
+                found[_TYPES[name]] = None
+            del local
+    return list(found)
+
+
+def _flask_app(root: Path, project: Project) -> str:
+    """The module of the Flask application, where flask needs to be told: it looks for app.py and wsgi.py itself."""
+    for name in (".flaskenv", ".env"):
+        try:
+            text = (root / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if match := re.search(r"""(?m)^\s*(?:export\s+)?FLASK_APP\s*=\s*["']?([^"'\s#]+)""", text):
+            return match[1]
+    if (root / "app.py").exists() or (root / "wsgi.py").exists():
         return ""
-    function = node.func.value if isinstance(node.func, ast.Subscript) else node.func
-    return _last(function)
-
-
-def _last(node: ast.AST) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    return node.attr if isinstance(node, ast.Attribute) else ""
+    makes = [
+        module
+        for module in project.of_kind("application")
+        if module.name and ("app" in module.values or any(one.name == "create_app" for one in module.functions))
+    ]
+    makes = [module for module in makes if "flask" in _imports(module) or "create_app" in module.imports] or makes
+    if not makes:
+        return ""
+    return min(makes, key=lambda module: ("app" not in module.values, module.name.count("."), module.name)).name

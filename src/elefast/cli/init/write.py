@@ -9,7 +9,7 @@ from pathlib import Path
 
 from elefast.errors import ConfigurationError
 
-__all__ = ["append", "create"]
+__all__ = ["append", "create", "replace"]
 
 
 def append(file: Path, before: str, text: str) -> None:
@@ -26,6 +26,20 @@ def append(file: Path, before: str, text: str) -> None:
     newline = "\r\n" if "\r\n" in before else "\n"
     gap = "" if not before else ("\n" if before.endswith(("\n", "\r")) else "\n\n")
     _replace(file.resolve(), before.encode(), (before + (gap + text).replace("\n", newline)).encode())
+
+
+def replace(file: Path, before: str, after: str) -> None:
+    """Give a file another text, which has all lines of the one before.
+
+    Args:
+        file: The file; where it is a link, the file that it leads to is written.
+        before: What it had when it was read.
+        after: What it has now.
+
+    Raises:
+        ConfigurationError: It cannot be written, or has changed meanwhile.
+    """
+    _replace(file.resolve(), before.encode(), after.encode())
 
 
 def create(file: Path, text: str) -> bool:

@@ -1,0 +1,99 @@
+"""Which Alembic project builds the application's schema, and by which tool."""
+
+from __future__ import annotations
+
+import configparser
+from dataclasses import dataclass
+from pathlib import Path
+
+from elefast.cli.init.files import AlembicDirectory, Project
+
+__all__ = ["Alembic", "find_alembic"]
+
+
+@dataclass(frozen=True)
+class Alembic:
+    """An Alembic project.
+
+    Args:
+        config: Its configuration, relative to the project; empty where Flask-Migrate has it.
+        directory: What its directory has; None where that was not found.
+        is_flask: Whether env.py needs a Flask application, so that only ``flask db upgrade`` can run it.
+        others: Configurations of further Alembic projects.
+    """
+
+    config: str
+    directory: AlembicDirectory | None
+    is_flask: bool
+    others: tuple[str, ...] = ()
+
+    @property
+    def is_async(self) -> bool:
+        """Whether env.py has an async engine."""
+        env = self.directory.env if self.directory else ""
+        return any(word in env for word in ("async_engine_from_config", "create_async_engine", "AsyncEngine("))
+
+    def misses(self, tables: frozenset[str]) -> list[str]:
+        """Tables of the models that no revision creates, where the first one begins with tables that are there."""
+        if self.directory is None or self.directory.starts:
+            return []
+        return sorted(tables - self.directory.tables)
+
+
+def find_alembic(root: Path, project: Project, tables: frozenset[str]) -> Alembic | None:
+    """The Alembic project that makes most of the tables; that of the top wins.
+
+    Args:
+        root: The project's directory.
+        project: Its files.
+        tables: Of the models.
+    """
+    from elefast.config.selection import alembic_file
+
+    at_top = alembic_file(root)
+    candidates = [*([at_top] if at_top else []), *(path.as_posix() for path in project.alembic_files)]
+    found: list[Alembic] = []
+    for config in dict.fromkeys(candidates):
+        directory = _directory(root, config, project)
+        is_flask = directory is not None and "current_app" in directory.env
+        if directory is not None or config == at_top:
+            found.append(Alembic(config, directory, is_flask))
+    if not found:
+        return None
+
+    def worth(one: Alembic) -> tuple[bool, int, int]:
+        is_first = one.config == at_top
+        if one.directory is None:
+            return is_first, 0, 0
+        return is_first, len(one.directory.tables & tables), one.directory.revisions
+
+    best = max(found, key=worth)
+    others = tuple(one.config for one in found if one is not best and one.directory != best.directory)
+    return Alembic(best.config, best.directory, best.is_flask, others)
+
+
+def _directory(root: Path, config: str, project: Project) -> AlembicDirectory | None:
+    """The directory that a configuration leads to: from its own place, or from the project's."""
+    path = root / config
+    location = _location(path)
+    places = [path.parent / location, root / location] if location else [path.parent]
+    if ":" in location:  # package:path/in/it
+        inside = Path(*location.replace(":", "/").replace(".", "/").split("/"))
+        places = [root / inside, root / "src" / inside]
+    by_path = {(root / one.path).resolve(): one for one in project.alembic}
+    return next((by_path[place.resolve()] for place in places if place.resolve() in by_path), None)
+
+
+def _location(config: Path) -> str:
+    here = config.parent.as_posix()
+    try:
+        if config.suffix == ".toml":
+            from elefast.config.toml import parse
+
+            value = parse(config.read_text(encoding="utf-8"))["tool"]["alembic"]["script_location"]
+            return str(value).replace("%(here)s", here)
+        parser = configparser.ConfigParser({"here": here})
+        parser.read(config, encoding="utf-8")
+        return parser.get("alembic", "script_location", fallback="")
+    except (OSError, KeyError, ValueError, configparser.Error):
+        return ""

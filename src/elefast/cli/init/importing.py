@@ -1,0 +1,79 @@
+"""Lets tests import the project: which directory pytest has to put on the path, and where that is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from elefast.cli.init import write
+from elefast.cli.init.look import Look
+from elefast.cli.init.propose import Proposal
+from elefast.cli.init.pytest_file import with_line
+
+__all__ = ["Importing", "find_importing", "write_importing"]
+
+
+@dataclass(frozen=True)
+class Importing:
+    """What is to be done.
+
+    Args:
+        module: A module that tests cannot import; empty where they can import all.
+        directories: What pytest has to put on the path.
+        file: The file to write to; None where nothing can be written, and the user has to do it.
+        text: What is added to it.
+        note: What to tell the user.
+    """
+
+    module: str
+    directories: tuple[str, ...]
+    file: Path | None
+    text: str
+    note: str
+
+
+def find_importing(seen: Look, proposal: Proposal) -> Importing:
+    """Whether tests can import the modules that the configuration names."""
+    patched = [str(target) for line in proposal.lines if line.key == "patch" for target in line.value]
+    modules = [target.partition(":")[0] for target in [*seen.sources.declared.targets, *patched]]
+    missing = {module: path for module in modules if (path := seen.missing_path(module))}
+    if not missing:
+        return Importing("", (), None, "", "")
+    module = next(iter(missing))
+    directories = tuple(dict.fromkeys(missing.values()))
+    where = seen.pytest
+    line = where.line(list(directories))
+    other = " (or: pip install -e .)" if "src" in directories and "project" in seen.document else ""
+    why = f"tests cannot import {module}: pytest does not look in {', '.join(directories)}"
+    if where.file is None:
+        if seen.pyproject is not None and where.rootdir == seen.root:
+            text = f"[tool.pytest.ini_options]\n{line}\n"
+            return Importing(module, directories, seen.root / "pyproject.toml", text, f"{why}{other}")
+        file = seen.root / "pytest.ini"
+        if where.rootdir == seen.root and not file.exists():
+            text = f"[pytest]\npythonpath = {' '.join(directories)}\n"
+            return Importing(module, directories, file, text, f"{why}{other}")
+    elif where.file.parent == seen.root and where.section and "pythonpath" not in where.options:
+        return Importing(module, directories, where.file, f"{line}\n", f"{why}{other}")
+    place = f"[{where.section}] of {where.file}" if where.file else f"pytest's configuration in {where.rootdir}"
+    return Importing(module, directories, None, "", f"{why}; write `{line}` into {place}{other}")
+
+
+def write_importing(found: Importing, section: str) -> bool:
+    """Write it; False where the file has no place for it.
+
+    Raises:
+        ConfigurationError: The file cannot be written.
+    """
+    assert found.file is not None
+    if not found.file.exists():
+        return write.create(found.file, found.text)
+    before = found.file.read_bytes().decode("utf-8")
+    if found.text.startswith("["):
+        write.append(found.file, before, found.text)
+        return True
+    after = with_line(before, section, found.text.rstrip("\n"))
+    if after is None:
+        return False
+    write.replace(found.file, before, after)
+    return True
