@@ -89,7 +89,35 @@ def test_the_system_is_that_of_the_files(capsys: pytest.CaptureFixture[str], fil
         (
             {},
             '[project]\nname = "x"\n[project.optional-dependencies]\ntest = ["pytest"]\n[tool.elefast]\n',
-            ['pip install --editable ".[test]"'],
+            ['pip install --editable ".[test]"', '"elefast"'],
+        ),
+        (
+            {"uv.lock": ""},
+            PROJECT.replace("checks =", "test =") + '[project.optional-dependencies]\nall = ["pytest"]\n',
+            ["uv sync --group test\n", ". .venv/bin/activate"],
+        ),
+        ({"uv.lock": ""}, PROJECT.replace("checks =", "dev ="), ["uv sync\n"]),
+        (
+            {"uv.lock": ""},
+            PROJECT.replace('"elefast", "pytest>=9"', '{include-group = "test"}') + "\n",
+            ["uv sync\n", 'uv pip install "elefast" "pytest"'],
+        ),
+        (
+            {"poetry.lock": ""},
+            "[tool.poetry.group.test]\noptional = true\ndependencies.pytest = '*'\n[tool.elefast]\n",
+            ["poetry install --with test\n", 'pip install "elefast"'],
+        ),
+        ({"pdm.lock": ""}, PROJECT, ["pdm install --group checks\n"]),
+        ({"Pipfile.lock": ""}, "[tool.elefast]\n", ["pipenv install --system --dev\n"]),
+        (
+            {"requirements/tests.txt": "pytest==9.0.1\nelefast\n", "requirements/prod.txt": "flask\n"},
+            "[tool.elefast]\n",
+            ["pip install -r requirements/prod.txt -r requirements/tests.txt\n"],
+        ),
+        (
+            {},
+            PROJECT.replace("checks =", 'all = [{include-group = "checks"}]\nchecks ='),
+            ['pip install --editable "." --group all\n'],
         ),
     ],
 )
@@ -99,9 +127,20 @@ def test_the_project_is_installed_as_it_is_meant_to_be(
     """By its lock file, its group, its extra, its requirements, or from nothing."""
     Path("pyproject.toml").write_text(text)
     for name, content in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(content)
     found = printed(capsys, "github")
     assert all(part in found for part in expected), found
+
+
+@pytest.mark.parametrize("system", list(SYSTEMS))
+def test_what_cannot_be_known_is_said(capsys: pytest.CaptureFixture[str], system: str) -> None:
+    """In a comment; a project whose group has pytest has none."""
+    assert "elefast cannot know" not in printed(capsys, system)
+    Path("pyproject.toml").write_text('[project]\nname = "x"\n[tool.elefast]\n')
+    text = printed(capsys, system)
+    assert "\n# No dependency group, extra or requirement file of this project has pytest" in text
+    assert yaml.safe_load(text) if system != "shell" else "trap" in text
 
 
 def test_an_old_image_gets_no_arguments_that_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:

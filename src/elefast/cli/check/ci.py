@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from elefast.cli.check.install import find_install
 from elefast.cli.init.look import Look
 from elefast.errors import UsageError
 
@@ -40,12 +41,14 @@ class _Job:
         python: The version of Python.
         install: The commands that install it.
         test: The command that tests it.
+        notes: What a reader has to know, each on a line.
         tuning: Arguments of ``initdb`` that make a server for tests; empty where its version has none such.
     """
 
     image: str
     python: str
     install: list[str]
+    notes: list[str]
     test: str
     tuning: str
 
@@ -78,7 +81,9 @@ def block(system: str, settings: Settings, seen: Look) -> str:
     name = system or next((name for path, name in _FILES.items() if (seen.root / path).exists()), "github")
     if name not in SYSTEMS:
         raise UsageError(f'"{name}" is not known; expected one of {", ".join(SYSTEMS)}', code="unknown-ci-system")
-    return SYSTEMS[name](_job(settings, seen))
+    job = _job(settings, seen)
+    first, _, rest = SYSTEMS[name](job).partition("\n")
+    return "\n".join([first, *(f"# {line}" for line in job.notes), rest])
 
 
 def _job(settings: Settings, seen: Look) -> _Job:
@@ -87,35 +92,7 @@ def _job(settings: Settings, seen: Look) -> _Job:
     # initdb takes settings since PostgreSQL 16.
     tuning = _TUNING if major and int(major[1]) >= 16 else ""
     test = "pytest -n auto" if "pytest-xdist" in seen.installed else "pytest"
-    return _Job(image, f"{sys.version_info.major}.{sys.version_info.minor}", _install(seen), test, tuning)
-
-
-def _install(seen: Look) -> list[str]:
-    """How this project is installed with what its tests need."""
-    if (seen.root / "uv.lock").exists():
-        return ["pip install uv", "uv sync", ". .venv/bin/activate"]
-    if (seen.root / "poetry.lock").exists():
-        return ["pip install poetry", "poetry config virtualenvs.create false", "poetry install"]
-    editable = 'pip install --editable "."' if "project" in seen.document else ""
-    groups = seen.document.get("dependency-groups", {})
-    extras = seen.document.get("project", {}).get("optional-dependencies", {})
-    for name, lines in groups.items():
-        if _has_pytest(lines):
-            upgrade = 'pip install --upgrade "pip>=25.1"'  # the first that knows groups
-            return [upgrade, f"{editable or 'pip install'} --group {name}"]
-    for name, lines in extras.items():
-        if _has_pytest(lines):
-            return [f'pip install --editable ".[{name}]"']
-    wanted = ["elefast[alembic,asyncio]" if seen.alembic else "elefast[asyncio]" if seen.is_async else "elefast"]
-    wanted += ["pytest", *(name for name in ("pytest-xdist", "pytest-asyncio") if name in seen.installed)]
-    requirements = sorted(path.name for path in seen.root.glob("requirements*.txt"))
-    install = [f"pip install {' '.join(f'-r {name}' for name in requirements)}"] if requirements else []
-    words = " ".join(f'"{name}"' for name in wanted)
-    return [*install, *([editable] if editable and not requirements else []), f"pip install {words}"]
-
-
-def _has_pytest(lines: object) -> bool:
-    return isinstance(lines, list) and any(re.match(r"pytest\b(?!-)", str(line)) for line in lines)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # as TOML has it
+    return _Job(image, f"{sys.version_info.major}.{sys.version_info.minor}", *find_install(seen), test, tuning)
 
 
 def _github(job: _Job) -> str:
