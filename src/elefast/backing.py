@@ -194,10 +194,13 @@ def links_to(target: Engine | URL, *, echo: bool = False, owned: bool = False) -
     return [_Sync(maker, echo) for maker in makers]
 
 
-def link_to(target: Engine | URL, database: str, *, owned: bool = False) -> LinkFactory | None:
-    """How to reach `database` on `target`; None where that has a custom creator, which leads to one database only."""
+def link_to(target: Engine | URL, database: str, *, owned: bool = False, settings: str = "") -> LinkFactory | None:
+    """How to reach `database` on `target`; None where that has a custom creator, which leads to one database only.
+
+    `settings` are those of `maintenance_engine`; an engine of the user's keeps its own.
+    """
     if isinstance(target, URL):
-        return _Sync(partial(maintenance_engine, target, database, owned=owned), echo=False)
+        return _Sync(partial(maintenance_engine, target, database, owned=owned, settings=settings), echo=False)
     if "connect_args" not in options_of(target):
         return None
     return (_Async if _is_async(target) else _Sync)(partial(private_engine, target, database), echo=False)

@@ -65,7 +65,7 @@ class Control:
         url: URL,
         links: Sequence[LinkFactory],
         *,
-        link_to: Callable[[str], LinkFactory | None] = lambda database: None,
+        link_to: Callable[..., LinkFactory | None] = lambda database, settings="": None,
         recipe: Recipe | None = None,
         project: str = "",
         strategy: str = "auto",

@@ -24,7 +24,9 @@ from elefast.libpq import neutral, service_hidden
 from elefast.urls import dsn, libpq_url
 
 __all__ = [
+    "FIRST_LOGIN",
     "MAINTENANCE",
+    "NO_EVENT_TRIGGERS",
     "MaintenanceEngine",
     "forward_do_connect",
     "maintenance_engine",
@@ -53,6 +55,13 @@ _CONNECT_ARGS: dict[str, Any] = {
 }
 
 _PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
+
+
+NO_EVENT_TRIGGERS = "-c event_triggers=off"
+"""A setting that a superuser's session may have from PostgreSQL 17 on, so that it fires no login trigger."""
+
+FIRST_LOGIN = 170000
+"""Before it there are no login triggers, and no such setting."""
 
 
 def require_driver(url: URL) -> None:
@@ -138,7 +147,7 @@ def raw_connection(url: URL, *, owned: bool = False) -> psycopg.Connection[tuple
         return psycopg.connect(dsn(url), autocommit=True, context=_adapters(), **parameters)
 
 
-def maintenance_engine(url: URL, database: str, *, owned: bool = False) -> MaintenanceEngine:
+def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings: str = "") -> MaintenanceEngine:
     """An engine of elefast's own on psycopg: autocommit, no pool, and quick to notice a dead peer.
 
     Args:
@@ -146,6 +155,7 @@ def maintenance_engine(url: URL, database: str, *, owned: bool = False) -> Maint
         database: Its database to connect to.
         owned: Elefast has started the server, so libpq's environment variables are meant for another one. A server
             that the user gave by a URL keeps what they add to it.
+        settings: Of the session from its start, as ``-c name=value``.
     """
     plain = libpq_url(url, database)
     defaults = {**(neutral() if owned else {}), **_CONNECT_ARGS}
@@ -153,6 +163,8 @@ def maintenance_engine(url: URL, database: str, *, owned: bool = False) -> Maint
     dialect: Any = _dialect()
     positional, named = dialect.create_connect_args(plain)
     parameters: dict[str, Any] = {**named, **arguments, "context": _adapters(), "autocommit": True}
+    if settings:
+        parameters["options"] = f"{parameters.get('options', '')} {settings}".strip()
 
     def connect() -> Any:
         with service_hidden() if owned else nullcontext():

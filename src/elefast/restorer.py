@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine
 from elefast import clock, diagnosis
 from elefast.ahead import Ahead
 from elefast.control import Control
+from elefast.engines import NO_EVENT_TRIGGERS
 from elefast.kernel import contents, databases, restore
 from elefast.kernel.blockers import blockers
 from elefast.kernel.contents import Contents
@@ -71,11 +72,11 @@ class Restorer:
 
     Args:
         control: Makes and drops them.
-        engine: Makes an engine of elefast's own to a database.
+        engine: Makes an engine of elefast's own to a database, whose sessions have ``settings``.
         connects: What the engines of tests connect with that may hold settings of their sessions.
     """
 
-    def __init__(self, control: Control, engine: Callable[[str], Engine], connects: Iterable[object] = ()) -> None:
+    def __init__(self, control: Control, engine: Callable[..., Engine], connects: Iterable[object] = ()) -> None:
         self.restored = Samples()
         """What it took to put each back."""
         self.deceived = False
@@ -145,7 +146,11 @@ class Restorer:
             return "it is gone"
         if why_not := now.why_other(known.outside):
             return why_not
-        with self._inside(str(new), ahead) as (connection, stays):
+        login = known.contents is not None and known.contents.login
+        if login:
+            # A session that is handed to the next test must begin, and fire the trigger, after the reset.
+            ahead = None
+        with self._inside(str(new), ahead, login=login) as (connection, stays):
             execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
             relations = self._relations.get(known.template) or restore.relations(connection, session.facts)
             seen = restore.changes(connection, relations)
@@ -180,7 +185,8 @@ class Restorer:
             if known is not None and known.times and not known.audited:
                 if not session.facts.superuser or clock.now() >= deadline or session.lingering(name):
                     continue
-                with self._inside(name, None) as (connection, _):
+                login = known.contents is not None and known.contents.login
+                with self._inside(name, None, login=login) as (connection, _):
                     execute(connection, "SET search_path = pg_catalog")
                     difference = self._audit(connection, known)
                 if difference:
@@ -207,14 +213,14 @@ class Restorer:
         return difference
 
     @contextmanager
-    def _inside(self, name: str, ahead: Ahead | None) -> Generator[tuple[Connection, bool]]:
+    def _inside(self, name: str, ahead: Ahead | None, *, login: bool = False) -> Generator[tuple[Connection, bool]]:
         """A connection to database `name`, and whether it stays when we are done."""
         if ahead is not None:
             with ahead.lend(name) as lent:
                 if lent is not None:
                     yield lent, True
                     return
-        with self._engine(name).connect() as connection:
+        with self._engine(name, settings=NO_EVENT_TRIGGERS if login else "").connect() as connection:
             yield connection, False
 
 

@@ -145,6 +145,21 @@ def test_a_foreign_table_was_analysed(tmp_path: Path, server_url: str) -> None:
         assert not bench.use(sent("ANALYZE far"))
 
 
+def test_a_login_trigger_writes(tmp_path: Path, server_url: str) -> None:
+    """It fires for the sessions of tests, and not for the one that resets the database."""
+    with psycopg.connect(server_url.replace("+psycopg", "")) as connection:
+        if connection.info.server_version < 170000:
+            pytest.skip("before PostgreSQL 17 there are no login triggers")
+    schema = SCHEMA + (
+        "CREATE TABLE login (n int);"
+        "CREATE FUNCTION greet() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO login VALUES (1); END';"
+        "CREATE EVENT TRIGGER greet ON login EXECUTE FUNCTION greet(); ALTER EVENT TRIGGER greet ENABLE ALWAYS;"
+    )
+    with opened(tmp_path, server_url, schema=schema) as bench:
+        for name in ("nothing", "insert", "nextval"):
+            assert bench.use(sent(COMES_BACK[name])), name
+
+
 REPLICATION = {
     "insert": ("INSERT INTO person (name) VALUES ('Ada')", True),
     "update": ("UPDATE country SET name = 'x'", False),

@@ -47,12 +47,14 @@ class Contents:
         advanced: ``(last_value, is_called, log_cnt)`` of sequences that do not stand at their start, by oid.
         uncounted: A function or an extension that can write without PostgreSQL counting it; empty where there is none.
         rows: How many rows there are in all tables and catalogs; None where the role may not read all of them.
+        login: An event trigger fires when a session begins, and may write; from PostgreSQL 17 on.
     """
 
     filled: frozenset[int] = frozenset()
     advanced: Mapping[int, tuple[int, bool, int]] = field(default_factory=dict[int, tuple[int, bool, int]])
     uncounted: str = ""
     rows: int | None = None
+    login: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -61,13 +63,14 @@ class Contents:
             "advanced": [[oid, *state] for oid, state in self.advanced.items()],
             "uncounted": self.uncounted,
             "rows": self.rows,
+            "login": self.login,
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """From what `to_json` gave."""
         advanced = {oid: (last, called, logged) for oid, last, called, logged in values["advanced"]}
-        return cls(frozenset(values["filled"]), advanced, values["uncounted"], values["rows"])
+        return cls(frozenset(values["filled"]), advanced, values["uncounted"], values["rows"], values["login"])
 
 
 def look(connection: Connection) -> Contents | None:
@@ -84,11 +87,13 @@ def look(connection: Connection) -> Contents | None:
     )
     uncounted = rows(connection, _UNCOUNTED)
     may_read_all = rows(connection, "select 1 from pg_roles where rolname = current_user and rolsuper")
+    login = rows(connection, "select 1 from pg_event_trigger where evtevent = 'login' and evtenabled <> 'D'")
     return Contents(
         frozenset(oid for (oid,) in filled),
         _advanced(connection),
         uncounted[0][0] if uncounted else "",
         _count(connection, _with_room(connection), "0")[0] if may_read_all else None,
+        bool(login),
     )
 
 

@@ -49,7 +49,7 @@ __all__ = [
     "use_lock",
 ]
 
-FORMAT = 3
+FORMAT = 4
 """The format of our comments. Part of every key, so that another version of elefast builds its own."""
 
 
