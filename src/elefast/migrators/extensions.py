@@ -16,6 +16,7 @@ from psycopg import sql
 from elefast.engines import raw_connection
 from elefast.errors import MigrationError, MissingRightsError
 from elefast.kernel.fingerprint import Input
+from elefast.migrators.extension_sources import meant, sources
 from elefast.migrators.parts import Target
 from elefast.urls import shown
 
@@ -58,7 +59,8 @@ class Extensions:
                 except psycopg.errors.InsufficientPrivilege as error:
                     raise MissingRightsError(_not_allowed(name, error, target), code="extension-rights") from error
                 except psycopg.Error as error:
-                    raise MigrationError(_missing(name, error, target), code="extension-missing") from error
+                    major = connection.info.server_version // 10000
+                    raise MigrationError(_missing(name, error, target, major), code="extension-missing") from error
 
 
 def _not_allowed(name: str, error: psycopg.Error, target: Target) -> str:
@@ -71,9 +73,16 @@ def _not_allowed(name: str, error: psycopg.Error, target: Target) -> str:
     )
 
 
-def _missing(name: str, error: psycopg.Error, target: Target) -> str:
+def _missing(name: str, error: psycopg.Error, target: Target, major: int) -> str:
+    known = sources(name, major)
+    if known:
+        has = f'These have "{name}": {known}.'
+    elif other := meant(name):
+        has = f'Did you mean "{other}"? Extensions come as packages or with an image that has them (docker.image).'
+    else:
+        has = "Extensions come as packages, or with an image that has them (docker.image)."
     return (
         f'extensions: "{name}" could not be created on {shown(target.url)}: {error.diag.message_primary}. '
-        "It has to be installed where the server runs: as a package (postgresql-contrib, postgresql-18-pgvector, …), "
-        "or with an image that has it (docker.image). SELECT name FROM pg_available_extensions lists what is there."
+        f"It has to be installed where the server runs. {has} "
+        "SELECT name FROM pg_available_extensions lists what is there."
     )

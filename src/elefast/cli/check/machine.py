@@ -81,7 +81,7 @@ class Machine:
         from elefast.providers.local.binaries import find
 
         try:
-            found = find(self._settings.local.bin_dir, self._settings.postgres)
+            found = find(self._settings.local.bin_dir, self._settings.postgres, self._settings.extensions)
         except ElefastError as error:
             if self._provider == "local":
                 raise

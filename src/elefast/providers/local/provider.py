@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ class LocalProvider:
         reuse: Keep the data directory for the next run; otherwise nothing is left after the last lease.
         settings: Server settings, name and value (see `server_settings`).
         requirement: Of the server's version: ``>=14``.
+        extensions: Those that the project needs; an installation that has them is preferred.
         project: Relative paths are relative to it.
         reason: For the report, why it is this provider.
         scram_iterations: Of the superuser's password. 1 saves milliseconds with every connection and is
@@ -83,6 +84,7 @@ class LocalProvider:
         run_as: str = "",
         settings: Mapping[str, str] | None = None,
         requirement: str = "",
+        extensions: Sequence[str] = (),
         project: Path | None = None,
         reason: str = 'provider = "local"',
         scram_iterations: int = 1,
@@ -95,6 +97,7 @@ class LocalProvider:
         self._run_as = run_as
         self._settings = dict(settings or {})
         self._requirement = requirement
+        self._extensions = tuple(extensions)
         self._reason = reason
         self._iterations = scram_iterations
         self._start_timeout = start_timeout
@@ -121,7 +124,7 @@ class LocalProvider:
         self._check_settings()
         from elefast.providers.local.binaries import find
 
-        binaries = find(self._bin_dir, self._requirement)
+        binaries = find(self._bin_dir, self._requirement, self._extensions)
         try:
             places = places_for(self._root)
             try:
@@ -145,7 +148,7 @@ class LocalProvider:
             return False
         from elefast.providers.local.binaries import find
 
-        binaries, places = find(self._bin_dir, self._requirement), places_for(self._root)
+        binaries, places = find(self._bin_dir, self._requirement, self._extensions), places_for(self._root)
         for apart in ("", namespace("net")):
             directory = self._job(binaries, places, apart)["server"]
             described = state.read(directory)
