@@ -17,6 +17,7 @@ SOURCE = Path(elefast.__file__).parent
 # Each part, and the parts of elefast that it may import at run time, besides itself. Leaves may be imported by all.
 LEAVES = {
     "caches",
+    "checkouts",
     "clock",
     "errors",
     "explanations",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ from io import FileIO
 from typing import NamedTuple
 
 from elefast import caches
-from elefast.kernel.names import new_owner
 
 __all__ = ["Checkout", "Checkouts", "current"]
 
@@ -113,7 +113,7 @@ def _open(directory: str) -> FileIO:
         with suppress(OSError):
             if entry.stat(follow_symlinks=False).st_mtime < long_ago:
                 os.unlink(entry.path)
-    path = os.path.join(directory, f"{_PREFIX}{new_owner()}{_SUFFIX}")
+    path = os.path.join(directory, f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}")
     return FileIO(path, "x", opener=lambda path, flags: os.open(path, flags, 0o600))
 
 

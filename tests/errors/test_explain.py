@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from elefast.cli import main
-from elefast.explanations import EXPLANATIONS, closest
+from elefast.cli import COMMANDS, main
+from elefast.config.model import Settings
+from elefast.explanations import EXPLANATIONS, TOPICS, closest
 
 
 def test_one_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,10 +39,34 @@ def test_the_codes_of_a_note(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_all(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a code there is a line for each."""
+    """Without a word there is a line for each topic and each code."""
     assert main(["explain"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [one.code for one in EXPLANATIONS]
+    topics, _, codes = capsys.readouterr().out.partition("\n\n")
+    assert [line.split()[0] for line in topics.splitlines()] == ["topics", *(one.name for one in TOPICS)]
+    assert [line.split()[0] for line in codes.splitlines()[1:]] == [one.code for one in EXPLANATIONS]
+
+
+@pytest.mark.parametrize("name", [one.name for one in TOPICS])
+def test_a_topic(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """It fits on a screen, needs no file, and names only commands, keys and codes that exist."""
+    assert main(["explain", name]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{name}\n\n")
+    assert ".md" not in out
+    commands = {word for one in COMMANDS for word in (one.NAME, *getattr(one, "ALIASES", ()))}
+    assert set(re.findall(r"`elefast ([a-z]+)", out)) <= commands
+    settings = Settings().model_dump()
+    for table, key in re.findall(r"`(docker|local|template|pool|tuning|engine|metadata)\.([a-z_]+)", out):
+        assert key in settings[table], f"{table}.{key}"
+    assert main(["explain", name, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["topic"] == name
+
+
+def test_topics_and_codes_have_names_of_their_own() -> None:
+    """One word means one thing."""
+    names = [*(one.name for one in TOPICS), *(one.code for one in EXPLANATIONS)]
+    assert len(names) == len(set(names))
 
 
 def test_an_unknown_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,9 +75,9 @@ def test_an_unknown_code(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        'there is no error with the code "docker_unreachabel", did you mean "docker-unreachable"?\n'
-        'there is no error with the code "zzz"\n'
-        "`elefast explain` lists all codes\n"
+        'there is no code and no topic "docker_unreachabel", did you mean "docker-unreachable"?\n'
+        'there is no code and no topic "zzz"\n'
+        "`elefast explain` lists all codes and topics\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""`elefast explain`: more about the code that an error ends with."""
+"""`elefast explain`: more about the code that an error ends with, and the essentials of the guides."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from elefast.cli.output import add_json, console, print_json
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from elefast.explanations import Explanation
+    from elefast.explanations import Explanation, Topic
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "explain"
-HELP = "say more about an error: what it means, its usual causes, and what to do"
+HELP = "say more about an error, or about a topic such as isolation or ci; without a word it lists all"
 
 _UNKNOWN = 2
 
@@ -25,23 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "codes",
-        metavar="CODE",
+        metavar="CODE_OR_TOPIC",
         nargs="*",
-        help="from the last line of an error, such as docker-unreachable; default: all",
+        help="from the last line of an error, such as docker-unreachable, or a topic; default: a list of all",
     )
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the explanations of the codes, or a list of all; 2 where a code does not exist."""
-    from elefast.explanations import EXPLANATIONS, find
+    """Show the explanations of the codes and topics, or a list of all; 2 where one does not exist."""
+    from elefast.explanations import EXPLANATIONS, TOPICS, find, topic
 
     codes: list[str] = arguments.codes
-    if unknown := [code for code in codes if find(code) is None]:
+    if unknown := [code for code in codes if find(code) is None and topic(code) is None]:
         print("\n".join(_unknown(code) for code in unknown), file=sys.stderr)
-        print("`elefast explain` lists all codes", file=sys.stderr)
+        print("`elefast explain` lists all codes and topics", file=sys.stderr)
         return _UNKNOWN
-    found = [one for code in codes if (one := find(code)) is not None]
+    found = [one for code in codes if (one := find(code) or topic(code)) is not None]
     if arguments.json:
         print_json([_as_json(one) for one in found or EXPLANATIONS])
     elif found:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         for number, one in enumerate(found):
             out.print(*([""] if number else []), _shown(one), sep="\n")
     else:
-        _list(EXPLANATIONS)
+        _list(EXPLANATIONS, TOPICS)
     return 0
 
 
@@ -57,21 +57,32 @@ def _unknown(code: str) -> str:
     from elefast.explanations import closest
 
     better = closest(code)
-    return f'there is no error with the code "{code}"' + (f', did you mean "{better}"?' if better else "")
+    return f'there is no code and no topic "{code}"' + (f', did you mean "{better}"?' if better else "")
 
 
-def _list(explanations: tuple[Explanation, ...]) -> None:
+def _list(explanations: tuple[Explanation, ...], topics: tuple[Topic, ...]) -> None:
     from rich.text import Text
 
     out = console()
     width = max(len(one.code) for one in explanations) + 2
-    for one in explanations:
-        out.print(Text.assemble((one.code.ljust(width), "bold"), one.title))
+    out.print("topics")
+    for one in topics:
+        out.print(Text.assemble((one.name.ljust(width), "bold"), one.title))
+    out.print("\ncodes of errors")
+    for error in explanations:
+        out.print(Text.assemble((error.code.ljust(width), "bold"), error.title))
 
 
-def _shown(one: Explanation) -> Text:
+def _shown(one: Explanation | Topic) -> Text:
     from rich.text import Text
 
+    from elefast.explanations import Topic
+
+    if isinstance(one, Topic):
+        text = Text.assemble((one.name, "bold"), "\n\n", (f"{one.title}.", "bold"))
+        for line in one.lines:
+            text.append("\n  - ").append_text(_code(line))
+        return text
     status = "a warning" if one.exit_status is None else f"exit status {one.exit_status}"
     text = Text.assemble(
         (one.code, "bold"), f"  {one.raised_as.__name__}, {status}\n\n", (f"{one.title}.", "bold"), "\n"
@@ -94,7 +105,11 @@ def _code(line: str) -> Text:
     return text
 
 
-def _as_json(one: Explanation) -> dict[str, Any]:
+def _as_json(one: Explanation | Topic) -> dict[str, Any]:
+    from elefast.explanations import Topic
+
+    if isinstance(one, Topic):
+        return {"topic": one.name, "title": one.title, "lines": one.lines}
     return {
         "code": one.code,
         "class": one.raised_as.__name__,

@@ -10,8 +10,9 @@ import difflib
 
 from elefast.explanations import commands, configuration, databases, docker, local, migrations, servers
 from elefast.explanations.explanation import Explanation
+from elefast.explanations.topics import TOPICS, Topic, topic
 
-__all__ = ["EXPLANATIONS", "Explanation", "closest", "find"]
+__all__ = ["EXPLANATIONS", "TOPICS", "Explanation", "Topic", "closest", "find", "topic"]
 
 EXPLANATIONS: tuple[Explanation, ...] = (
     *configuration.EXPLANATIONS,
@@ -31,7 +32,6 @@ def find(code: str) -> Explanation | None:
 
 
 def closest(code: str) -> str:
-    """The code that was probably meant, or an empty string."""
-    return next(
-        iter(difflib.get_close_matches(code.lower().replace("_", "-"), [one.code for one in EXPLANATIONS], 1)), ""
-    )
+    """The code or topic that was probably meant, or an empty string."""
+    known = [*(one.code for one in EXPLANATIONS), *(one.name for one in TOPICS)]
+    return next(iter(difflib.get_close_matches(code.lower().replace("_", "-"), known, 1)), "")

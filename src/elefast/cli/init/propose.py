@@ -187,7 +187,7 @@ def _notes(seen: Look, proposal: Proposal) -> list[str]:
     for name, place in seen.hidden().items():
         notes.append(
             f"{place} has a fixture `{name}` of its own, which wins over elefast's; "
-            "docs/how-to/from-fixtures.md says how to replace it"
+            "`elefast explain from-fixtures` says how to replace it"
         )
     notes += [
         f"{fixture.place}: `{fixture.name}` runs before a test has its database; if it uses the application's, "
@@ -205,7 +205,7 @@ def _notes(seen: Look, proposal: Proposal) -> list[str]:
     guides = {"pytest_postgresql": "from-pytest-postgresql", "testcontainers": "from-testcontainers"}
     for module, guide in guides.items():
         if module in seen.sources.test_imports or module.replace("_", "-") in seen.declared:
-            notes.append(f"{module} is in use; docs/how-to/{guide}.md says which lines can go")
+            notes.append(f"{module} is in use; `elefast explain {guide}` says what becomes of it")
     if "pytest-django" in seen.installed:
         notes.append("pytest-django has a fixture `db` of its own; elefast's is called `elefast_db` then")
     notes += _missing(seen, proposal)
