@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -132,15 +134,11 @@ def test_ls_shows_the_project_and_counts_others(
     assert theirs in everything
     assert "  project other-project, tests/test_thing.py::test_thing" in everything
     assert {item["name"] for item in json.loads(said("ls", "--all-projects", "--json"))} > {mine, theirs}
-    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
-    import time
-
-    time.tzset()
-    try:
-        assert said("ls") != table
-    finally:
-        monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Kiritimati")
         time.tzset()
+        assert said("ls") != table
+    time.tzset()
 
 
 def test_a_name_of_another_project_is_found_when_it_is_asked_for(inside: Path, other: Path, said: Said) -> None:
@@ -292,3 +290,23 @@ def test_the_psql_of_the_server_comes_first(
     if not program.exists():
         pytest.skip("this server's installation has no psql")
     assert _psql(capfd, "-XAtc", "show server_version")[0].startswith(version)
+
+
+def test_down_spares_a_server_with_what_others_kept(
+    project: Path, other: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its data go with it; projects of one configuration share such a server."""
+    local: dict[str, Any] = {"provider": "local", "local": {"reuse": False}, "pool": {"size": 0}}
+    kept: list[str] = []
+    for path, name in ((project, "mine"), (other, "theirs")):
+        with elefast.from_config(path, env={}, **local) as stack:
+            stack.open(f"test_it.py::test_{name}").release(keep="always")
+            kept.append(stack.kept[-1].dsn)
+    monkeypatch.chdir(project)
+    message = said("down")
+    assert "other projects have kept (other-project 1)" in message
+    for dsn in kept:
+        psycopg.connect(dsn).close()
+    assert "stopped PostgreSQL" in said("down", "--all-projects")
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(kept[0])

@@ -56,7 +56,7 @@ def test_a_topic(capsys: pytest.CaptureFixture[str], name: str) -> None:
     commands = {word for one in COMMANDS for word in (one.NAME, *getattr(one, "ALIASES", ()))}
     assert set(re.findall(r"`elefast ([a-z]+)", out)) <= commands
     settings = Settings().model_dump()
-    for table, key in re.findall(r"`(docker|local|template|pool|tuning|engine|metadata)\.([a-z_]+)", out):
+    for table, key in re.findall(r"`(docker|local|template|pool|tuning|engine|metadata)\.([a-z_]+)\b(?!\()", out):
         assert key in settings[table], f"{table}.{key}"
     assert main(["explain", name, "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
