@@ -22,6 +22,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Generator[World]:
     """A project with a library beside it on the import path, as a `.pth` file of an editable install puts it there."""
     monkeypatch.setattr(digests, "SETTLED", SETTLED)
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    for name in ("WORLD_NAME", "WORLD_OTHER", "PYTEST_XDIST_WORKER"):
+        monkeypatch.setenv(name, "")  # so that whatever becomes of it is undone
+        monkeypatch.delenv(name)
     with new_directory() as directory:
         made = World(Path(directory) / "world", random.Random(SEED))
         monkeypatch.setattr(sys, "path", [*sys.path, *made.path[1:]])

@@ -1,4 +1,4 @@
-"""A project whose schema depends on files in every way that elefast knows, and random things that happen to it.
+"""A project whose schema depends on files and variables in every way that elefast knows, and random changes of them.
 
 What the schema should be is not computed here: a fresh interpreter without compiled files is asked.
 """
@@ -36,6 +36,10 @@ def names():
     found += [app.models.NAME, settings.NAME, shared.NAME, linked.NAME, space.first.NAME]
     if local_settings is not None:
         found.append(local_settings.NAME)
+    if os.environ.get("WORLD_NAME"):
+        found.append(os.environ["WORLD_NAME"])
+    if os.path.exists(os.path.join(here, "marker")):
+        found.append("t_marker")
     return sorted(set(found))
 
 def create(connection):
@@ -43,6 +47,7 @@ def create(connection):
         connection.exec_driver_sql(f"CREATE TABLE {name} (id int)")
 """
 _MODULES = ("app/models.py", "settings.py", "../library/shared.py", "../library/one.py", "../library/two.py")
+_VARIABLE = Path("the variable WORLD_NAME")
 _UNRELATED = ("notes.txt", "app/views.py", "other.py", "data/other.csv", "../library/unused.py")
 
 
@@ -96,6 +101,7 @@ class World:
             self.come_and_go,
             self.leave_compiled_files,
             self.commit,
+            self.set_another_variable,
         ]
 
     @property
@@ -108,6 +114,8 @@ class World:
             self.replace_keeping_times,
             self.swap,
             self.edit_data,
+            self.set_variable,
+            self.place_marker,
             self.plug,
             self.override,
             self.turn_into_package,
@@ -259,6 +267,22 @@ class World:
     def look(self) -> None:
         """Called in the middle of some of these; for whoever wants to look then."""
 
+    def set_variable(self) -> None:
+        """A variable that the code reads gets another value, or none."""
+        if self.chance.random() < 0.3:
+            os.environ.pop("WORLD_NAME", None)
+        else:
+            os.environ["WORLD_NAME"] = self._name()
+
+    def set_another_variable(self) -> None:
+        """Variables that the code does not read, or that are of a worker."""
+        os.environ[self.chance.choice(("WORLD_OTHER", "PYTEST_XDIST_WORKER"))] = self._name()
+
+    def place_marker(self) -> None:
+        """A file whose existence alone counts comes, or goes."""
+        path = self.root / "marker"
+        path.unlink() if path.exists() else path.touch()
+
     # -- what is so -----------------------------------------------------------------------------------------
 
     def schema(self) -> list[str]:
@@ -266,8 +290,8 @@ class World:
         return self._ask(compiled=False)
 
     def snapshot(self) -> dict[Path, bytes | str]:
-        """All files but those of git and of Python: their bytes, or where they link to."""
-        found: dict[Path, bytes | str] = {}
+        """All files but those of git and of Python, as bytes or where they link to, and the variable."""
+        found: dict[Path, bytes | str] = {_VARIABLE: os.environ.get("WORLD_NAME", "")}
         for where, directories, names in os.walk(self.place):
             directories[:] = [name for name in directories if name not in (".git", "__pycache__")]
             for name in names:
@@ -277,7 +301,12 @@ class World:
 
     def restore(self, before: dict[Path, bytes | str]) -> None:
         """Undo what happened since `snapshot`, as version control does it: only what differs is written."""
+        before = dict(before)
+        os.environ["WORLD_NAME"] = str(before.pop(_VARIABLE))
+        if not os.environ["WORLD_NAME"]:
+            del os.environ["WORLD_NAME"]
         now = self.snapshot()
+        del now[_VARIABLE]
         for path in now.keys() - before.keys():
             path.unlink()
             shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
