@@ -6,12 +6,14 @@ all the same, so the version table is looked at afterwards.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import alembic
 from alembic.config import CommandLine, Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
@@ -117,11 +119,20 @@ def _config(part: Alembic, layout: Layout) -> Config:
         arguments += ["-x", argument]
     # As the command line would give them to env.py, which may look at them.
     options = CommandLine().parser.parse_args([*arguments, "upgrade", part.revision])
+    # Alembic reads pyproject.toml from 1.16 on; older ones do not know the argument, and ignore the table.
+    reads_toml = "toml_file" in inspect.signature(Config).parameters
+    if layout.ini is None and not reads_toml:
+        raise MigrationError(
+            f"[tool.alembic] of {layout.toml} needs Alembic 1.16 or newer, and {alembic.__version__} is installed\n"
+            'pip install --upgrade "alembic>=1.16"',
+            code="migration-failed",
+        )
+    toml: dict[str, Any] = {"toml_file": str(layout.toml)} if layout.toml and reads_toml else {}
     return Config(
         file_=str(layout.ini) if layout.ini else None,
-        toml_file=str(layout.toml) if layout.toml else None,
         ini_section=part.section,
         cmd_opts=options,
+        **toml,
     )
 
 

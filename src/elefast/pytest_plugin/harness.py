@@ -95,6 +95,13 @@ class Harness:
             )
         )
 
+    def __dir__(self) -> list[str]:
+        """The hooks alone: pytest 8.0 and 8.1 read every attribute of a plugin, in search of fixtures.
+
+        They would evaluate the properties as well, and so read the settings and open the stack.
+        """
+        return [name for name in super().__dir__() if name.startswith("pytest_")]
+
     # -- what the project said ------------------------------------------------------------------------------
 
     def option(self, name: str) -> Any:
