@@ -51,7 +51,7 @@ def main() -> int:
         shutil.copytree(given, project, ignore=shutil.ignore_patterns("__pycache__", "tests", "*.sql"))
         (project / "pyproject.toml").write_text(
             '[project]\nname = "shop"\n\n[tool.elefast]\nmigrator = "alembic"\nprovider = "local"\n\n'
-            '[tool.pytest]\npythonpath = ["."]\nasyncio_default_fixture_loop_scope = "function"\n'
+            '[tool.pytest.ini_options]\npythonpath = ["."]\nasyncio_default_fixture_loop_scope = "function"\n'
         )
         tests = project / "tests"
         tests.mkdir()

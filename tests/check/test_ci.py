@@ -19,7 +19,7 @@ name = "shop"
 version = "1"
 [dependency-groups]
 lint = ["pytest-flakes"]
-checks = ["elefast", "pytest>=9"]
+checks = ["elefast", "pytest>=8"]
 [tool.elefast]
 migrator = "none"
 """
@@ -83,7 +83,7 @@ def test_the_system_is_that_of_the_files(capsys: pytest.CaptureFixture[str], fil
         ({"requirements.txt": ""}, "[tool.elefast]\n", ["pip install -r requirements.txt", '"elefast"']),
         (
             {},
-            PROJECT.replace("checks =", "none =").replace('"pytest>=9"', ""),
+            PROJECT.replace("checks =", "none =").replace('"pytest>=8"', ""),
             ['pip install --editable "."', '"pytest"'],
         ),
         (

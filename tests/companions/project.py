@@ -30,7 +30,7 @@ files = ["schema.sql"]
 keep = 1
 [tool.elefast.pool]
 size = 3
-[tool.pytest]
+[tool.pytest.ini_options]
 asyncio_default_fixture_loop_scope = "function"
 filterwarnings = ["error"]
 markers = ["xdist_group"]

@@ -26,7 +26,7 @@ sql.files = ["schema.sql"]
 docker.image = "{image}"
 docker.reuse = {reuse}
 
-[tool.pytest]
+[tool.pytest.ini_options]
 pythonpath = ["."]
 """
 

@@ -73,7 +73,7 @@ migrator = "sql"
 sql.files = ["project/schema.sql"]
 {keys}
 
-[tool.pytest]
+[tool.pytest.ini_options]
 pythonpath = ["."]
 asyncio_default_fixture_loop_scope = "function"
 filterwarnings = ["{warnings}"]

@@ -85,9 +85,20 @@ def test_the_versions_of_sqlalchemy() -> None:
     """The oldest is the floor's, and .ci/run has both ends."""
     (floor,) = (name for name in PROJECT["dependencies"] if name.startswith("sqlalchemy"))
     assert floor.startswith(f"sqlalchemy>={LINUX['sqlalchemy'][0]}.")
-    assert "SQLAlchemy 2.0 or newer" in _text("README.md")
+    assert f"SQLAlchemy {floor.partition('>=')[2]} or newer" in _text("README.md")
     assert f'"sqlalchemy[asyncio]>={LINUX["sqlalchemy"][-1]}"' in _text(".ci/run")
-    assert "--resolution lowest-direct" in _text(".ci/run")
+    assert '--resolution lowest-direct --overrides "$work/floors"' in _text(".ci/run")
+
+
+def test_the_lowest_versions() -> None:
+    """.ci/floors has one for each dependency of elefast and its extras; pytest's is that of the README."""
+    command = [sys.executable, str(REPOSITORY / ".ci" / "floors")]
+    floors = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = {re.findall(r"^[\w-]+", floor)[0] for floor in floors}
+    wanted = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
+    assert names == {re.findall(r"^[\w-]+", one)[0] for one in wanted} - {"elefast"} | {"pytest"}
+    (pytest_floor,) = (floor.partition("==")[2] for floor in floors if floor.startswith("pytest=="))
+    assert f"pytest {pytest_floor.removesuffix('.0')} or newer for the plugin" in _text("README.md")
 
 
 def test_they_run_what_ci_runs() -> None:

@@ -98,7 +98,7 @@ def test_tests_run_on_a_server_that_is_named_without_what_windows_has_not(
 [project]
 name = "without"
 version = "1"
-[tool.pytest]
+[tool.pytest.ini_options]
 strict = true
 filterwarnings = ["error"]
 pythonpath = ["."]

@@ -36,7 +36,7 @@ for _name in (
     import_module(_name)
 
 PYTEST = """
-[tool.pytest]
+[tool.pytest.ini_options]
 pythonpath = ["."]
 asyncio_default_fixture_loop_scope = "function"
 filterwarnings = ["error"]
@@ -94,6 +94,10 @@ class Project:
         """Set variables for what runs in it."""
         for name, value in variables.items():
             self._monkeypatch.setenv(name, value)
+
+    def import_from_here(self) -> None:
+        """Let entry points in the project's directory be found; pytest 8 reads `pythonpath` too late for that."""
+        self._pytester.syspathinsert(self.path)
 
     def run(self, *args: str) -> pytest.RunResult:
         """Run pytest, in this process because that is quick; many sessions in one process have to work anyway."""

@@ -118,6 +118,6 @@ def test_a_path_after_the_keep_option_is_a_path(project: Project, option: str) -
 def test_the_configuration_is_found_from_the_rootdir_upwards(project: Project) -> None:
     """A package of a monorepo may have its pytest configuration below elefast's."""
     project.configure(pytest_table="")
-    project.file("package/pytest.toml", '[pytest]\nasyncio_default_fixture_loop_scope = "function"')
+    project.file("package/pytest.ini", "[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     project.file("package/test_it.py", "def test_it(db): pass")
     project.run("package").assert_outcomes(passed=1)

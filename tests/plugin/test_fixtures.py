@@ -107,7 +107,7 @@ def test_db_is_left_to_pytest_django(project: Project) -> None:
     project.file("pytest_django_stand_in.py", "import pytest\n@pytest.fixture\ndef db(): return 'django'")
     project.file("stand_in-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: stand-in\nVersion: 1.0\n")
     project.file("stand_in-1.0.dist-info/entry_points.txt", "[pytest11]\ndjango = pytest_django_stand_in\n")
-    project.env(PYTHONPATH=str(project.path))
+    project.import_from_here()
     project.tests("def test_it(db, elefast_db, db_session):\n    assert db == 'django'\n    assert elefast_db.name")
     project.run().assert_outcomes(passed=1)
 

@@ -163,7 +163,7 @@ export_env = ["DATABASE_URL=postgresql+asyncpg"]
 patch = ["shop.app:sessions"]
 [tool.elefast.callable]
 target = "shop.testing:create"
-[tool.pytest]
+[tool.pytest.ini_options]
 asyncio_mode = "auto"
 asyncio_default_fixture_loop_scope = "function"
 pythonpath = ["."]

@@ -79,7 +79,7 @@ migrator = "none"
 keep = "always"
 engine.url = "{url}"
 
-[tool.pytest]
+[tool.pytest.ini_options]
 {escaping}
 filterwarnings = ["default"]
 """

@@ -74,9 +74,9 @@ class Project:
         python = ".".join(map(str, sys.version_info[:3]))
         text = ", ".join([f"Python {python}", *found])
         if not _version("pytest"):
-            return warning(f"{text}; no pytest", 'pip install "pytest>=9"')
-        if int(_version("pytest").partition(".")[0]) < 9:
-            return bad(f"{text}; the plugin needs pytest 9 or newer", 'pip install --upgrade "pytest>=9"')
+            return warning(f"{text}; no pytest", 'pip install "pytest>=8"')
+        if int(_version("pytest").partition(".")[0]) < 8:
+            return bad(f"{text}; the plugin needs pytest 8 or newer", 'pip install --upgrade "pytest>=8"')
         return good(text)
 
     def plugin(self) -> Found:

@@ -238,7 +238,7 @@ def _missing(seen: Look, proposal: Proposal) -> list[str]:
             for name in sorted(drivers)
             if not {name, f"{name}-binary"} & seen.installed
         ),
-        ("pytest" not in seen.installed, "pytest is not installed", "pytest>=9"),
+        ("pytest" not in seen.installed, "pytest is not installed", "pytest>=8"),
         (
             seen.alembic is not None and not seen.alembic.is_flask and "alembic" not in seen.installed,
             "alembic is not installed",
