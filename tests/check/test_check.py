@@ -187,6 +187,20 @@ def test_a_hidden_fixture_and_a_plugin_that_is_switched_off(here: Path, checked:
     assert found["fixtures"]["fact"].endswith("conftest.py:4 `db`")
 
 
+def test_a_configuration_that_pytest_does_not_find(here: Path, checked: Checked) -> None:
+    """Where pytest's rootdir is above the configuration, because a file there configures pytest."""
+    below = here / "backend"
+    below.mkdir()
+    (below / "elefast.toml").write_text("sql.files = ['../schema.sql']\n")
+    (here / "pytest.ini").write_text("[pytest]\n")
+    os.chdir(below)
+    found = checked(status=1)["rootdir"]
+    assert found["status"] == "failed"
+    assert f"the configuration is in {below}, but pytest takes {here} for its rootdir" in found["fact"]
+    (below / "pytest.ini").write_text("[pytest]\n")
+    assert checked()["rootdir"]["status"] == "ok"
+
+
 def test_a_missing_driver(here: Path) -> None:
     """In an interpreter that does not have it."""
     program = (

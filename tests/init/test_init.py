@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from elefast.config.schema import get_schema
 from tests.init.prepared import PREPARED
 from tests.projects.project_support import Project
 
@@ -175,3 +178,119 @@ def test_a_conftest_is_printed_into_a_file(prepared: Project, options: list[str]
     count = sum("def test_" in line for line in tests)
     assert count
     assert f"{count} passed" in prepared.pytest().text
+
+
+@pytest.mark.parametrize("kind", ["models"], indirect=True)
+def test_a_test_of_the_users_own_imports_the_project(prepared: Project) -> None:
+    """With the command `pytest`, which does not put the working directory on the import path."""
+    prepared.write(
+        "tests/test_own.py", "from shop.models import Tag\n\ndef test_own(db_session):\n    db_session.add(Tag())\n"
+    )
+    init(prepared, "--no-run")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "tests/test_own.py"],
+        cwd=prepared.path,
+        env=dict(prepared.env),
+        capture_output=True,
+        text=True,
+    )
+    assert "1 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("kind", ["alembic_sync"], indirect=True)
+def test_check_agrees_with_what_init_wrote(prepared: Project) -> None:
+    """Also where the patched module reads its variable when it is imported."""
+    init(prepared, "--no-run", "--yes")
+    env = {name: value for name, value in prepared.env.items() if name != "DATABASE_URL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "elefast.cli", "check", "--json"],
+        cwd=prepared.path,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    found = {finding["probe"]: finding for finding in json.loads(done.stdout)}
+    assert found["targets"]["status"] == "ok", found["targets"]
+    assert [name for name, finding in found.items() if finding["status"] == "failed"] == []
+
+
+@pytest.mark.parametrize("kind", ["alembic_sync"], indirect=True)
+def test_a_table_that_the_database_lacks_is_a_failure(prepared: Project) -> None:
+    """A model without a revision: both the example and init say so."""
+    with (prepared.path / "shop" / "models.py").open("a") as file:
+        file.write(
+            "\nclass Late(Base):\n    __tablename__ = 'late'\n    id: Mapped[int] = mapped_column(primary_key=True)\n"
+        )
+    said = init(prepared, "--yes", status=1)
+    assert "✗ one database" in said
+    assert "missing   1 tables that the models declare: late" in said
+    assert "assert ['late'] == []" in said
+
+
+@pytest.mark.parametrize("kind", ["models"], indirect=True)
+def test_yes_writes_also_where_the_output_is_a_file(prepared: Project) -> None:
+    """What was a conftest in the log before."""
+    with (prepared.path / "log").open("w") as log:
+        subprocess.run(
+            [sys.executable, "-m", "elefast.cli", "init", "--yes", "--no-run"],
+            cwd=prepared.path,
+            env=dict(prepared.env),
+            stdout=log,
+            check=True,
+        )
+    assert "pyproject.toml: added" in (prepared.path / "log").read_text()
+    assert "[tool.elefast]" in (prepared.path / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("kind", ["models"], indirect=True)
+def test_options_that_contradict_each_other_are_an_error(prepared: Project) -> None:
+    """A printed conftest may have fixtures of both kinds; the example test is one or the other."""
+    before = sorted(prepared.path.rglob("*"))
+    said = init(prepared, "--yes", "--async", "--sync", status=2)
+    assert "--async and --sync contradict each other" in said
+    assert "contradicting-options" in said
+    assert sorted(prepared.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["models"], indirect=True)
+def test_the_end_of_the_input_is_a_no(prepared: Project) -> None:
+    """Ctrl-D at the prompt: one line, no traceback, and nothing is written."""
+    pty = pytest.importorskip("pty")
+    before = sorted(prepared.path.rglob("*"))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "elefast.cli", "init"],
+        cwd=prepared.path,
+        env=dict(prepared.env),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the end of a terminal is an error on Linux
+        while chunk := os.read(ours, 1024):
+            said += chunk
+            if said.rstrip().endswith(b":") and b"[y/n]" in said:
+                os.write(ours, b"\x04")
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    assert b"nothing was written" in said
+    assert b"Traceback" not in said
+    assert sorted(prepared.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["empty"], indirect=True)
+def test_the_schema_line_leads_to_a_file(prepared: Project) -> None:
+    """Which is what `elefast schema` prints, so that an editor can check what is written."""
+    init(prepared, "--no-run")
+    text = (prepared.path / "elefast.toml").read_text()
+    assert text.startswith("#:schema ./elefast.schema.json\n")
+    assert json.loads((prepared.path / "elefast.schema.json").read_text()) == get_schema()
+    assert shutil.which("taplo", path=str(Path(sys.executable).parent))
+    for linter in (["tombi", "lint", "--offline"], ["taplo", "lint"]):
+        lint = [str(Path(sys.executable).with_name(linter[0])), *linter[1:], "elefast.toml"]
+        assert subprocess.run(lint, cwd=prepared.path, capture_output=True).returncode == 0
+        prepared.write("elefast.toml", text.replace('migrator = "none"', 'migrator = "nome"'))
+        assert subprocess.run(lint, cwd=prepared.path, capture_output=True).returncode != 0
+        prepared.write("elefast.toml", text)

@@ -18,14 +18,10 @@ _HOST = "no-test-runs.elefast.invalid"
 def unreachable(settings: Settings) -> dict[str, str]:
     """Values that look like those of a test, and that cannot be connected to."""
     from elefast.config.drivers import sync_driver
+    from elefast.exported import ExportedVariable
 
-    parts = {"host": _HOST, "port": "1", "user": "elefast", "password": "elefast", "database": "elefast"}
-    found: dict[str, str] = {}
-    for entry in settings.export_env:
-        name, _, template = entry.partition("=")
-        url = f"{(template if '{' not in template else '') or sync_driver(settings)}://elefast@{_HOST}/elefast"
-        found[name.strip()] = template.format_map({**parts, "url": url}) if "{" in template else url
-    return found
+    variables = [ExportedVariable.parse(entry) for entry in settings.export_env]
+    return {variable.name: variable.unreachable(_HOST, sync_driver(settings)) for variable in variables}
 
 
 @contextmanager
