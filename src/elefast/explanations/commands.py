@@ -58,6 +58,17 @@ EXPLANATIONS = (
         ("Make the directory, or name another file.",),
     ),
     Explanation(
+        "contradicting-options",
+        UsageError,
+        "Two options of the command contradict each other",
+        "`elefast init` writes one example test, which is either async or sync.",
+        ("Fixtures of both kinds were wanted, which only the printed conftest has.",),
+        (
+            "Leave both options out: the example test is of the application's own kind.",
+            "`elefast init --print --async --sync` prints fixtures of both kinds.",
+        ),
+    ),
+    Explanation(
         "unknown-ci-system",
         UsageError,
         "There is no block for this CI system",
