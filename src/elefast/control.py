@@ -65,7 +65,7 @@ class Control:
         url: URL,
         links: Sequence[LinkFactory],
         *,
-        link_to: Callable[..., LinkFactory | None] = lambda database, settings="": None,
+        link_to: Callable[..., LinkFactory | None] = lambda *_, **__: None,
         recipe: Recipe | None = None,
         project: str = "",
         strategy: str = "auto",

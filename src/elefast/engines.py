@@ -24,9 +24,7 @@ from elefast.libpq import neutral, service_hidden
 from elefast.urls import dsn, libpq_url
 
 __all__ = [
-    "FIRST_LOGIN",
     "MAINTENANCE",
-    "NO_EVENT_TRIGGERS",
     "MaintenanceEngine",
     "forward_do_connect",
     "maintenance_engine",
@@ -55,13 +53,6 @@ _CONNECT_ARGS: dict[str, Any] = {
 }
 
 _PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
-
-
-NO_EVENT_TRIGGERS = "-c event_triggers=off"
-"""A setting that a superuser's session may have from PostgreSQL 17 on, so that it fires no login trigger."""
-
-FIRST_LOGIN = 170000
-"""Before it there are no login triggers, and no such setting."""
 
 
 def require_driver(url: URL) -> None:

@@ -20,12 +20,12 @@ from sqlalchemy import Connection, Engine
 from elefast import clock, diagnosis
 from elefast.ahead import Ahead
 from elefast.control import Control
-from elefast.engines import NO_EVENT_TRIGGERS
 from elefast.kernel import contents, databases, restore
 from elefast.kernel.blockers import blockers
 from elefast.kernel.contents import Contents
 from elefast.kernel.names import Name
 from elefast.kernel.restore import Outside, Relation
+from elefast.kernel.server import NO_EVENT_TRIGGERS
 from elefast.kernel.sql import execute
 from elefast.kernel.template import Template
 from elefast.samples import Samples

@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from elefast import diagnosis
-from elefast.engines import FIRST_LOGIN, NO_EVENT_TRIGGERS
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
 from elefast.kernel import cluster_objects, contents, databases, keepalives, locks, ready, server, template
 from elefast.kernel.cluster_objects import Made
@@ -312,8 +311,8 @@ class Templates:
         """Do what is left to do for its copies, and say what it has in it; None where we cannot look."""
         facts = self._session.facts
         # A login trigger that writes would put a row of our own session into the template.
-        silent = facts.superuser and facts.version >= FIRST_LOGIN
-        make = self._link_to(name, settings=NO_EVENT_TRIGGERS if silent else "")
+        silent = facts.superuser and facts.version >= server.FIRST_LOGIN
+        make = self._link_to(name, settings=server.NO_EVENT_TRIGGERS if silent else "")
         if make is None:
             return None
         # As the project's own role has it set up: an index may call functions of the project.

@@ -109,9 +109,9 @@ def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pyte
     both = threading.Barrier(2)
     seen: dict[str, object] = {}
 
-    def late(make: Callable[[str], Engine], name: str) -> Engine:
+    def late(make: Callable[..., Engine], name: str, settings: str) -> Engine:
         both.wait(60)
-        return make(name)
+        return make(name, settings=settings)
 
     def look(name: str) -> None:
         with restorer._inside(name, None) as (connection, _):

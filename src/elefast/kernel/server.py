@@ -11,13 +11,30 @@ from elefast.kernel import keepalives
 from elefast.kernel.names import OWNER_LENGTH, Name
 from elefast.kernel.sql import execute, literal, rows, scalar
 
-__all__ = ["Facts", "holders", "inspect", "ping", "pooled", "prepare", "share_blocks", "state"]
+__all__ = [
+    "FIRST_LOGIN",
+    "NO_EVENT_TRIGGERS",
+    "Facts",
+    "holders",
+    "inspect",
+    "ping",
+    "pooled",
+    "prepare",
+    "share_blocks",
+    "state",
+]
 
 _OF_A_RUN = re.compile(rf"^(elefast \w+) [0-9a-v]{{{OWNER_LENGTH}}}$")
 _TOO_FEW = (
     "Raise max_connections (tuning.max_connections for a server of elefast's own), or use fewer at once: "
     "fewer workers, smaller pools, engines that are disposed."
 )
+
+NO_EVENT_TRIGGERS = "-c event_triggers=off"
+"""A setting that a superuser's session may have from PostgreSQL 17 on, so that it fires no login trigger."""
+
+FIRST_LOGIN = 170000
+"""Before it there are no login triggers, and no such setting."""
 
 
 class Facts(NamedTuple):
