@@ -13,6 +13,7 @@ For a process that runs nothing else: nothing of this is taken back.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -151,8 +152,9 @@ class VariableRecorder:
                 self._settings.append(source)
             elif outer.f_code.co_filename.endswith(_DOTENV) and "atoms" in outer.f_locals:
                 # It makes a copy of the environment for each line, and takes from it what ${NAME} names.
-                names = (getattr(atom, "name", None) for atom in outer.f_locals["atoms"])
-                self._patterns.update(dict.fromkeys(name for name in names if name))
+                # The atoms are an iterator that the library needs itself, so they are read from the line.
+                line = str(outer.f_locals.get("value") or "")
+                self._patterns.update(dict.fromkeys(re.findall(r"\$\{([^}:]+)", line)))
             else:
                 self._is_whole = True
 
