@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
+from elefast.printable import short
 from elefast.samples import Samples
 
 __all__ = ["Kept", "Leak", "Report"]
@@ -64,6 +65,7 @@ class Report:
         databases: How many databases were handed out.
         from_pool: How many of them were ready.
         acquire: What a test waited for its database.
+        longest_waits: The tests that waited longest for their database, the longest first, with the seconds.
         connect: What the first connection of a test's engine cost the test.
         release: What a test waited to give its database back.
         clone: What the server took to make a database, mostly while tests ran.
@@ -98,6 +100,13 @@ class Report:
     processes: int = 1
     slowest: float = 0.0
     kept: list[Kept] = field(default_factory=list[Kept])
+    longest_waits: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+
+    def waited(self, test: str, seconds: float) -> None:
+        """Note what a test waited for its database."""
+        self.acquire.add(seconds)
+        if test and (len(self.longest_waits) < _LISTED or seconds > self.longest_waits[-1][0]):
+            self.longest_waits = sorted([*self.longest_waits, (seconds, test)], reverse=True)[:_LISTED]
 
     @property
     def wall_seconds(self) -> float:
@@ -121,10 +130,11 @@ class Report:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From what `to_dict` gave."""
-        made = cls(**{name: values[name] for name in _NAMES if name not in ("kept", *_SAMPLES)})
+        made = cls(**{name: values[name] for name in _NAMES if name not in ("kept", "longest_waits", *_SAMPLES)})
         for name in _SAMPLES:
             setattr(made, name, Samples.from_dict(values[name]))
         made.kept = [Kept(**item) for item in values["kept"]]
+        made.longest_waits = [(seconds, test) for seconds, test in values["longest_waits"]]
         return made
 
     @classmethod
@@ -138,6 +148,7 @@ class Report:
             for name in (*_SUMMED, *_SAMPLES):
                 setattr(merged, name, getattr(merged, name) + getattr(report, name))
             merged.kept += report.kept
+            merged.longest_waits = sorted([*merged.longest_waits, *report.longest_waits], reverse=True)[:_LISTED]
         if len(used) > 1:
             merged.slowest = max(report.wall_seconds for report in used)
         return merged
@@ -188,6 +199,7 @@ class Report:
             f"template {self.template_seconds:.2f} s ({builds}), waiting {waited:.2f} s, "
             f"stop {self.stop_seconds:.2f} s",
         ]
+        lines += [f"waited    {_ms(seconds)} {short(test, 200)}" for seconds, test in self.longest_waits]
         return lines
 
 
@@ -195,6 +207,8 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.2f} ms"
 
 
+_LISTED = 10
+"""How many tests are listed by name."""
 _NAMES = tuple(item.name for item in fields(Report))
 _SAMPLES = ("acquire", "connect", "release", "clone", "restore", "drop")
 _WAITS = {

@@ -28,7 +28,7 @@ from elefast.checkouts import Checkouts
 from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import maintenance_engine, require_driver
-from elefast.errors import ConfigurationError, ElefastError
+from elefast.errors import ConfigurationError, ElefastError, ServerError
 from elefast.kernel import cluster, server
 from elefast.kernel.blockers import Blocker, Left, Uncounted
 from elefast.pool import Pool
@@ -147,8 +147,12 @@ class Running:
         running.control.sweeps = sweeps
         try:
             running.control.ensure_ready(timeout)
-        except BaseException:
+        except BaseException as error:
             running.stop()
+            place = str(plan.provenance.get("engine.url", "default"))
+            if isinstance(error, ServerError) and lease.provider == "url" and place != "default":
+                # The last note says where more is to be read.
+                error.__notes__ = [f"engine.url is set in {place}", *getattr(error, "__notes__", ())]
             raise
         running.report.start_seconds = clock.now() - start
         return running
@@ -189,8 +193,14 @@ class Running:
         self._async_dialects.share(engine, self._on_connect)
         return engine
 
-    def take(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
-        """A database: one of the pool's, if nothing special is asked for."""
+    def take(self, prefix: str = "elefast", encoding: str = "utf8", *, test: str = "") -> str:
+        """A database: one of the pool's, if nothing special is asked for.
+
+        Args:
+            prefix: Of its name.
+            encoding: Of its text.
+            test: The test that waits for it, by its node id.
+        """
         with _placing(self._plan.provenance):
             if not self.report.databases:
                 self._see_to_template()
@@ -200,7 +210,7 @@ class Running:
                 name, ready = self._pool.take()
             else:
                 name, ready = self.control.create(prefix, encoding), False
-        self.report.acquire.add(clock.now() - start)
+        self.report.waited(test, clock.now() - start)
         self.report.databases += 1
         self.report.from_pool += ready
         return name

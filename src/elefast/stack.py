@@ -126,7 +126,7 @@ class Stack:
             test: The node id of the test, for messages.
         """
         running = self._use()
-        name = running.take()
+        name = running.take(test=test)
         running.watch.began(test)
         running.checkouts.began(name, test)
         return LentDatabase(self, name, test)

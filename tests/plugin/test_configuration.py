@@ -16,12 +16,13 @@ def test_a_broken_configuration_is_an_error_of_the_tests_that_need_it(project: P
     result.stdout.fnmatch_lines(
         [
             "*ERROR at setup of test_it*",
+            'pyproject.toml:3  docker.prot: unknown key, did you mean "port"?',
+            'pyproject.toml:4  keep: expected *, got "sometimes"',
             "2 problems in elefast's configuration",
-            '  pyproject.toml:3  docker.prot: unknown key, did you mean "port"?',
-            '  pyproject.toml:4  keep: expected *, got "sometimes"',
             'run "elefast config --origin" *',
         ]
     )
+    result.stdout.fnmatch_lines(["ERROR test_it.py::test_it - Failed: pyproject.toml:3  docker.p*"])
     result.stdout.no_fnmatch_line("*pytest_plugin*")
 
 
@@ -50,7 +51,9 @@ def test_an_error_of_many_tests_is_shown_in_full_once(project: Project) -> None:
     result = project.run()
     result.assert_outcomes(errors=2)
     assert result.stdout.str().count('run "elefast config') == 1
-    result.stdout.fnmatch_lines(["1 problem in elefast's configuration (in full at test_it.py::test_a)"])
+    result.stdout.fnmatch_lines(
+        ['pyproject.toml:3  docker.prot: unknown key, did you mean "port"? (in full at test_it.py::test_a)']
+    )
 
 
 def test_a_server_that_refuses_is_an_error_without_traceback(project: Project) -> None:

@@ -58,3 +58,17 @@ def test_without_a_server_there_is_nothing_to_say() -> None:
     """A run whose tests needed no database costs nothing."""
     assert str(Report()) == "no server was needed"
     assert Report.merge([Report()]).lines(costs=True) == []
+
+
+def test_the_tests_that_waited_longest_are_listed() -> None:
+    """Ten of them, the longest first, over all processes; one that is of no test has no name to list."""
+    reports = [Report(provider="local"), Report(provider="local", builds=1)]
+    for number in range(30):
+        reports[number % 2].waited(f"test_{number}", number / 1000)
+    reports[0].waited("", 5)
+    merged = Report.from_dict(json.loads(json.dumps(Report.merge(reports).to_dict())))
+    assert [test for _, test in merged.longest_waits] == [f"test_{number}" for number in range(29, 19, -1)]
+    lines = [line for line in merged.lines(costs=True) if line.startswith("waited")]
+    assert lines[0] == "waited    29.00 ms test_29"
+    assert len(lines) == 10
+    assert not [line for line in merged.lines(costs=False) if line.startswith("waited")]

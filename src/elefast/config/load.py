@@ -158,7 +158,8 @@ def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) 
     if path is None and allow_none:
         return Found(base, None, None)
     raise ConfigurationError(
-        _nothing_found(start), 'write a table [tool.elefast] in pyproject.toml, or an "elefast.toml"'
+        _nothing_found(start),
+        'run "elefast init" in the project\'s directory, or write a table [tool.elefast] in its pyproject.toml',
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "pytest_addoption",
     "pytest_configure",
     "pytest_load_initial_conftests",
+    "pytest_terminal_summary",
 ]
 
 KEEP = ("failed", "always", "never")
@@ -64,6 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
         from elefast.pytest_plugin import short_name
 
         config.pluginmanager.register(short_name, "elefast-db")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """In a project that is not configured: say so where a test failed because it has none of elefast's fixtures."""
+    errors = terminalreporter.stats.get("error")
+    if errors and not config.pluginmanager.hasplugin("elefast-harness"):
+        from elefast.pytest_plugin import unconfigured
+
+        unconfigured.explain(terminalreporter, errors)
 
 
 def _begin(config: pytest.Config) -> bool:

@@ -21,7 +21,7 @@ import pytest
 
 from elefast import caches, clock, libpq, run
 from elefast.config.drivers import sync_driver
-from elefast.errors import ElefastError, LeakWarning, told
+from elefast.errors import ElefastError, LeakWarning
 from elefast.exported import ExportedVariable
 from elefast.interrupts import close_unfinished
 from elefast.pytest_plugin import report
@@ -248,7 +248,7 @@ class Harness:
         try:
             yield
         except ElefastError as error:
-            message = told(error)
+            message = report.failure(error)
             failure = pytest.fail.Exception(message, pytrace=False)
             setattr(failure, _ERROR, message)
             raise failure from None
@@ -314,7 +314,7 @@ class Harness:
         outcome = yield
         error = call.excinfo.value if call.excinfo is not None else None
         # Fixtures of the project's own raise elefast's errors as they are, and get a traceback.
-        message = told(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
+        message = report.failure(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
         if call.when == "setup" and message:
             setattr(outcome, _ERROR, message)
         if error is not None and (who := self._holders(error)):

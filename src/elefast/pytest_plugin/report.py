@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast.errors import ConfigurationError, ElefastError, more
+from elefast.errors import ConfigurationError, ElefastError, more, told
 from elefast.printable import short
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from elefast.report import Leak, Report
     from elefast.watch import Findings
 
-__all__ = ["broken_header", "header", "leak_line", "packed", "summary", "unpacked"]
+__all__ = ["broken_header", "failure", "header", "leak_line", "packed", "summary", "unpacked"]
 
 _LONGEST = 1000
 """A node id may have any length, and any characters."""
@@ -56,6 +56,18 @@ def broken_header(error: ElefastError) -> str:
     else:
         text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return f"elefast: {'; '.join(filter(None, [text, more(error)]))}"
+
+
+def failure(error: ElefastError) -> str:
+    """The message of a test that failed with this error; pytest's short summary shows the beginning of it.
+
+    So a problem of the configuration stands first, before the line that counts the problems.
+    """
+    if not isinstance(error, ConfigurationError):
+        return told(error)
+    count = len(error.problems)
+    counted = f"{count} problems in elefast's configuration" if count > 1 else ""
+    return "\n".join(filter(None, [*error.shown, counted, error.hint, more(error)]))
 
 
 def _value(loaded: Loaded, key: str) -> str:

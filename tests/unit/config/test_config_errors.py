@@ -633,7 +633,9 @@ def test_no_configuration(project: Project) -> None:
         f"no configuration found, looked in {inside} and the directories above it",
         f"{file}  has no table [tool.elefast]",
     ]
-    assert caught.value.hint == 'write a table [tool.elefast] in pyproject.toml, or an "elefast.toml"'
+    assert caught.value.hint == (
+        'run "elefast init" in the project\'s directory, or write a table [tool.elefast] in its pyproject.toml'
+    )
 
 
 def test_a_path_without_configuration_is_an_error_even_with_arguments(project: Project) -> None:
