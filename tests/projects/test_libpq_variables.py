@@ -144,7 +144,7 @@ seed = ["seed.sql"]
 extensions = ["plpgsql"]
 export_env = ["DATABASE_URL=postgresql", "OTHER_URL=postgresql+pg8000"]
 
-[tool.pytest]
+[tool.pytest.ini_options]
 asyncio_default_fixture_loop_scope = "function"
 """
 
