@@ -46,7 +46,7 @@ class LentDatabase:
         if self._sync is None:
             server = self._stack.server
             self._sync = Database(self._stack.engine(self.name), server, server.sessionmaker_factory)
-            self._sync._withdraw = partial(self._stack.withdraw, self.name)
+            self._sync.disconnect_ahead = partial(self._stack.withdraw, self.name)
         return self._sync
 
     @property

@@ -24,19 +24,19 @@ class Located(ABC):
     def _url(self) -> URL:
         """The URL of the database, with its password."""
 
-    _withdraw: Callable[[], None] = staticmethod(nothing)
+    disconnect_ahead: Callable[[], None] = staticmethod(nothing)
     """Closes what elefast has connected ahead; for who may connect by itself, or look at who is connected."""
 
     @property
     def url(self) -> URL:
         """The URL of the database, with its password."""
-        self._withdraw()
+        self.disconnect_ahead()
         return self._url
 
     @property
     def name(self) -> str:
         """The name of the database."""
-        self._withdraw()
+        self.disconnect_ahead()
         return self._name
 
     @property

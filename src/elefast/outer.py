@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from elefast import diagnosis
 from elefast.errors import RefusedError
 from elefast.frames import OWN_DATABASE, Frame, Frames
+from elefast.lasting import may_last
 
 __all__ = ["Outer", "Source"]
 
@@ -82,6 +83,8 @@ class Outer:
         """What became of the transaction against elefast's will; empty where all is well."""
         self.checked = False
         """Whether the source's check held at the end of the test; a loop may end the transaction before it."""
+        self.renews = False
+        """Whether the session may have something that no rollback undoes, so that no other test may have it."""
         self.frames = Frames(self._send, lambda: f"{source.begin()}; SAVEPOINT {_MARK}; ")
 
     def claim(self, kind: str) -> None:
@@ -286,6 +289,8 @@ class Outer:
         await_only(begun)
 
     def _enter(self, frame: Frame, statement: str) -> None:
+        # Whoever uses the driver itself may change it as well.
+        self.renews = self.renews or may_last(statement)
         try:
             self._check_there()
             self.frames.enter(frame, statement)
@@ -308,7 +313,10 @@ class Outer:
         return False
 
 
-_ANOTHER = "was not alone: another session was connected to the database that all tests share"
+_ANOTHER = (
+    "was not alone: another session was connected to the database that all tests share, or pg_stat_reset() hides "
+    "whether one was"
+)
 _OTHER_LOOP = (
     'with isolation = "transaction" a test has one connection, and that was opened in another event loop than the '
     "one that it is used in now.\n"

@@ -17,6 +17,9 @@ from sqlalchemy import URL, Connection, Dialect, Engine
 from elefast import clock
 from elefast.errors import RefusedError
 from elefast.joined import JoinedEngine, joined_dialect
+from elefast.kernel.sql import literal, rows
+from elefast.kernel.visitors import last_reset
+from elefast.lasting import functions_that_last
 from elefast.outer import Outer
 from elefast.report import Leak
 from elefast.sync import Database
@@ -63,6 +66,9 @@ class SharedDatabase:
         self._process = os.getpid()
         self._oid = 0
         self._may_have_slots = False
+        self._since = ""
+        """When its statistics were last reset, see `last_reset`."""
+        self._renews = False
         self._sessions = before
         self._open = 0
         self._level = ""
@@ -113,7 +119,11 @@ class SharedDatabase:
 
     def check(self) -> str:
         """See `elefast.outer.Source`."""
-        return f"pg_stat_get_db_sessions({self._oid}) <= {self._sessions}" if self.counts else ""
+        if not self.counts:
+            return ""
+        # Whoever resets the count of sessions hides those that there were.
+        since = last_reset(str(self._oid))
+        return f"pg_stat_get_db_sessions({self._oid}) <= {self._sessions} AND {since} = {literal(self._since)}"
 
     def no_slots(self) -> str:
         """See `elefast.outer.Source`."""
@@ -125,16 +135,24 @@ class SharedDatabase:
 
     def was_alone(self) -> bool:
         """Whether no session but elefast's own was in the database, as seen from another one."""
-        sessions, connected = self._stack.visitors(self.name)
+        sessions, connected, since = self._stack.visitors(self.name)
+        if self._oid and since != self._since:
+            return False
         if not self.counts:
             # Who is connected now counts as well; and a backend whose client has said goodbye takes a moment to go.
             deadline = clock.now() + _GRACE
             while connected > self._open and clock.now() < deadline:
                 time.sleep(0.005)
-                sessions, connected = self._stack.visitors(self.name)
+                sessions, connected, since = self._stack.visitors(self.name)
             if connected > self._open:
                 return False
         return sessions <= self._sessions
+
+    def renew(self, outer: Outer) -> None:
+        """Close the sync connection where its session, or the driver, may not be as it was before the test."""
+        if self._kept is not None and (outer.renews or self._renews):
+            self._open -= 1
+            self.close()
 
     def close(self) -> None:
         """Close the connection; in a forked child, which has its parent's, leave it alone."""
@@ -160,11 +178,14 @@ class SharedDatabase:
             self._level = connection.get_isolation_level()
             driver.rollback()
         if not self._oid:
-            self._oid, self._may_have_slots = connection.exec_driver_sql(
-                "SELECT oid::bigint, current_setting('wal_level') = 'logical' FROM pg_database "
-                "WHERE datname = current_database()"
-            ).one()
-            connection.commit()
+            self._oid, self._may_have_slots, self._since, self._renews = rows(
+                connection,
+                "SELECT oid::bigint, current_setting('wal_level') = 'logical', "
+                f"{last_reset('oid')}, {functions_that_last()} "
+                "FROM pg_database WHERE datname = current_database()",
+            )[0]
+        # What listeners have set stays, and a transaction that they or we have begun ends.
+        driver.commit()
         if connection.dialect.driver == "psycopg2":
             # Without autocommit, since it refuses named cursors with it; and so that it takes itself to be in a
             # transaction for good, and begins none by itself.
@@ -273,6 +294,7 @@ class LentTransaction:
         if not checked and not self._outer.lost and not self._shared.was_alone():
             self._outer.lose(_NOT_ALONE + ("" if self._shared.counts else _OR_BEFORE))
         if not self._outer.lost:
+            self._shared.renew(self._outer)
             self._stack.leave(self.test)
             return []
         self._discard()

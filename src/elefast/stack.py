@@ -166,8 +166,8 @@ class Stack:
                 code="shared-database",
             )
 
-    def visitors(self, name: str) -> tuple[int, int]:
-        """The client sessions that database `name` ever had, and those that it has now."""
+    def visitors(self, name: str) -> tuple[int, int, str]:
+        """The client sessions that database `name` ever had, those that it has now, and since when they are counted."""
         return self._use().control.session.call(visitors, name)
 
     def leaks(self) -> list[Leak]:

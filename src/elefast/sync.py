@@ -178,7 +178,7 @@ class DatabaseServer:
         """
         name = self._backing.create(prefix, encoding)
         database = Database(self._backing.engine(name), self, self.sessionmaker_factory)
-        database._withdraw = partial(self._backing.withdraw, name)
+        database.disconnect_ahead = partial(self._backing.withdraw, name)
         return database
 
     def drop_database(self, name: str) -> None:
