@@ -84,6 +84,15 @@ CASES = {
     ),
     "patch that is not there": Case('migrator = "none"\npatch = ["app.db:engin"]', {"app/db.py": "engine = None\n"}),
     "patch of something else": Case('migrator = "none"\npatch = ["app:limit"]', {"app.py": "limit = 3\n"}),
+    "patch of a property": Case(
+        'migrator = "none"\npatch = ["app:settings.url"]',
+        {
+            "app.py": "class Settings:\n"
+            "    @property\n"
+            "    def url(self): return 'postgresql://app:hidden@localhost/app'\n"
+            "settings = Settings()\n"
+        },
+    ),
     # Alembic
     "no alembic.ini": Case('migrator = "alembic"\nalembic.config = "alembic.ini"'),
     "no script_location": Case('migrator = "alembic"', {"alembic.ini": "[alembic]\n"}),
