@@ -107,7 +107,7 @@ def test_what_cannot_be_patched_is_an_error(app: Project, target: str, message: 
     app.tests("def test_other(): pass\ndef test_it(db): pass")
     result = app.run()
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines([f'  pyproject.toml:3  patch: "{target}": {message}'])
+    result.stdout.fnmatch_lines([f'*pyproject.toml:3  patch: "{target}": {message}'])
     result.stdout.no_fnmatch_line("*template *")
 
 

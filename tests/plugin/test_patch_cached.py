@@ -225,6 +225,6 @@ def test_what_elefast_cannot_lead_is_an_error(app: Project, target: str, message
     app.tests("def test_it(db): pass\n")
     result = app.run()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f'  pyproject.toml:3  patch: "app:{target}": {message}'])
+    result.stdout.fnmatch_lines([f'*pyproject.toml:3  patch: "app:{target}": {message}'])
     result.stdout.no_fnmatch_line("*secret*")
     result.stdout.no_fnmatch_line("*pytest_plugin*")
