@@ -86,7 +86,7 @@ ALLOWED = {
     "redirect": {"dialects", "joined"},
     "pytest_plugin": {"config", "factory", "joined", "kernel", "redirect", "watch"},
     "generate": {"cli", "config", "explanations"},
-    "cli": {"config", "factory", "kernel", "migrators", "providers"},
+    "cli": {"config", "engines", "factory", "kernel", "migrators", "providers"},
 }
 
 

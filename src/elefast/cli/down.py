@@ -106,7 +106,7 @@ def _of_others(server: RunningServer, project: str | None) -> list[Item]:
 
     if server.reuse or server.elsewhere or server.url is None:
         return []
-    engine = maintenance_engine(server.url, "postgres")
+    engine = maintenance_engine(server.url, "postgres", owned=True)
     try:
         with engine.connect() as connection:
             return [item for item in inventory(connection) if item.kind is Kind.KEPT and item.project != project]
