@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elefast.cli.init.look import Look
+from elefast.config.shapes import is_mapping
 
 __all__ = ["find_install"]
 
@@ -76,12 +77,8 @@ def _groups(seen: Look) -> list[str]:
     """
     groups: dict[str, Any] = seen.document.get("dependency-groups", {})
     found = [name for name in groups if _has_pytest(_lines(groups, name, frozenset()))]
-    inner = {
-        str(line["include-group"])
-        for name in found
-        for line in groups[name]
-        if isinstance(line, dict) and "include-group" in line
-    }
+    lines: list[Any] = [line for name in found for line in groups[name]]
+    inner = {str(line["include-group"]) for line in lines if is_mapping(line) and "include-group" in line}
     found = [name for name in found if name not in inner][:1] if inner else found[:1]
     poetry = seen.document.get("tool", {}).get("poetry", {})
     found += [
