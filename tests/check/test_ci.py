@@ -99,7 +99,7 @@ def test_the_system_is_that_of_the_files(capsys: pytest.CaptureFixture[str], fil
         ({"uv.lock": ""}, PROJECT.replace("checks =", "dev ="), ["uv sync\n"]),
         (
             {"uv.lock": ""},
-            PROJECT.replace('"elefast", "pytest>=9"', '{include-group = "test"}') + "\n",
+            '[dependency-groups]\nchecks = [{include-group = "none"}]\n[tool.elefast]\n',
             ["uv sync\n", 'uv pip install "elefast" "pytest"'],
         ),
         (

@@ -51,6 +51,8 @@ def find_alembic(root: Path, project: Project, tables: frozenset[str]) -> Alembi
     from elefast.config.selection import alembic_file
 
     at_top = alembic_file(root)
+    if "/" in at_top:  # one in a directory below is one of those that were found anyway
+        at_top = ""
     candidates = [*([at_top] if at_top else []), *(path.as_posix() for path in project.alembic_files)]
     found: list[Alembic] = []
     for config in dict.fromkeys(candidates):
