@@ -132,9 +132,9 @@ def test_all_that_is_wrong_is_told_at_once(app: Project) -> None:
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
         [
-            "3 problems in elefast's configuration",
             '*"config:frozen.text": config.Frozen is frozen*',
             '*"config:Settings": expected an Engine, *',
             "*\"confg:x\": there is no module 'confg'*",
+            "3 problems in elefast's configuration",
         ]
     )
