@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import URL, make_url
 
@@ -28,6 +28,7 @@ from elefast.kernel.fingerprint import digest
 from elefast.stack import Stack
 
 if TYPE_CHECKING:
+    from elefast.config.overrides import Overrides
     from elefast.migrators import Part, Plan
     from elefast.providers import DockerProvider, LocalProvider, Provider
 
@@ -44,7 +45,7 @@ def from_config(
     *,
     profile: str | None = None,
     env: Mapping[str, str] | None = None,
-    **overrides: Any,
+    **overrides: Unpack[Overrides],
 ) -> Stack:
     """The stack that a project's configuration describes. Validates now, starts nothing until it is used.
 

@@ -12,6 +12,7 @@ from elefast.cli.reference import reference as cli_reference
 from elefast.config.example import example
 from elefast.config.reference import reference as configuration_reference
 from elefast.config.schema import get_schema
+from elefast.config.typed_arguments import typed_arguments
 from elefast.explanations.reference import reference as errors_reference
 
 __all__ = ["COMMAND", "generated"]
@@ -27,6 +28,7 @@ def generated() -> dict[str, str]:
         "docs/reference/configuration.md": configuration_reference(),
         "docs/reference/cli.md": cli_reference(),
         "docs/reference/errors.md": errors_reference(),
+        "src/elefast/config/overrides.py": typed_arguments(),
     }
 
 

@@ -183,8 +183,8 @@ def test_what_is_accepted_works(
     remains.note()
     (tmp_path / "elefast.toml").touch()
     env = {**os.environ, "CI": "1"}
-    engine = {"url": server_url, **engine}
-    with elefast.from_config(tmp_path, env=env, migrator="none", engine=engine, **others) as stack:
+    engine = {"url": server_url, **engine}  # of any kind, and not of the types that the arguments have
+    with elefast.from_config(tmp_path, env=env, migrator="none", **{"engine": engine, **others}) as stack:
         for _ in range(2):
             _ask(stack)
     remains.check(Kind.TEMPLATE, Kind.READY)

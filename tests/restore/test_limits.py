@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, make_url
 
 import elefast
 from elefast import restorer
+from elefast.config.overrides import PoolTable
 from elefast.kernel import databases
 from elefast.kernel.names import Name
 from elefast.kernel.sql import scalar
@@ -217,7 +218,7 @@ def test_an_ordinary_role(tmp_path: Path, modest: str) -> None:
 
 
 @pytest.mark.parametrize("pool", [{"reuse": False}, {"size": 0}], ids=["reuse", "size"])
-def test_it_can_be_turned_off(tmp_path: Path, server_url: str, pool: dict[str, object]) -> None:
+def test_it_can_be_turned_off(tmp_path: Path, server_url: str, pool: PoolTable) -> None:
     """With `pool.reuse = false` each test has a new copy; and without a pool there is nowhere to put one."""
     (tmp_path / "schema.sql").write_text(SCHEMA, "utf-8")
     (tmp_path / "pyproject.toml").write_text('[tool.elefast]\nsql.files = ["schema.sql"]\n')

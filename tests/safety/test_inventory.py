@@ -42,7 +42,7 @@ ELSEWHERE = {
     "kernel/replay._grant": "the same",
     "kernel/restore.undo": "inside of a database that `rename` has checked, and that holds what its test wrote",
     "kernel/restore._set_back": "the same",
-    "kernel/cluster_objects._drop": "looks for the mark of the build right before (`tests/stack/test_cluster_objects.py`)",
+    "kernel/cluster_objects._drop": "looks for the mark right before (`tests/stack/test_cluster_objects.py`)",
     "kernel/template.polish": "inside of a draft that this process has just built",
     "migrators/cluster_marks.finish": "what the statement before it has just created, by oid",
     "outer": "a message that names a function",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -27,6 +27,8 @@ import elefast
 from elefast.kernel.restore import FIRST_VERSION
 from elefast.lent import LentDatabase
 from elefast.urls import dsn
+
+Driver = Literal["psycopg", "psycopg2", "pg8000"]
 
 Start = Callable[..., "subprocess.Popen[str]"]
 DRIVERS = ("psycopg", "psycopg2", "pg8000")
@@ -289,12 +291,12 @@ def test_a_listener_that_sets_the_session_up_is_heard_first(stack: elefast.Stack
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_what_a_test_adds_before_it_connects_is_seen(
-    project: Path, env: dict[str, str], ask: Callable[..., list[Any]], driver: str
+    project: Path, env: dict[str, str], ask: Callable[..., list[Any]], driver: Driver
 ) -> None:
     """An extension whose type the driver has to know, made over another connection."""
     if not ask("select name from pg_available_extensions where name = 'hstore'"):
         pytest.skip("the server has no hstore")
-    with elefast.from_config(project, env=env, engine={"driver": driver}) as stack:
+    with elefast.from_config(project, env=env, engine__driver=driver) as stack:
         lent = next_one(stack)
         with psycopg.connect(lent.dsn) as connection:
             connection.execute("create extension hstore")
@@ -484,10 +486,10 @@ def until_settled(stack: elefast.Stack) -> None:
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_the_session_has_no_values_of_sequences(project: Path, env: dict[str, str], driver: str) -> None:
+def test_the_session_has_no_values_of_sequences(project: Path, env: dict[str, str], driver: Driver) -> None:
     """A fresh one knows none, though putting a database back sets those that were used."""
     (project / "schema.sql").write_text("CREATE SEQUENCE used; SELECT nextval('used');")
-    with elefast.from_config(project, env=env, engine={"driver": driver}, pool={"size": 1}) as stack:
+    with elefast.from_config(project, env=env, engine__driver=driver, pool={"size": 1}) as stack:
         for _ in range(4):
             lent = next_one(stack)
             with lent.sync.engine.connect() as connection:

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 import elefast
 from elefast import session as elefast_session
 from elefast.backing import links_to
+from elefast.config.overrides import EngineTable
 from elefast.errors import ClosedError, ConfigurationError, DatabaseNotReadyError, ElefastError, MigrationError
 from elefast.kernel import template
 
@@ -51,7 +52,7 @@ def test_nothing_starts_before_it_is_used(project: Path, env: dict[str, str]) ->
 def test_a_wrong_configuration_is_said_at_once(project: Path, env: dict[str, str]) -> None:
     """Validation is now, not at the first test."""
     with pytest.raises(ConfigurationError, match=r"pool.sice"):
-        elefast.from_config(project, env=env, pool={"sice": 1})
+        elefast.from_config(project, env=env, pool={"sice": 1})  # type: ignore[arg-type]
 
 
 def test_what_no_engine_takes_is_said_at_once(project: Path, env: dict[str, str]) -> None:
@@ -86,10 +87,11 @@ def test_what_no_engine_takes_together_is_said_at_once(project: Path, env: dict[
 
 def test_options_of_pools_are_no_trouble_for_async_engines(project: Path, env: dict[str, str]) -> None:
     """They have no pool, and so nothing to wait for in it, unless the project wants them to have one."""
-    for engine in (
+    variants: tuple[EngineTable, ...] = (
         {"options": {"pool_timeout": 5, "pool_use_lifo": True}},
         {"options": {"pool_timeout": 5}, "pool_size": 1},
-    ):
+    )
+    for engine in variants:
         with elefast.from_config(project, env=env, engine=engine) as stack:
             lent = stack.open()
             assert isinstance(lent.async_.engine.pool, NullPool) == ("pool_size" not in engine)
@@ -308,7 +310,11 @@ def test_a_leak_on_a_database_that_is_not_the_pools_is_named_too(stack: elefast.
 
 def test_engine_options_reach_the_engines(project: Path, env: dict[str, str]) -> None:
     """Those of the configuration, and objects that only a call can give, such as a pool class."""
-    options = {"echo": False, "connect_args": {"application_name": "mine"}, "options": {"poolclass": NullPool}}
+    options: EngineTable = {
+        "echo": False,
+        "connect_args": {"application_name": "mine"},
+        "options": {"poolclass": NullPool},
+    }
     with elefast.from_config(project, env=env, engine=options) as stack:
         lent = stack.open()
         assert isinstance(lent.sync.engine.pool, NullPool)

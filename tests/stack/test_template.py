@@ -104,8 +104,8 @@ def _files(connection: Connection, name: str) -> list[str]:
     return [str(file) for (file,) in found]
 
 
-def _reason(project: Path, env: dict[str, str], **keys: object) -> str:
-    with elefast.from_config(project, env=env, template=keys) as stack:
+def _reason(project: Path, env: dict[str, str], **keys: Any) -> str:
+    with elefast.from_config(project, env=env, **{f"template__{key}": value for key, value in keys.items()}) as stack:
         stack.open().release()
         return stack.report().template_reason
 

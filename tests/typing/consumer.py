@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import assert_type
 
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine
@@ -104,7 +105,13 @@ async def configured() -> None:
         stack.close()
     async with from_config() as stack:
         pass
-    loaded = load_settings(profile="ci")
+    from_config(
+        engine={"url": "postgresql://localhost/x", "pool_size": 1}, pool__size=8, seed=["seed.sql", Path("more.sql")]
+    )
+    from_config(provider="lokal")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    from_config(pool={"sice": 8})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    from_config(docker__prot=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    loaded = load_settings(profile="ci", keep="failed", local={"bin_dir": Path("/usr/bin")})
     print(loaded.settings, loaded.provenance, loaded.files)
     with suppress(DatabaseNotReadyError, ElefastError, LeakWarning):
         print(elefast.__version__)

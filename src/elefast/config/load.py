@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pydantic import ValidationError
 
@@ -30,6 +30,9 @@ from elefast.config.selection import alembic_file, select_migrator
 from elefast.config.wording import explain, in_words, shown, suggestion
 from elefast.errors import ConfigurationError, Problem
 from elefast.printable import short
+
+if TYPE_CHECKING:
+    from elefast.config.overrides import Overrides
 
 __all__ = ["HINT", "Loaded", "Resolved", "load_settings", "resolve"]
 
@@ -59,7 +62,7 @@ def load_settings(
     profile: str | None = None,
     env: Mapping[str, str] | None = None,
     start: Path | None = None,
-    **overrides: Any,
+    **overrides: Unpack[Overrides],
 ) -> Loaded:
     """Read, merge and validate the configuration; nothing is started.
 
