@@ -166,7 +166,53 @@ def test_two_heads_and_a_variable_that_nobody_sets(here: Path, checked: Checked)
     (here / "pyproject.toml").write_text(text)
     found = checked(status=1)
     assert "2 revisions, heads: one, two" in found["alembic"]["fact"]
-    assert (found["env.py"]["status"], "APP_DATABASE_URL" in found["env.py"]["remedy"]) == ("warning", True)
+    assert (found["variables"]["status"], "APP_DATABASE_URL" in found["variables"]["remedy"]) == ("warning", True)
+
+
+_FIELD = "from pydantic_settings import BaseSettings\nclass Settings(BaseSettings):\n    SHOP_DATABASE_URL: str\n"
+_PARTS = "import os\nparts = [os.environ[f'POSTGRES_{part}'] for part in ('SERVER', 'PORT', 'USER', 'DB')]\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "entries"),
+    [
+        (_FIELD, ["SHOP_DATABASE_URL"]),
+        (
+            _PARTS,
+            ["POSTGRES_SERVER={host}", "POSTGRES_PORT={port}", "POSTGRES_USER={user}", "POSTGRES_DB={database}"],
+        ),
+    ],
+)
+def test_variables_that_the_code_reads_are_those_that_init_proposes(
+    here: Path, checked: Checked, code: str, entries: list[str]
+) -> None:
+    """Fields of settings and parts of a URL count; a warning until the configuration names them, or has `patch`."""
+    (here / "settings.py").write_text(code)
+    found = checked()["variables"]
+    assert found["status"] == "warning"
+    assert json.dumps(entries) in found["remedy"]
+    text = (here / "pyproject.toml").read_text()
+    (here / "pyproject.toml").write_text(f"{text}export_env = {json.dumps(entries)}\n")
+    found = checked()["variables"]
+    assert (found["status"], all(entry.partition("=")[0] in found["fact"] for entry in entries)) == ("ok", True)
+    (here / "engines.py").write_text("from sqlalchemy import create_engine\nengine = create_engine('postgresql://')\n")
+    (here / "pyproject.toml").write_text(f'{text}patch = ["engines:engine"]\n')
+    assert (checked()["variables"]["status"], checked()["variables"]["fact"]) == ("ok", "patch leads the application")
+
+
+def test_modules_that_take_long_are_not_a_mistake_in_elefast(
+    here: Path, checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe says what took the time, and the others go on."""
+    monkeypatch.setattr("elefast.cli.check.project.PATIENCE", 1.0)
+    (here / "slow_seeds.py").write_text("import time\ntime.sleep(60)\n")
+    text = (here / "pyproject.toml").read_text()
+    (here / "pyproject.toml").write_text(f'{text}seed = ["slow_seeds:load"]\n')
+    found = checked()
+    assert found["targets"]["status"] == "warning"
+    assert "importing slow_seeds:load took more than 1 s" in found["targets"]["fact"]
+    assert "import slow_seeds" in found["targets"]["remedy"]
+    assert found["fixtures"]["status"] == "ok"
 
 
 def test_leftovers_are_counted_and_stay(here: Path, checked: Checked) -> None:

@@ -59,10 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(block(arguments.ci, resolved.loaded.settings, seen), end="")
         return 0
     from elefast.cli.check.probe import run_all
-    from elefast.cli.check.project import Project
+    from elefast.cli.check.project import PATIENCE, Project
 
     probes = Project(resolved, seen).probes()
-    findings = list(_shown(run_all(probes), quiet=arguments.json))
+    # Longer than the processes of these probes may take, so that a probe can say what took the time.
+    findings = list(_shown(run_all(probes, seconds=PATIENCE + 10), quiet=arguments.json))
     findings += _shown(_rest(arguments, findings), quiet=arguments.json)
     failed = [finding for finding in findings if finding.status == "failed"]
     if arguments.json:

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING
 
 from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
 from elefast.cli.init.look import Look
+from elefast.cli.init.propose import variable_entries
 from elefast.cli.init.pytest_file import find_pytest_file
 from elefast.cli.unreachable import unreachable
 
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
 
-__all__ = ["Project"]
+__all__ = ["PATIENCE", "Project"]
+
+PATIENCE = 60.0
+"""Seconds for a process that imports the project's code: heavy libraries take long on a busy machine."""
 
 _LOAD = """
 import json, sys
@@ -63,7 +67,7 @@ class Project:
             Probe("drivers", self.drivers),
             Probe("targets", self.targets, ["configuration"]),
             Probe("alembic", self.alembic, ["configuration"]),
-            Probe("env.py", self.env),
+            Probe("variables", self.variables),
             Probe("fixtures", self.fixtures),
         ]
 
@@ -166,7 +170,14 @@ class Project:
                 pass
         if not targets:
             return not_checked("no module of the project is named")
-        wrong = self._load(targets)
+        try:
+            wrong = self._load(targets)
+        except subprocess.TimeoutExpired:
+            return warning(
+                f"importing {', '.join(target for _, target in targets)} took more than {PATIENCE:g} s, so they were "
+                "not checked",
+                f"see what the import waits for: python -X importtime -c 'import {targets[0][1].partition(':')[0]}'",
+            )
         if wrong:
             return bad("\n".join(wrong), "mend the name, or the module that it leads to")
         return good(", ".join(target for _, target in targets))
@@ -182,7 +193,7 @@ class Project:
             cwd=self._root,
             # The plugin sets these before a test imports anything, so a module may rely on them.
             env={**os.environ, **unreachable(self._settings)},
-            timeout=15,
+            timeout=PATIENCE,
             check=False,
         )
         lines = done.stdout.strip().splitlines()
@@ -201,17 +212,21 @@ class Project:
         if not _version("alembic"):
             return bad("alembic is not installed", 'pip install "elefast[alembic]"')
         layout = read_layout(Path(alembic.config), alembic.section, self._resolved.loaded.project)
-        done = subprocess.run(
-            [sys.executable, "-m", "alembic", "-c", alembic.config, "-n", alembic.section, "heads"],
-            capture_output=True,
-            text=True,
-            cwd=layout.directory,
-            env={**os.environ, **unreachable(self._settings)},
-            timeout=15,
-            check=False,
-        )
+        shown = f"alembic -c {alembic.config} heads"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "alembic", "-c", alembic.config, "-n", alembic.section, "heads"],
+                capture_output=True,
+                text=True,
+                cwd=layout.directory,
+                env={**os.environ, **unreachable(self._settings)},
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return warning(f"{shown} took more than {PATIENCE:g} s, so the revisions were not checked", f"run {shown}")
         if done.returncode:
-            return bad(done.stderr.strip() or done.stdout.strip(), f"alembic -c {alembic.config} heads shows the same")
+            return bad(done.stderr.strip() or done.stdout.strip(), f"{shown} shows the same")
         heads = [line.split()[0] for line in done.stdout.splitlines() if "(head)" in line]
         text = f"{len(layout.revisions())} revisions, heads: {', '.join(heads) or 'none'}"
         if len(heads) > 1 and alembic.revision == "head":
@@ -222,21 +237,26 @@ class Project:
             return warning(text, "alembic merge heads, unless the project means to have branches")
         return good(text)
 
-    def env(self) -> Found:
-        """Whether env.py reads its URL from a variable that is not set to the template's."""
-        read = self._seen.alembic_variables
+    def variables(self) -> Found:
+        """Whether elefast sets the variables that the code has its URL from, or parts of it."""
+        read = variable_entries(self._seen)
         if not read:
-            return not_checked("no env.py reads a URL from the environment")
-        exported = [*self._settings.export_env, *self._settings.alembic.env]
-        told = {entry.partition("=")[0].strip() for entry in exported}
-        missing = [name for name in read if name not in told]
+            return not_checked("the code reads no database URL, and no part of one, from a variable")
+        settings = self._settings
+        told = {_variable(entry) for entry in (*settings.export_env, *settings.alembic.env, *settings.command.env)}
+        missing = [entry for entry in read if _variable(entry) not in told]
+        if settings.patch:
+            # `patch` leads the application, but not a process that migrates.
+            missing = [entry for entry in missing if _variable(entry) in self._seen.alembic_variables]
         if missing:
-            names = json.dumps([*self._settings.export_env, *missing])
+            names = json.dumps([*settings.export_env, *missing])
             return warning(
-                f"env.py reads {', '.join(missing)}, which elefast does not set",
-                f"if that is the database to migrate: export_env = {names}",
+                f"the code reads {', '.join(map(_variable, missing))}, which elefast does not set",
+                f"if that is the database of the tests: export_env = {names}",
             )
-        return good(f"env.py reads {', '.join(read)}, which elefast sets")
+        if settings.patch and not told.issuperset(map(_variable, read)):
+            return good("patch leads the application")
+        return good(f"the code reads {', '.join(map(_variable, read))}, which elefast sets")
 
     def fixtures(self) -> Found:
         """What hides the plugin's fixtures."""
@@ -246,6 +266,11 @@ class Project:
         if _version("pytest-django"):
             return warning("pytest-django has a fixture `db` of its own", "use elefast_db, or the session fixtures")
         return good("none of elefast's is hidden")
+
+
+def _variable(entry: str) -> str:
+    """The name in an entry of `export_env`."""
+    return entry.partition("=")[0].strip()
 
 
 def _version(name: str) -> str:

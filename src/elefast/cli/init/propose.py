@@ -9,7 +9,7 @@ from elefast.cli.init.alembic import Alembic
 from elefast.cli.init.look import Look
 from elefast.cli.init.variables import PARTS, Variable
 
-__all__ = ["Line", "Proposal", "Wishes", "propose"]
+__all__ = ["Line", "Proposal", "Wishes", "propose", "variable_entries"]
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,17 @@ def _flask(seen: Look, alembic: Alembic) -> list[Line]:
 
 
 def _variables(seen: Look) -> list[Line]:
-    """The variables that the application has its URL from, or the parts of it."""
+    entries = variable_entries(seen)
+    return [Line("", "export_env", entries)] if entries else []
+
+
+def variable_entries(seen: Look) -> list[str]:
+    """The entries of `export_env` for the variables that the code has its URL from, or the parts of it."""
     variables = seen.sources.variables
     entries = [_exported(seen, variable) for variable in variables.urls.values()]
     order = list(PARTS)
     parts = sorted(variables.parts.items(), key=lambda item: order.index(item[1]))
-    entries += [f"{name}={{{part}}}" for name, part in parts]
-    return [Line("", "export_env", entries)] if entries else []
+    return entries + [f"{name}={{{part}}}" for name, part in parts]
 
 
 def _exported(seen: Look, variable: Variable) -> str:
