@@ -252,3 +252,67 @@ def test_afterwards_nothing_is_guarded(exporting: Project) -> None:
     exporting.run().assert_outcomes(passed=1)
     assert type(os.environ) is kind
     assert os.environ is mapping
+
+
+# Runs a child that prints the variable as it gets it.
+CHILD = """
+import os, subprocess, sys, threading, time
+PROGRAM = "import os; print(os.environ.get('DATABASE_URL'))"
+
+def child():
+    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
+"""
+
+
+def test_a_child_gets_nothing_of_an_earlier_test(exporting: Project) -> None:
+    """Neither what an earlier test passed to `os.putenv`, nor what it could not set in a mapping of its own."""
+    exporting.tests(
+        CHILD + f"def test_1(): os.putenv('DATABASE_URL', '{PRECIOUS}')\n"
+        "def test_2(): assert '.invalid' in child()\n"
+        "def test_3(): os.unsetenv('DATABASE_URL')\n"
+        "def test_4(db): os.unsetenv('DATABASE_URL')\n"
+        "def test_5(): assert '.invalid' in child()\n"
+        f"def test_6(): os.environ = dict(os.environ, DATABASE_URL='{PRECIOUS}')\n"
+        "def test_7(): assert '.invalid' in child() and '.invalid' in os.environ['DATABASE_URL']\n"
+        f"def test_8(db): os.environ = dict(os.environ, DATABASE_URL='{PRECIOUS}')\n"
+        "def test_9(): assert '.invalid' in child() and '.invalid' in os.environ['DATABASE_URL']\n"
+        "def test_last(db): assert db.name in child() and db.name in os.environ['DATABASE_URL']\n"
+    )
+    exporting.run("-p", "no:randomly").assert_outcomes(passed=10)
+
+
+def test_a_thread_of_an_earlier_test(exporting: Project) -> None:
+    """It sets the variable during its own test only."""
+    exporting.tests(
+        CHILD + "stop = threading.Event()\n"
+        "def keep_setting():\n"
+        "    while not stop.is_set():\n"
+        f"        {SET}\n"
+        "        time.sleep(0.001)\n"
+        "def test_1(db):\n"
+        "    threading.Thread(target=keep_setting, daemon=True).start()\n"
+        "    time.sleep(0.1)\n"
+        "    assert 'precious' in os.environ['DATABASE_URL']\n"
+        "def test_2(db):\n"
+        "    time.sleep(0.1)\n"
+        "    assert db.name in os.environ['DATABASE_URL']\n"
+        "def test_3():\n"
+        "    time.sleep(0.1)\n"
+        "    assert '.invalid' in os.environ['DATABASE_URL']\n"
+        "    stop.set()\n"
+    )
+    exporting.run("-p", "no:randomly").assert_outcomes(passed=3)
+
+
+def test_what_is_left_beside_a_database_of_elefast(exporting: Project) -> None:
+    """A URL of elefast's in one variable does not excuse what a test leaves in another one."""
+    exporting.configure('migrator = "none"\nexport_env = ["DATABASE_URL", "OTHER_URL"]')
+    exporting.tests(
+        "import os\n"
+        "def test_1(db_server):\n"
+        "    with db_server.create_database() as database:\n"
+        "        os.environ['DATABASE_URL'] = database.url.render_as_string(hide_password=False)\n"
+        f"        os.environ['OTHER_URL'] = '{PRECIOUS}'\n"
+        "def test_2(): assert '.invalid' in os.environ['OTHER_URL']\n"
+    )
+    exporting.run("-p", "no:randomly").assert_outcomes(passed=2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
+import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from enum import Enum
@@ -85,6 +86,8 @@ class Environment:
         self._original: dict[str, str | None] = {}
         self._phase = _Phase.OUTSIDE
         self._module: dict[str, Any] | None = None
+        self._mapping = os.environ
+        self._earlier_threads: frozenset[threading.Thread] = frozenset()
         self._writers: dict[str, str] = {}
         self._end_guard: Callable[[], None] | None = None
         self.intrusions: list[Intrusion] = []
@@ -121,6 +124,7 @@ class Environment:
             yield
         finally:
             self._expected = expected
+            os.environ = self._mapping  # noqa: B003 - a test may have bound the name to another mapping
             _set(before)
 
     # -- who may change them --------------------------------------------------------------------------------
@@ -148,7 +152,7 @@ class Environment:
 
     def _is_deliberate(self, frame: FrameType, module: object) -> bool:
         """Whether it is the code of a test or of a fixture that changes the variable, and not what that calls."""
-        if self._phase is _Phase.OUTSIDE:
+        if self._phase is _Phase.OUTSIDE or threading.current_thread() in self._earlier_threads:
             return False
         if module in _ON_BEHALF or frame.f_globals is self._module or frame.f_code.co_filename.startswith("<doctest "):
             return True
@@ -163,13 +167,24 @@ class Environment:
         return ("url" not in parts and "database" not in parts) or _leads_to_elefast(value)
 
     def _settle(self) -> None:
-        """Set back what a test or a fixture has left, unless it leads to a database of elefast's."""
+        """Restore what a test or a fixture has left, except for what leads to a database of elefast's."""
         changed = [name for name, value in self._expected.items() if os.environ.get(name) != value]
-        if not changed or any(_leads_to_elefast(os.environ.get(name, "")) for name in self._expected):
+        if changed and any(_leads_to_elefast(os.environ.get(name, "")) for name in self._expected):
+            changed = [name for name in changed if not self._may_be_ours(name, os.environ.get(name, ""))]
+        if not changed:
             return
         for name in changed:
             self._note(name, self._writers.get(name, "code that elefast did not see"), "left changed")
         _set({name: self._expected[name] for name in changed})
+
+    def _synchronise(self) -> None:
+        """Let child processes get what `os.environ` has, because `os.putenv()` changes what they get alone."""
+        for name in self._expected:
+            value = os.environ.get(name)
+            if value is None:
+                os.unsetenv(name)
+            else:
+                os.putenv(name, value)
 
     def _note(self, name: str, place: str, what: str) -> None:
         intrusion = Intrusion(name, place, what)
@@ -192,9 +207,12 @@ class Environment:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Remember the module of the test, whose code may change the variables."""
+        """Remember the module of the test, whose code may change the variables, and the state that it begins with."""
         module = getattr(item, "module", None)
         self._module = None if module is None else vars(module)
+        self._mapping = os.environ
+        self._earlier_threads = frozenset(threading.enumerate()) - {threading.current_thread()}
+        self._synchronise()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
@@ -205,6 +223,7 @@ class Environment:
             return (yield)
         finally:
             if self._phase is _Phase.FIXTURE:
+                self._mapping = os.environ
                 self._settle()
             self._phase = before
 
@@ -227,6 +246,7 @@ class Environment:
             return (yield)
         finally:
             self._phase = _Phase.OUTSIDE
+            os.environ = self._mapping  # noqa: B003
             self._settle()
 
 
