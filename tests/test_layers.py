@@ -32,6 +32,7 @@ LEAVES = {
     "samples",
     "terminal",
     "urls",
+    "waiting",
 }
 ALLOWED = {
     "config": set[str](),

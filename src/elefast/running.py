@@ -21,7 +21,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from elefast import clock, libpq, run
+from elefast import clock, libpq, run, waiting
 from elefast.ahead import Ahead
 from elefast.backing import link_to, links_to
 from elefast.checkouts import Checkouts
@@ -138,7 +138,8 @@ class Running:
             with _placing(plan.provenance):
                 # A new server has no template, and what builds one takes as long to get ready as the server does.
                 prepare = plan.recipe.prepare if plan.recipe is not None else lambda: None
-                lease = plan.provider.acquire(prepare) if inherited is None else inherited.lease
+                with waiting.show("waiting for the server", workers="first"):
+                    lease = plan.provider.acquire(prepare) if inherited is None else inherited.lease
             running = cls(plan, lease)
         except BaseException:
             if owned:
@@ -146,7 +147,8 @@ class Running:
             raise
         running.control.sweeps = sweeps
         try:
-            running.control.ensure_ready(timeout)
+            with waiting.show("waiting for the server", workers="first"):
+                running.control.ensure_ready(timeout)
         except BaseException as error:
             running.stop()
             place = str(plan.provenance.get("engine.url", "default"))

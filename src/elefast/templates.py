@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from elefast import diagnosis
+from elefast import diagnosis, waiting
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
 from elefast.kernel import cluster_objects, contents, databases, keepalives, locks, ready, server, template
 from elefast.kernel.cluster_objects import Made
@@ -177,7 +177,8 @@ class Templates:
             if failed is not None:
                 text, code = failed
                 raise MigrationError(text, code=code)
-            return self._build(key, encoding, kept, self._why(key, stale))
+            with waiting.show("building the template", workers="all"):
+                return self._build(key, encoding, kept, self._why(key, stale))
 
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
         session = self._session
@@ -365,11 +366,12 @@ class Templates:
         lock = template.build_lock(template.owner_of(key))
         call = self._session.call
         if not call(locks.try_acquire, lock):
-            _log.info(
-                "waiting for %s to build the template",
-                call(locks.holder, lock),
-            )
-            call(locks.acquire, lock)
+            holder = call(locks.holder, lock)
+            _log.info("waiting for %s to build the template", holder)
+            # The worker that builds it shows the build.
+            what = f"waiting for {holder or 'another session'} to build the template"
+            with waiting.show(what, workers="none"):
+                call(locks.acquire, lock)
         try:
             yield
         finally:

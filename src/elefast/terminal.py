@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TextIO
 
-__all__ = ["Lift", "behind", "standard_error"]
+__all__ = ["Lift", "behind", "can_draw", "standard_error"]
 
 Lift = Callable[[], AbstractContextManager[object]]
 
@@ -47,3 +47,12 @@ def standard_error() -> Generator[TextIO]:
             descriptor = os.dup(2)
     with open(descriptor, "w", encoding="utf-8", errors="replace", buffering=1) as stream:
         yield stream
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether a line on `stream` can be drawn again and again: it is a terminal, and not that of a CI job."""
+    try:
+        is_terminal = stream.isatty()
+    except ValueError:  # closed
+        return False
+    return is_terminal and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")

@@ -12,7 +12,9 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+from elefast import waiting
 from elefast.cli import (
     check,
     config,
@@ -63,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 0
     try:
-        status: int = arguments.run(arguments)
+        with waiting.quiet() if getattr(arguments, "json", False) else nullcontext():
+            status: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +57,19 @@ def upgrade_template(part: Alembic, layout: Layout, target: Target) -> None:
     url = with_driver(target.url, "postgresql+psycopg")
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        upgrade(part, layout, connection, url.render_as_string(hide_password=False))
+        upgrade(part, layout, connection, url.render_as_string(hide_password=False), target.step)
     # Alembic puts relative entries there; they shall mean the same when the directory changes.
     sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     os.chdir(target.root)
 
 
-def upgrade(part: Alembic, layout: Layout, connection: Connection, url: str) -> None:
+def upgrade(
+    part: Alembic,
+    layout: Layout,
+    connection: Connection,
+    url: str,
+    on_step: Callable[[int, int, str], None] = lambda number, total, unit: None,
+) -> None:
     """Upgrade the database of `connection`, in the working directory that Alembic is meant to run in.
 
     Args:
@@ -72,6 +78,7 @@ def upgrade(part: Alembic, layout: Layout, connection: Connection, url: str) -> 
         connection: env.py may use it. What it leaves uncommitted is committed, unless there was a transaction
             before.
         url: What env.py finds as ``sqlalchemy.url``.
+        on_step: Called before each revision, with its number, how many there are, and ``revisions``.
 
     Raises:
         PlaceError: A revision failed; the cause has why.
@@ -86,7 +93,9 @@ def upgrade(part: Alembic, layout: Layout, connection: Connection, url: str) -> 
     def steps(current: Any, context: Any) -> Iterator[Any]:
         progress.version_tables.append((context.version_table, context.version_table_schema))
         # As in the example of Alembic's documentation for EnvironmentContext.
-        for step in script._upgrade_revs(part.revision, current):  # pyright: ignore[reportPrivateUsage]
+        found = list(script._upgrade_revs(part.revision, current))  # pyright: ignore[reportPrivateUsage]
+        for number, step in enumerate(found, 1):
+            on_step(number, len(found), "revisions")
             progress.step = step
             yield step
         progress.step = None

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from sqlalchemy import URL
 
-from elefast import errors, libpq
+from elefast import errors, libpq, waiting
 from elefast.errors import ConfigurationError, ElefastError, MigrationError, Problem
 from elefast.kernel.manifest import Manifest
 from elefast.migrators.environment import libpq_environment, variables
@@ -124,9 +124,14 @@ class Interpreter:
         reply: dict[str, Any] = {}
         with suppress(OSError, ValueError):  # the same
             for line in self._process.stdout:
-                reply = json.loads(line)
+                said = json.loads(line)
+                if "step" in said:
+                    waiting.step(said["step"], said["of"], said["unit"])
+                    continue
+                reply = said
                 if "begin" not in reply:
                     break
+                waiting.begin(reply["begin"])
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
         return reply

@@ -6,17 +6,18 @@ A part is a frozen dataclass of plain values, so that it can be sent to another 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from elefast.kernel.fingerprint import Input
 
-__all__ = ["Part", "Target", "from_json", "to_json"]
+__all__ = ["Part", "Target", "from_json", "say", "to_json"]
 
 # The parts by name; where they are, so that only those that are used get imported.
 _MODULES = {
@@ -43,6 +44,7 @@ class Target:
         application_name: What the server calls connections that do not name themselves.
         owned: Elefast has started the server, so libpq's environment variables are meant for another one.
         mark: The comment that roles and tablespaces get which are made; none where empty.
+        answers: The pipe to the process that waits for the build; None in that process itself.
     """
 
     url: URL
@@ -53,6 +55,12 @@ class Target:
     application_name: str = "elefast build"
     owned: bool = False
     mark: str = ""
+    answers: IO[bytes] | None = None
+
+    def step(self, number: int, total: int, unit: str) -> None:
+        """Tell the process that waits for the build that step `number` of `total` begins."""
+        if self.answers is not None:
+            say(self.answers, {"step": number, "of": total, "unit": unit})
 
 
 class Part(Protocol):
@@ -92,6 +100,12 @@ class Part(Protocol):
     def run(self, target: Target) -> None:
         """Do it."""
         ...
+
+
+def say(answers: IO[bytes], answer: Mapping[str, Any]) -> None:
+    """Write one line to the process that waits for the build."""
+    answers.write(json.dumps(answer).encode() + b"\n")
+    answers.flush()
 
 
 def to_json(part: Part) -> dict[str, Any]:

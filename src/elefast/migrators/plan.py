@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection
 
+from elefast import waiting
 from elefast.errors import ElefastError, MigrationError
 from elefast.exported import ExportedVariable
 from elefast.kernel import digests
@@ -168,6 +169,7 @@ class Plan:
         if not rest:
             self._see_that_nothing_moved(declared)
             return Manifest()
+        waiting.begin(rest[0].label)
         manifest = self._interpreter(rest).run(target, declared)
         self._see_that_nothing_moved(declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
@@ -249,6 +251,7 @@ class Plan:
 
 
 def _run(part: Part, target: Target) -> None:
+    waiting.begin(part.label)
     try:
         part.run(target)
     except ElefastError:

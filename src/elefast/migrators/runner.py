@@ -51,7 +51,10 @@ def main(first: Mapping[str, Any], pipe: IO[bytes]) -> None:
     answer = _build(plan, recorder, answers)
     sys.stdout.flush()
     sys.stderr.flush()
-    _say(answers, answer)
+    # Imported late, so that the recorder sees it.
+    from elefast.migrators.parts import say
+
+    say(answers, answer)
 
 
 def _prepare(first: Mapping[str, Any]) -> None:
@@ -72,15 +75,22 @@ def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> d
     from elefast.migrators.cluster_marks import mark_all
     from elefast.migrators.failure import code_of, explain
     from elefast.migrators.guard import Guard
-    from elefast.migrators.parts import Target, from_json
+    from elefast.migrators.parts import Target, from_json, say
 
-    target = Target(make_url(plan["url"]), Path(plan["root"]), plan["driver"], plan["async_driver"], mark=plan["mark"])
+    target = Target(
+        make_url(plan["url"]),
+        Path(plan["root"]),
+        plan["driver"],
+        plan["async_driver"],
+        mark=plan["mark"],
+        answers=answers,
+    )
     if target.mark:
         mark_all(target.mark)
     guard = Guard(target.url)
     guard.install()
     for part in map(from_json, plan["parts"]):
-        _say(answers, {"begin": part.label})
+        say(answers, {"begin": part.label})
         try:
             part.run(target)
         except ConfigurationError as error:
@@ -113,11 +123,6 @@ def _compile_anew() -> None:
         return code
 
     SourceFileLoader.get_code = get_code  # type: ignore[assignment, method-assign]
-
-
-def _say(answers: IO[bytes], answer: Mapping[str, Any]) -> None:
-    answers.write(json.dumps(answer).encode() + b"\n")
-    answers.flush()
 
 
 def _take_streams() -> IO[bytes]:

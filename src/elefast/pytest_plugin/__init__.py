@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -76,6 +77,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         unconfigured.explain(terminalreporter, errors)
 
 
+def _without_capture(config: pytest.Config) -> AbstractContextManager[object]:
+    # Asked for when it is needed: pytest registers its capture manager after `_begin` was called.
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    lifted: AbstractContextManager[object] = capture.global_and_fixture_disabled() if capture else nullcontext()
+    return lifted
+
+
 def _begin(config: pytest.Config) -> bool:
     """Set the plugin up for a configured project; True if it is one. Does its work once for a config.
 
@@ -88,8 +96,7 @@ def _begin(config: pytest.Config) -> bool:
     from elefast.config.discovery import find
 
     # Also without a configuration: `elefast.extras.docker.postgres()` may have an image to pull.
-    capture: Any = config.pluginmanager.getplugin("capturemanager")
-    config.add_cleanup(terminal.behind(capture.global_and_fixture_disabled if capture else None))
+    config.add_cleanup(terminal.behind(lambda: _without_capture(config)))
 
     found = find(config.rootpath)
     if found is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from elefast import clock
+from elefast import clock, terminal
 
 __all__ = ["Progress"]
 
@@ -28,7 +27,7 @@ class Progress:
     def __init__(self, reference: str, stream: TextIO, *, bar: bool | None = None) -> None:
         self._reference = reference
         self._stream = stream
-        self._bar = _can_draw(stream) if bar is None else bar
+        self._bar = terminal.can_draw(stream) if bar is None else bar
         self._began = clock.now()
         self._drawn = 0.0
         self._layers: dict[str, _Layer] = {}
@@ -122,11 +121,3 @@ class _Layer:
             self.share, self.here = 0.5, True
         elif status == "Downloading":
             self.share = part
-
-
-def _can_draw(stream: TextIO) -> bool:
-    try:
-        terminal = stream.isatty()
-    except ValueError:  # closed
-        return False
-    return terminal and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from elefast import clock, terminal
+from elefast import clock, terminal, waiting
 from elefast.errors import ServerUnavailableError
 from elefast.providers.docker import refusals
 from elefast.providers.docker.progress import Progress
@@ -96,7 +96,7 @@ def _local(client: Any, reference: str) -> Any:
 
 
 def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *, present: bool) -> Any:
-    with terminal.standard_error() as stream:
+    with waiting.hidden(), terminal.standard_error() as stream:
         progress = Progress(reference, stream)
         for attempt, wait in enumerate([*waits, None], 2):
             began = clock.now()
