@@ -1,8 +1,8 @@
 """What an engine's dialect asks the server at its first connection, asked once for all engines like it.
 
-Each engine keeps a dialect, a pool, events and a cache of compiled statements of its own: only the answers are shared.
-Where the answers might be others, because somebody listens to connections or because of what the database has by now,
-the dialect asks for itself.
+Each engine keeps its dialect, pool, events and cache of compiled statements: only the answers are shared.
+Where the answers might differ, because of a listener on connections or a change in the database, the dialect asks the
+server itself.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class _MaintenanceConnection(Connection):
 
 
 class MaintenanceEngine(Engine):
-    """An engine of elefast's own, which listeners on classes of SQLAlchemy (`Engine`, `Pool`, `Connection`) miss.
+    """An engine for maintenance that listeners on SQLAlchemy's classes (`Engine`, `Pool`, `Connection`) do not see.
 
     Such a listener is meant for the application's connections. One that runs SQL, such as ``SET timezone``, would
     begin a transaction on a connection that has to be in autocommit mode, and one that counts would count elefast's.
@@ -139,7 +139,7 @@ def raw_connection(url: URL, *, owned: bool = False) -> psycopg.Connection[tuple
 
 
 def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings: str = "") -> MaintenanceEngine:
-    """An engine of elefast's own on psycopg: autocommit, no pool, and quick to notice a dead peer.
+    """A maintenance engine on psycopg: autocommit, no pool, and quick to notice a dead peer.
 
     Args:
         url: The server.
@@ -182,7 +182,7 @@ def _adapters() -> AdaptersMap:
 
 
 def private_engine(engine: Engine, database: str | None = None) -> MaintenanceEngine:
-    """An engine with the same creator, dialect and listeners as a user's, but a pool of its own, in autocommit mode.
+    """An engine with the creator, dialect and listeners of a user's engine, but a separate pool, in autocommit mode.
 
     A user's pool may hold one connection, or be bound to an event loop; elefast must neither use it up nor
     carry its connections elsewhere.

@@ -1,4 +1,4 @@
-"""The environment variables of libpq, and how connections to elefast's own servers are kept free of them.
+"""The environment variables of libpq, and how elefast keeps them away from the servers that it starts.
 
 A shell that is set up for another server (``PGSSLMODE=require``, ``PGSERVICE=production``) would break or change
 connections to a server that elefast has started. It knows variables and connection parameters, and connects to nothing.
@@ -71,7 +71,7 @@ _service = threading.Lock()
 
 @contextmanager
 def service_hidden() -> Generator[None]:
-    """Hide ``PGSERVICE`` from libpq, and from nothing in Python, while a connection of elefast's own is opened.
+    """Hide ``PGSERVICE`` from libpq, but not from Python, while elefast opens a maintenance connection.
 
     libpq reads the service's definition first, so no parameter helps where there is none.
     """

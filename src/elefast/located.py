@@ -25,7 +25,7 @@ class Located(ABC):
         """The URL of the database, with its password."""
 
     disconnect_ahead: Callable[[], None] = staticmethod(nothing)
-    """Closes what elefast has connected ahead; for who may connect by itself, or look at who is connected."""
+    """Closes the connection that elefast opened ahead, before a test can connect by itself or count sessions."""
 
     @property
     def url(self) -> URL:

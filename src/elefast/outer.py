@@ -289,7 +289,7 @@ class Outer:
         await_only(begun)
 
     def _enter(self, frame: Frame, statement: str) -> None:
-        # Whoever uses the driver itself may change it as well.
+        # Code that uses the driver's connection directly may change it as well.
         self.renews = self.renews or may_last(statement)
         try:
             self._check_there()

@@ -72,7 +72,7 @@ class Restorer:
 
     Args:
         control: Makes and drops them.
-        engine: Makes an engine of elefast's own to a database, whose sessions have ``settings``.
+        engine: Makes a maintenance engine to a database, whose sessions have ``settings``.
         connects: What the engines of tests connect with that may hold settings of their sessions.
     """
 
@@ -176,7 +176,7 @@ class Restorer:
     def proven(self, names: Sequence[str], session: Session) -> list[str]:
         """Those of the databases `names`, which are ready, that an audit finds to be as their template made them.
 
-        Who finds them next cannot know what they have been through, so the counts alone do not do.
+        The next run does not know their history, so it needs more than the counts.
         """
         found: list[str] = []
         deadline = clock.now() + LAST_AUDITS
@@ -204,7 +204,7 @@ class Restorer:
     def _audit(self, connection: Connection, known: _Known) -> str:
         """Read all of the database of `connection`; what is other than in its template, in words."""
         start = clock.now()
-        # Else PostgreSQL would count that each sequence is read, which is how their use is told.
+        # Otherwise PostgreSQL would count the reading of each sequence, by which the reset detects their use.
         execute(connection, "SET track_counts = off")
         difference = contents.audit(connection, known.contents or Contents(), known.outside.horizon)
         execute(connection, "RESET track_counts")

@@ -121,7 +121,7 @@ class SharedDatabase:
         """See `elefast.outer.Source`."""
         if not self.counts:
             return ""
-        # Whoever resets the count of sessions hides those that there were.
+        # A reset of the statistics hides the sessions that there were.
         since = last_reset(str(self._oid))
         return f"pg_stat_get_db_sessions({self._oid}) <= {self._sessions} AND {since} = {literal(self._since)}"
 

@@ -148,7 +148,7 @@ class _Wait:
             self._hidden -= 1
 
     def _run(self, stream: TextIO, streams: ExitStack) -> None:
-        # The reader of a pipe may be gone; then there is nobody to show anything to.
+        # The reader of a pipe may be gone.
         with streams, suppress(OSError, ValueError):
             if self._over.wait(AFTER):
                 return

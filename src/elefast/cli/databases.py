@@ -66,7 +66,7 @@ def chosen(items: Sequence[Item], wanted: str, project: str, *, everything: bool
 
 
 def latest(items: Sequence[Item], project: str) -> Item | None:
-    """The database that somebody most likely wants to see: of the one test that runs, else the one kept last.
+    """The database that a user most likely wants to see: that of the only running test, else the one kept last.
 
     None where there is neither.
     """

@@ -1,4 +1,4 @@
-"""`elefast ls`: the project's databases on the server, and who has them."""
+"""`elefast ls`: the project's databases on the server, and the processes that use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = "ls"
 HELP = "list the project's databases on the server: their kind, their test, who uses them"
 
 _NAME, _KIND, _SIZE = 39, 14, 8
-"""Widths of the columns. Names of elefast's own have at most 39 characters, unless a prefix makes them longer."""
+"""Widths of the columns. Names that elefast makes have at most 39 characters, unless a prefix makes them longer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """The keyword arguments of `from_config()` for type checkers: generated from the settings by `elefast.generate`.
 
-A key is an argument of its own, with a mapping for a table, or with two underscores: ``docker__port=5433``.
+A key is an argument: a mapping for a table, or a name with two underscores such as ``docker__port=5433``.
 None counts as not given.
 """
 

@@ -63,7 +63,7 @@ def made(connection: Connection) -> list[Made]:
 def remove(connection: Connection, doomed: Iterable[Made]) -> list[Made]:
     """Drop those of `doomed` that nothing depends on; what is left, because something does.
 
-    PostgreSQL itself refuses to drop what a database still refers to. A role that somebody is connected as, or that
+    PostgreSQL itself refuses to drop what a database still refers to. A role that a session is connected as, or that
     other roles are members of, stays as well.
     """
     waiting = list(doomed)

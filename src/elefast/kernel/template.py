@@ -179,8 +179,8 @@ def polish(connection: Connection) -> None:
 
     The file (``pg_internal.init``) comes with any connection. Tables without rows are vacuumed, where we may reset
     copies of them: the planner then knows that they are empty, as it does after a reset. Otherwise a reset would
-    have to set ``reltuples`` back to -1 by an UPDATE, which moves rows of ``pg_class``, so that whoever lists tables
-    without ORDER BY sees another order.
+    have to restore ``reltuples`` to -1 by an UPDATE, which moves rows of ``pg_class``, so that a list of tables without
+    ORDER BY has another order.
 
     Args:
         connection: To the draft itself, in autocommit mode.

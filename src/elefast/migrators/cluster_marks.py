@@ -1,7 +1,7 @@
 """Marks the roles and tablespaces that a build makes, in the transaction in which it makes them.
 
 Seen are statements that run through SQLAlchemy, and those of SQL files. What is made in another way, such as by a
-program or a driver of its own, gets no mark, and so is never dropped.
+program or a driver without SQLAlchemy, gets no mark, and so is never dropped.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def take(path: str, *, exclusive: bool, wait: bool = False, make: bool = True) -
 def take_soon(path: str, *, make: bool = True) -> int | None:
     """Lock `path` exclusively; none where it stays locked.
 
-    Whoever just looks whether a lock is held has it for a moment, so this tries more than once.
+    A process that checks whether a lock is held takes it for a moment, so this tries more than once.
     """
     for _ in range(20):
         if (lock := take(path, exclusive=True, make=make)) is not None:

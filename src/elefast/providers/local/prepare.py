@@ -25,7 +25,7 @@ __all__ = ["Preparation", "clear_rubbish", "homes", "on_disk"]
 ORPHAN_TIMEOUT = 10.0
 """Seconds that the processes of an earlier server may take to be gone."""
 MOST_ON_ONE_DISK = 9
-"""So many containers with a memory of their own can have servers of one configuration on one disk."""
+"""The number of containers with separate memory that can have servers of one configuration on one disk."""
 
 
 class Preparation:
