@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import NullPool
@@ -62,6 +63,7 @@ class Ahead:
     def prepare(self, name: str, slot: _Slot) -> None:
         """Make the engine of database `name` and connect it; what fails is left to the test, which sees the error."""
         try:
+            slot.adapters = _adapters()
             engine = self._make(name)
             if self._possible and is_plain(engine):
                 slot.first = _FirstConnection(engine, self._connect_args)
@@ -84,7 +86,8 @@ class Ahead:
             with slot.lock:
                 slot.claimed = True
                 engine, slot.engine = slot.engine, None
-            if engine is not None:
+            # The dialect of an engine has copied the adapters; what is open closes with the slot.
+            if engine is not None and _same(slot.adapters, _adapters()):
                 return engine
         engine = self._make(name)
         self._dialects.share(engine, self._connected)
@@ -151,6 +154,7 @@ class _Slot:
         self.lock = threading.Lock()
         self.engine: Engine | None = None
         self.first: _FirstConnection | None = None
+        self.adapters: list[object] = []
         self.claimed = False
 
     def answers(self) -> Answers | None:
@@ -237,6 +241,28 @@ class _FirstConnection:
             return False
         self.answers = answers
         return True
+
+
+def _adapters() -> list[object]:
+    """What is registered with psycopg for all connections: other objects as soon as something else is registered.
+
+    Its maps share their tables with their copies, and a map that was copied makes new tables before it changes them.
+    """
+    psycopg = sys.modules.get("psycopg")
+    if psycopg is None:
+        return []
+    copied = psycopg.adapt.AdaptersMap(psycopg.adapters)
+    found: list[object] = []
+    for table in cast("dict[str, Any]", vars(copied)).values():
+        if isinstance(table, list):
+            found += cast("list[object]", table)
+        elif isinstance(table, dict):
+            found += cast("dict[object, object]", table).values()
+    return found
+
+
+def _same(before: list[object], now: list[object]) -> bool:
+    return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
 
 
 def _environment() -> dict[str, str]:
