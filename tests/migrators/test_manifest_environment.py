@@ -230,6 +230,20 @@ def test_file_that_is_only_looked_at(build: Build, project: Project) -> None:
     assert manifest.differences(project.root) == ["marker is now a directory"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="making symbolic links takes a privilege on Windows")
+@pytest.mark.parametrize("look", ["readlink", "path.realpath", "path.lexists", "path.islink"])
+def test_target_of_a_link(look: str, build: Build, project: Project) -> None:
+    """A link that leads elsewhere is another input, also where nothing is at its target."""
+    link = project.root / "current"
+    link.symlink_to("one")
+    manifest = build(f"import os; os.{look}('current')")
+
+    link.unlink()
+    assert manifest.differences(project.root) == ["removed current"]
+    link.symlink_to("two")
+    assert manifest.differences(project.root) == ["current is now a dangling link to two"]
+
+
 @pytest.mark.parametrize("code", ["import os; list(os.scandir('parts'))", "import glob; glob.glob('parts/*.sql')"])
 def test_directory_that_is_not_there(code: str, build: Build, project: Project) -> None:
     """A directory that was listed in vain is noticed when it comes with a file."""

@@ -68,8 +68,7 @@ class Manifest:
     Args:
         files: Path of each file that was read or imported, with the digest of its bytes; `ABSENT` for one
             that was looked for in vain.
-        paths: Path of each file or directory that was looked at, with what was there: ``file``, ``directory``, or
-            `ABSENT`.
+        paths: Path of each file or directory that was looked at, with what was there (`path_kind`).
         listings: Path of each directory that was listed, with the digest of the names in it.
         lookups: Path of each directory that was searched for modules: how it has them, and their names.
         distributions: Name of each installed distribution, with its version and the digest of its files.
@@ -216,11 +215,19 @@ def file_digest(path: str | Path) -> str:
 
 
 def path_kind(path: str | Path) -> str:
-    """What is at `path`: ``file``, ``directory``, or `ABSENT`."""
+    """What is at `path`: ``file``, ``directory``, or `ABSENT`; of a symbolic link, its target as well.
+
+    The target counts as well, because `os.readlink` and `os.path.realpath` tell it, also where it leads to nothing.
+    """
     try:
-        return _DIRECTORY if stat.S_ISDIR(os.stat(path).st_mode) else _FILE
+        kind = _DIRECTORY if stat.S_ISDIR(os.stat(path).st_mode) else _FILE
     except (OSError, ValueError):
-        return ABSENT
+        kind = ABSENT
+    try:
+        target = os.readlink(path)
+    except (OSError, ValueError):
+        return kind
+    return f"{kind or 'dangling'} link to {target}"
 
 
 def listing_digest(path: str | Path) -> str:
