@@ -6,6 +6,7 @@ It takes turns with all processes on the server by an advisory lock; `elefast.ke
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
@@ -28,6 +29,12 @@ __all__ = ["Templates", "drop_orphans", "drop_unused"]
 _BUILT = (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE)
 
 _log = logging.getLogger("elefast")
+
+_CANCELLED = (
+    "elefast was {} when this test was ended. The build was cancelled, and the next test begins it again.\n"
+    "Build it before pytest with `elefast up` or, on an existing server, `elefast template build`. Or set "
+    "`timeout_func_only = true` for pytest-timeout, which then does not count the time of fixtures."
+)
 
 
 class Templates:
@@ -178,7 +185,13 @@ class Templates:
                 text, code = failed
                 raise MigrationError(text, code=code)
             with waiting.show("building the template", workers="all"):
-                return self._build(key, encoding, kept, self._why(key, stale))
+                try:
+                    return self._build(key, encoding, kept, self._why(key, stale))
+                except BaseException as error:
+                    # A test that is ended for taking too long, as pytest-timeout does, fails with no word of a build.
+                    if not isinstance(error, (Exception, KeyboardInterrupt, SystemExit, CancelledError)):
+                        error.add_note(_CANCELLED.format(waiting.describe()))
+                    raise
 
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
         session = self._session

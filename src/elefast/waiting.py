@@ -14,7 +14,7 @@ from typing import Literal, TextIO
 
 from elefast import clock, terminal
 
-__all__ = ["AFTER", "begin", "hidden", "quiet", "show", "step"]
+__all__ = ["AFTER", "begin", "describe", "hidden", "quiet", "show", "step"]
 
 AFTER = 2.0
 """Seconds until a wait is shown."""
@@ -66,6 +66,11 @@ def step(number: int, total: int, unit: str) -> None:
     """
     for wait in _waits[-1:]:
         wait.step(number, total, unit)
+
+
+def describe() -> str:
+    """What the current wait is for and how long it lasts: ``building the template (app:fill), 12 s``; else empty."""
+    return _waits[-1].describe() if _waits else ""
 
 
 @contextmanager
@@ -182,7 +187,7 @@ class _Wait:
                 width = os.get_terminal_size(stream.fileno()).columns or _WIDTH
             except OSError:
                 width = _WIDTH
-            line = self._line()[: max(width - 1, 1)]
+            line = f"elefast: {self.describe()}"[: max(width - 1, 1)]
             # pytest may be in the middle of a line, so this goes to the line below, and the cursor stays where it is:
             # make room for a line, remember the position, write, return to it.
             stream.write(f"\x1bD\x1b[A\x1b7\x1b[B\r\x1b[K{line}\x1b8")
@@ -195,13 +200,13 @@ class _Wait:
             self._stream.write("\x1b7\x1b[B\r\x1b[K\x1b8")
             self._stream.flush()
 
-    def _line(self) -> str:
-        """What a terminal shows."""
+    def describe(self) -> str:
+        """What is waited for, how far it is, and for how long."""
         part = self._part
         if part and self._total:
             part += f": {self._number:0{len(str(self._total))}} of {self._total}"
         seconds = int(clock.now() - self._began)
-        return f"elefast: {self._what}{f' ({part})' if part else ''}, {seconds} s"
+        return f"{self._what}{f' ({part})' if part else ''}, {seconds} s"
 
     def _plain(self) -> str:
         """What a log shows."""

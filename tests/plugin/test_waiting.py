@@ -102,6 +102,20 @@ def test_a_terminal_shows_the_revision(project: Project) -> None:
     assert shown[last:].partition("\x1b8")[2].startswith("\x1b7\x1b[B\r\x1b[K\x1b8")
 
 
+def test_a_test_that_is_ended_names_the_build(project: Project) -> None:
+    """The message of pytest-timeout says nothing of what a fixture waited for."""
+    _slow(project, "ended")
+    project.file("slow.py", SLOW.format(name="ended").replace("sleep(3)", "sleep(60)"))
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    run = subprocess.run(
+        [*command, "--timeout=5", "--timeout-method=signal"], cwd=project.path, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert "Timeout (>5.0s) from pytest-timeout." in run.stdout
+    assert re.search(r"elefast was building the template \(slow:fill\), \d+ s when this test was ended", run.stdout)
+    assert "timeout_func_only = true" in run.stdout
+
+
 def _on_a_terminal(command: list[str], directory: Path) -> str:
     """What a program shows on a terminal of its own."""
     ours, theirs = pty.openpty()
