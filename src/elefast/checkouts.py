@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from io import FileIO
 from typing import NamedTuple
 
 from elefast import caches
@@ -49,7 +48,9 @@ class Checkouts:
         self._project = project
         self._directory = caches.directory(env)
         self._now: dict[str, str] = {}
-        self._file: FileIO | None = None
+        # A descriptor, because a file object would warn where a stack that was forgotten is collected.
+        self._file = -1
+        self._path = ""
         self._lock = threading.Lock()
 
     def began(self, database: str, test: str) -> None:
@@ -68,22 +69,22 @@ class Checkouts:
         """Remove the file."""
         with self._lock:
             self._directory = ""
-            if self._file is not None:
-                self._file.close()
+            if self._file >= 0:
+                os.close(self._file)
                 with suppress(OSError):
-                    os.unlink(self._file.name)
-                self._file = None
+                    os.unlink(self._path)
+                self._file = -1
 
     def _write(self) -> None:
         if not self._directory:
             return
         try:
-            if self._file is None:
-                self._file = _open(self._directory)
+            if self._file < 0:
+                self._file, self._path = _open(self._directory)
             # One write of one line; what is left after it of a longer one is not read.
             line = json.dumps({"project": self._project, "databases": self._now}) + "\n"
-            self._file.seek(0)
-            self._file.write(line.encode())
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, line.encode())
         except OSError:
             self._directory = ""  # no place for it: then nothing is known
 
@@ -106,7 +107,8 @@ def current(env: Mapping[str, str]) -> dict[str, Checkout]:
     return found
 
 
-def _open(directory: str) -> FileIO:
+def _open(directory: str) -> tuple[int, str]:
+    """Create the file of this process; its descriptor and its path."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
     long_ago = time.time() - FORGOTTEN_AFTER
     for entry in _files(directory):
@@ -114,7 +116,7 @@ def _open(directory: str) -> FileIO:
             if entry.stat(follow_symlinks=False).st_mtime < long_ago:
                 os.unlink(entry.path)
     path = os.path.join(directory, f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}")
-    return FileIO(path, "x", opener=lambda path, flags: os.open(path, flags, 0o600))
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600), path
 
 
 def _files(directory: str) -> list[os.DirEntry[str]]:
