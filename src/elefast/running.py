@@ -28,7 +28,7 @@ from elefast.checkouts import Checkouts
 from elefast.control import Control
 from elefast.dialects import Dialects
 from elefast.engines import maintenance_engine, require_driver
-from elefast.errors import ConfigurationError, ElefastError, ServerError
+from elefast.errors import ConfigurationError, ElefastError, RefusedError, ServerError
 from elefast.kernel import cluster, server
 from elefast.kernel.blockers import Blocker, Left, Uncounted
 from elefast.pool import Pool
@@ -152,7 +152,7 @@ class Running:
         except BaseException as error:
             running.stop()
             place = str(plan.provenance.get("engine.url", "default"))
-            if isinstance(error, ServerError) and lease.provider == "url" and place != "default":
+            if isinstance(error, (ServerError, RefusedError)) and lease.provider == "url" and place != "default":
                 # The last note says where more is to be read.
                 error.__notes__ = [f"engine.url is set in {place}", *getattr(error, "__notes__", ())]
             raise

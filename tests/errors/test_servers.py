@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -166,6 +167,15 @@ def test_nothing_on_this_machine(project: Project, same: Same, monkeypatch: pyte
     same("no server at all", first + text[text.rindex("\ninstall a PostgreSQL") + 1 :])
 
 
+@pytest.fixture
+def open_root(elefast_root: Path) -> Iterator[Path]:
+    """A root for servers that other users may enter, because a copy of PostgreSQL's programs may have to go there."""
+    root = Path(tempfile.mkdtemp(dir=elefast_root))
+    root.chmod(0o711)
+    yield root
+    shutil.rmtree(root)
+
+
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
@@ -173,9 +183,9 @@ def test_nothing_on_this_machine(project: Project, same: Same, monkeypatch: pyte
         ("data_dir with other files", 'provider = "local"\nlocal.data_dir = "data"'),
     ],
 )
-def test_a_local_server(project: Project, same: Same, name: str, lines: str) -> None:
+def test_a_local_server(project: Project, same: Same, name: str, lines: str, open_root: Path) -> None:
     """Directories that are not what they should be."""
-    project.env(_ELEFAST_ROOT=str(project.path / "root"))  # what a failed start leaves is for the next one to sweep
+    project.env(_ELEFAST_ROOT=str(open_root))  # what a failed start leaves is for the next one to sweep
     project.file("bin/psql", "")
     project.file("data/letters/first.txt", "")
     project.configure(lines, url=False)
@@ -183,11 +193,11 @@ def test_a_local_server(project: Project, same: Same, name: str, lines: str) -> 
 
 
 def test_the_command_line_gives_each_class_its_status(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], open_root: Path
 ) -> None:
     """For scripts; the message ends with the code."""
     monkeypatch.chdir(project.path)
-    project.env(_ELEFAST_ROOT=str(project.path / "root"))
+    project.env(_ELEFAST_ROOT=str(open_root))
     url = project.url
     cases = [
         ("docker.prot = 1", 2, "unknown-key"),

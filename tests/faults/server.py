@@ -57,7 +57,7 @@ class Server:
             self.account, self._bin = like.account, like._bin
             shutil.copytree(like.data, self.data)
         else:
-            self.account, self._bin = _able()
+            self.account, self._bin = _able(home)
             self._init(home)
         self.account.give(str(self.data))
 
@@ -132,12 +132,23 @@ class Server:
         assert done.returncode == 0, done.stdout
 
 
-def _able() -> tuple[Account, Path]:
-    """An account that may run a server, and the programs that it can run."""
+def _able(home: Path) -> tuple[Account, Path]:
+    """An account that may run a server, and the programs that it can run: a copy in `home`, if need be."""
     given = os.environ.get("TEST_POSTGRES_BIN", "")
     places = [given] if given else [found.bin_dir for found in reversed(installations().values())]
     for place in places:
         for account in candidates(""):
             if not can_run(f"{place}/postgres", account):
                 return account, Path(place)
-    raise AssertionError(f"nobody can run the programs in {places}")
+    # As elefast itself does where only root may enter the virtual environment.
+    for place in places:
+        prefix = Path(place).parent
+        copied = home / "programs" / prefix.parent.name
+        shutil.copytree(prefix, copied / prefix.name, ignore=shutil.ignore_patterns("*.a", "include"))
+        if (libraries := prefix.parent.with_name(f"{prefix.parent.name}.libs")).is_dir():
+            shutil.copytree(libraries, copied.with_name(libraries.name))
+        binaries = copied / prefix.name / Path(place).name
+        for account in candidates(""):
+            if not can_run(f"{binaries}/postgres", account):
+                return account, binaries
+    raise AssertionError(f"no user can run the programs in {places}")

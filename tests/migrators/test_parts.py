@@ -131,8 +131,8 @@ def test_function_that_ends_the_interpreter(project: Project, template: URL) -> 
             '"nowhere.at:all": there is no module "nowhere" in {root}, nor elsewhere on the import path',
         ),
         ("testing:creat", '"testing:creat": testing has no attribute "creat", did you mean "create"?'),
-        ("testing:VALUE", '"testing:VALUE": expected a function that takes a connection, found 1'),
-        ("testing:none", '"testing:none": it must take one argument, a connection; its parameters are ()'),
+        ("testing:VALUE", '"testing:VALUE": expected a function that takes a connection or an engine, found 1'),
+        ("testing:none", '"testing:none": it must take one argument, a connection or an engine; its parameters are ()'),
         ("testing:late", '"testing:late": it returned something to await; write it as `async def`'),
         (
             "broken:create",

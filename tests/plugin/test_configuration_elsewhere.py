@@ -20,6 +20,7 @@ def write(path: Path, text: str) -> None:
 def test_it_lies_elsewhere(pytester: pytest.Pytester, place: str, options: tuple[str, ...]) -> None:
     """Below the rootdir or beside it; the message names both and the remedy."""
     root = pytester.path / "root"
+    (pytester.path / ".git").mkdir()
     write(root / "pytest.ini", "[pytest]\n")
     write(root / "tests/test_it.py", "def test_it(db_session): pass\n")
     write(root / place / "pyproject.toml", TABLE)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 
 from .conftest import Project
@@ -49,6 +52,17 @@ USES = {
     "container.engine": "app.name(app.container.engine)",
     "_engine": "app.name(app.lazy())",
 }
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect the connections of the inner run, which elefast has ended, before another run reports a failure.
+
+    SQLAlchemy logs each of them with a traceback. Where that happens while pytest parses source for a report, CPython
+    before 3.11.8 and 3.12.2 fails with "AST constructor recursion depth mismatch" (gh-106905).
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -104,6 +104,12 @@ def _files(connection: Connection, name: str) -> list[str]:
     return [str(file) for (file,) in found]
 
 
+def _alone(project: Path) -> None:
+    """Give the project a name that no other test has, so that no other template is the last one of it."""
+    file = project / "pyproject.toml"
+    file.write_text(file.read_text().replace("stack-tests", f"stack-tests-{project.name}"))
+
+
 def _reason(project: Path, env: dict[str, str], **keys: Any) -> str:
     with elefast.from_config(project, env=env, **{f"template__{key}": value for key, value in keys.items()}) as stack:
         stack.open().release()
@@ -112,6 +118,7 @@ def _reason(project: Path, env: dict[str, str], **keys: Any) -> str:
 
 def test_a_variable_that_is_named(project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`template.variables` gives each value a template of its own; not set differs from empty."""
+    _alone(project)
     monkeypatch.delenv("WATCHED_DIMS", raising=False)
     keys = {"variables": ["WATCHED_DIMS"]}
     assert _reason(project, env, **keys) == "built: there was none yet"
@@ -126,6 +133,7 @@ def test_a_variable_that_is_named(project: Path, env: dict[str, str], monkeypatc
 
 def test_a_template_that_is_too_old(project: Path, env: dict[str, str]) -> None:
     """`template.max_age` lets it be built again, and the summary says so; without it, age does not count."""
+    _alone(project)
     (project / "schema.sql").write_text(f"create table note as select now() as made;\n-- {project}\n")
     assert _reason(project, env, max_age="1h") == "built: there was none yet"
     assert _reason(project, env, max_age="1h").startswith("reused")

@@ -19,6 +19,7 @@ __all__ = ["explain", "nearby"]
 
 _MISSING = re.compile(r"fixture '((?:async_)?db(?:_server|_connection|_session)?|elefast_(?:db|stack))' not found")
 _DEPTH = 2
+_REPOSITORIES = (".git", ".hg", ".jj", ".svn")
 _SKIPPED = frozenset(["node_modules", "site-packages", "venv", "build", "dist", "__pycache__"])
 _MOST = 2000
 """Directories that are looked at; a repository may have very many."""
@@ -54,7 +55,7 @@ def explain(terminal: pytest.TerminalReporter, errors: Sequence[Any]) -> None:
 
 
 def nearby(root: Path) -> Found | None:
-    """The first configuration below `root`, or in a directory beside it."""
+    """The first configuration below `root`, or in a directory beside it that belongs to the same repository."""
     for number, directory in enumerate(_around(root)):
         if number > _MOST:
             return None
@@ -68,7 +69,9 @@ def _around(root: Path) -> Iterator[Path]:
     for _ in range(_DEPTH):
         level = [inner for directory in level for inner in _inside(directory)]
         yield from level
-    yield from (beside for beside in _inside(root.parent) if beside != root)
+    # Directories that share nothing but their parent may be other people's projects.
+    if any((above / name).exists() for above in root.parents for name in _REPOSITORIES):
+        yield from (beside for beside in _inside(root.parent) if beside != root)
 
 
 def _inside(directory: Path) -> list[Path]:

@@ -110,7 +110,7 @@ def _found(probe: Probe) -> Found:
         return probe.look()
     except ElefastError as error:
         first, *rest = str(error).splitlines()
-        more = next(iter(getattr(error, "__notes__", ())), "")
-        return bad("\n".join([first, *rest]), more.removeprefix("more: "))
+        *notes, more = getattr(error, "__notes__", ()) or [""]
+        return bad("\n".join([first, *rest, *notes]), more.removeprefix("more: "))
     except Exception as error:
         return bad(f"{type(error).__name__}: {error}", "this is a mistake in elefast; --traceback shows where")
