@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from elefast.kernel.names import Kind, Name
 from elefast.kernel.ready import _owner as owner_of_ready
 from elefast.providers.local import state
+from elefast.providers.local.cluster import SERVING
 from tests.crashes.project import KEEP, POOL
 
 __all__ = ["Configured", "half_written", "leftovers", "of_a_kept_server"]
@@ -70,7 +71,7 @@ def of_a_kept_server(path: Path) -> bool:
         case ("memory", _, "cluster", "data", *rest):
             return rest != ["postmaster.pid"]
         case ("memory", _, "cluster", name):
-            return name in {".elefast", "cluster.json", "data"}
+            return name in {".elefast", "cluster.json", "data", SERVING}
     return False
 
 

@@ -27,7 +27,7 @@ class Outcome:
     @property
     def template(self) -> str:
         """The line of the summary that says where the template came from."""
-        found = re.search(r"template +(.*?)(?: \(\d+\.\d+ s\))?$", self.text, re.MULTILINE)
+        found = re.search(r"^template +(.*?)(?: \(\d+\.\d+ s\))?$", self.text, re.MULTILINE)
         assert found, self.text
         return found[1]
 
