@@ -46,7 +46,7 @@ HARMFUL = {
     "PGSYSCONFDIR": "/nowhere",
     "PGPASSFILE": "/nowhere/pgpass",
     "PGHOST": "nowhere.invalid",
-    "PGHOSTADDR": "192.0.2.1",
+    "PGHOSTADDR": "127.0.0.9",
     "PGPORT": "1",
     "PGUSER": "nobody",
     "PGPASSWORD": "wrong",
