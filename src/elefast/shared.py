@@ -136,7 +136,8 @@ class SharedDatabase:
     def was_alone(self) -> bool:
         """Whether no session but elefast's own was in the database, as seen from another one."""
         sessions, connected, since = self._stack.visitors(self.name)
-        if self._oid and since != self._since:
+        # PostgreSQL 14 sets that time by itself, when it first hears of the database.
+        if self.counts and self._oid and since != self._since:
             return False
         if not self.counts:
             # Who is connected now counts as well; and a backend whose client has said goodbye takes a moment to go.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
+from packaging.version import Version
 
 from .conftest import Project
 
 CONFIG = """
 from dataclasses import dataclass
-from pydantic import BaseModel, ConfigDict, PostgresDsn, Secret, SecretStr
+import pydantic
+from pydantic import BaseModel, ConfigDict, PostgresDsn, SecretStr
 from sqlalchemy import create_engine, make_url
 
 TEXT = "postgresql+psycopg://me:hidden@127.0.0.1:1/precious"
@@ -18,7 +22,8 @@ class Settings(BaseModel):
     dsn: PostgresDsn = PostgresDsn(TEXT)
     short: PostgresDsn = PostgresDsn(TEXT.replace("postgresql+psycopg", "postgres"))
     secret: SecretStr = SecretStr(TEXT)
-    sealed: Secret[PostgresDsn] = Secret[PostgresDsn](PostgresDsn(TEXT))
+    if hasattr(pydantic, "Secret"):
+        sealed: pydantic.Secret[PostgresDsn] = pydantic.Secret[PostgresDsn](PostgresDsn(TEXT))
     @property
     def computed(self): return self.text
     @property
@@ -36,6 +41,12 @@ class Plain:
 settings, frozen, plain = Settings(), Frozen(), Plain()
 """
 
+# Not asked of pydantic itself: what is imported here would be half there in the inner runs.
+SEALED = pytest.param(
+    "sealed",
+    marks=pytest.mark.skipif(Version(version("pydantic")) < Version("2.8"), reason="pydantic has Secret from 2.8 on"),
+)
+
 
 @pytest.fixture
 def app(project: Project) -> Project:
@@ -44,7 +55,7 @@ def app(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("name", ["text", "dsn", "short", "secret", "sealed"])
+@pytest.mark.parametrize("name", ["text", "dsn", "short", "secret", SEALED])
 def test_a_value_keeps_its_type(app: Project, name: str) -> None:
     """What pydantic has is given back in the same type, with the same scheme."""
     app.configure(f'patch = ["config:settings.{name}"]')

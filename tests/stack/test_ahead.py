@@ -667,7 +667,9 @@ def test_an_address_costs_nothing_once_the_engine_has_connected(any_stack: elefa
 
 def test_a_server_gives_an_async_database_without_others(stack: elefast.Stack, on_it: OnIt) -> None:
     """The one that comes next may be connected to for a sync engine."""
-    next_one(stack).release()
+    lent = next_one(stack)
+    assert pid(lent.sync.engine)  # what no test uses is not connected to ahead any more
+    lent.release()
     until_connected(stack)
     database = asyncio.run(stack.async_server.create_database())
     assert database.engine.url.database

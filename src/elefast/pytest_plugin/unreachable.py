@@ -38,12 +38,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
                 waiting += one.exceptions  # pyright: ignore[reportUnknownMemberType]
 
 
+_HOSTS = ("host", "addr", "address", "params")
+"""Variables in which asyncio and psycopg have the name that they look up."""
+
+
 def _looked_it_up(error: BaseException) -> bool:
-    """Whether a name that did not resolve was this one; the error itself, which asyncpg shows, does not say."""
-    trace = error.__traceback__ if isinstance(error, socket.gaierror) else None
+    """Whether a name that did not resolve was this one; the errors of asyncpg and of psycopg 3.1 do not say."""
+    trace = error.__traceback__
     while trace is not None:
         local = trace.tb_frame.f_locals
-        if any(NOWHERE in str(local[name]) for name in ("host", "addr", "address") if name in local):
+        resolves = isinstance(error, socket.gaierror) or isinstance(local.get("last_exc"), socket.gaierror)
+        if resolves and any(NOWHERE in str(local[name]) for name in _HOSTS if name in local):
             return True
         trace = trace.tb_next
     return False
