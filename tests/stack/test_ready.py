@@ -195,10 +195,10 @@ def test_no_drop_meets_a_session(project: Path, env: dict[str, str], monkeypatch
     forced: list[str] = []
     drop = databases.drop
 
-    def watched(connection: Connection, name: str, *, force: bool = False) -> bool:
+    def watched(connection: Connection, name: str, *, force: bool = False, oid: int = 0) -> bool:
         met.append(list(databases.backends(connection, name)))
         forced.extend([name] if force else [])
-        return drop(connection, name, force=force)
+        return drop(connection, name, force=force, oid=oid)
 
     monkeypatch.setattr(databases, "drop", watched)
     with elefast.from_config(project, env=env, pool={"reuse": False}) as stack:
