@@ -55,7 +55,7 @@ def _commands(seen: Look, groups: list[str], extras: list[str], files: list[str]
         )
     if (root / "pdm.lock").exists():
         further = "".join(f" --group {name}" for name in [*groups, *extras])
-        # The activated environment has no pip of its own, and pdm would write what it adds into pyproject.toml.
+        # The activated environment has no pip, and pdm would write what it adds into pyproject.toml.
         return ["pip install pdm uv", f"pdm install{further}", ". .venv/bin/activate"], "uv pip install"
     if (root / "Pipfile.lock").exists():
         return ["pip install pipenv", "pipenv install --system --dev"], "pip install"

@@ -322,7 +322,7 @@ def _collect_import(module: Module, node: ast.Import | ast.ImportFrom, *, runs: 
 
 
 def _find_scripts(project: Project) -> None:
-    """A program at the top that nobody imports, and that has neither models nor an application, is a script."""
+    """A top-level program that no module imports, and that has neither models nor an application, is a script."""
     imported = {name for module in project.modules for name in module.imported}
     for module in project.of_kind("application"):
         if (

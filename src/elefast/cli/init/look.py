@@ -113,7 +113,7 @@ class Look:
         return relative(place, self.pytest.rootdir)
 
     def _pytest_adds_root(self) -> bool:
-        """Whether pytest puts the project's directory on the path for any of its own reasons."""
+        """Whether pytest itself puts the project's directory on the path."""
         words = self.pytest.words("addopts")
         if any("importlib" in word for word in words):  # --import-mode=importlib changes no path
             return False

@@ -98,7 +98,7 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def with_line(text: str, section: str, line: str) -> str | None:
-    """`text` with `line` as the first of its section; None where the section has no header of its own.
+    """`text` with `line` as the first of its section; None where the section has no header.
 
     Args:
         text: The file.

@@ -1,6 +1,6 @@
 """What a project's Python files say, read without running them: models, engines, variables, fixtures.
 
-Each file is read once; the rules follow one after the other. Whoever asks decides what to make of it.
+Each file is read once; the rules follow one after the other. The caller decides what to do with the findings.
 """
 
 from __future__ import annotations
