@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +59,25 @@ def test_a_local_server(root: Path, reuse: bool) -> None:
 
 def test_the_look_finds_a_socket_that_is_open_to_all() -> None:
     """What it says of a server is worth something."""
-    with socket.create_server(("0.0.0.0", 0)) as server:
-        assert ("0.0.0.0", server.getsockname()[1]) in listening(os.getpid())
-    assert not listening(os.getpid())
+    # A process of its own: the worker that runs this test may have sockets of other tests.
+    program = (
+        "import os, socket, sys\n"
+        "server = socket.create_server(('0.0.0.0', 0))\n"
+        "print(server.getsockname()[1], flush=True)\n"
+        "sys.stdin.readline()\n"
+        "server.close()\n"
+        "print('closed', flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        assert listening(process.pid) == {("0.0.0.0", port)}
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"closed\n"
+        assert listening(process.pid) == set()
 
 
 def connection_rules(data: Path) -> list[tuple[str, str]]:
