@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from elefast.providers import LocalProvider
-from tests.companions.plugins import without
-from tests.dumps import psqls
+from tests.robustness.companions.plugins import without
+from tests.support.dumps import psqls
 
-pytest_plugins = ["pytester", "tests.faultlog", "tests.longest"]
+pytest_plugins = ["pytester", "tests.support.faultlog", "tests.support.longest"]
 
 # In memory where there is some, for the sake of machines whose disk is slow at creating files.
 _MEMORY = Path("/dev/shm")

@@ -1,139 +1,82 @@
-"""Who may import whom, and what an import costs."""
+"""Which room may import which, and what an import costs."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 import elefast
+from tools.imports import ROOMS, Import, imports, picture, room_of
 
 SOURCE = Path(elefast.__file__).parent
-
-# Each part, and the parts of elefast that it may import at run time, besides itself. Leaves may be imported by all.
-LEAVES = {
-    "caches",
-    "checkouts",
-    "clock",
-    "errors",
-    "explanations",
-    "exported",
-    "interrupts",
-    "lazy",
-    "libpq",
-    "loops",
-    "printable",
-    "report",
-    "run",
-    "samples",
-    "terminal",
-    "urls",
-    "waiting",
-}
-ALLOWED = {
-    "config": set[str](),
-    "kernel": set[str](),
-    "engines": set[str](),
-    "engine_options": set[str](),
-    "diagnosis": set[str](),
-    "link": set[str](),
-    "providers": {"engines"},
-    "stalls": {"kernel", "diagnosis", "engines", "link"},
-    "session": {"kernel", "diagnosis", "link", "stalls"},
-    "templates": {"kernel", "diagnosis", "session"},
-    "leftovers": {"kernel", "diagnosis", "session", "templates"},
-    "control": {"kernel", "diagnosis", "leftovers", "session", "templates"},
-    "dialects": set[str](),
-    "ahead": {"dialects", "engines"},
-    "restorer": {"kernel", "ahead", "control", "diagnosis", "session"},
-    "returns": {"kernel", "ahead", "control", "restorer", "session"},
-    "pace": set[str](),
-    "pool": {"ahead", "control", "pace", "returns", "session", "stalls"},
-    "backing": {"kernel", "control", "diagnosis", "engines", "link", "session"},
-    "located": set[str](),
-    "sync": {"kernel", "backing", "located"},
-    "asyncio": {"kernel", "backing", "located", "sync"},
-    "migrators": {"kernel", "engines"},
-    "extras": {"kernel", "migrators", "providers"},
-    "frames": set[str](),
-    "lasting": {"kernel"},
-    "outer": {"diagnosis", "frames", "lasting"},
-    "joined": {"diagnosis", "frames", "outer"},
-    "shared": {"asyncio", "joined", "kernel", "lasting", "outer", "sync"},
-    "lent": {"engines", "sync", "asyncio"},
-    "blueprint": set[str](),
-    "watch": set[str](),
-    "running": {
-        "kernel",
-        "ahead",
-        "backing",
-        "control",
-        "dialects",
-        "engines",
-        "pool",
-        "restorer",
-        "returns",
-        "session",
-        "watch",
-    },
-    "stack_backing": {"kernel"},
-    "upkeep": {"kernel", "leftovers"},
-    "stack": {"upkeep", "kernel", "running", "lent", "shared", "stack_backing", "sync", "asyncio"},
-    "factory": {"blueprint", "config", "engine_options", "kernel", "migrators", "providers", "stack"},
-    "redirect": {"dialects", "joined"},
-    "pytest_plugin": {"config", "factory", "joined", "kernel", "redirect", "watch"},
-    "generate": {"cli", "config", "explanations"},
-    "cli": {"config", "engines", "factory", "kernel", "migrators", "providers"},
-}
+ALL = list(imports())
 
 
-def parts() -> list[str]:
-    """Every module and package at the top of elefast."""
-    found = [path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
-    return sorted(name for name in found if name not in ("__init__", "__main__"))
+def test_the_root_has_the_public_modules_only() -> None:
+    """Everything else is in a room, and each room is in the table."""
+    modules = {path.stem for path in SOURCE.glob("*.py")}
+    assert modules == {"__init__", "asyncio", "factory", "stack", "sync"}
+    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert packages | {"factory", "servers", "stack"} == set(ROOMS)
 
 
-def imports_of(part: str) -> Iterator[tuple[Path, int, str]]:
-    """File, line and part of each import of elefast's own, but for those that only a type checker sees."""
-    package = SOURCE / part
-    for path in sorted(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]:
-        tree = ast.parse(path.read_text())
-        hidden = {
-            id(inner)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            for inner in ast.walk(node)
-        }
-        for node in ast.walk(tree):
-            if id(node) in hidden or not isinstance(node, ast.Import | ast.ImportFrom):
-                continue
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            else:
-                assert node.level == 0, f"{path}:{node.lineno}: write the whole name of the module"
-                module = node.module or ""
-                names = [f"{module}.{alias.name}" for alias in node.names] if module == "elefast" else [module]
-            for name in names:
-                if name.startswith("elefast."):
-                    yield path, node.lineno, name.split(".")[1]
+def test_allowed_imports_go_down() -> None:
+    """The table lists the rooms from the bottom to the top."""
+    order = list(ROOMS)
+    assert [
+        f"{room} -> {other}" for room in order for other in ROOMS[room] if order.index(other) > order.index(room)
+    ] == []
 
 
-def test_every_part_is_listed() -> None:
-    """A new module at the top has to say where it stands."""
-    assert set(parts()) == set(ALLOWED) | LEAVES
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_the_table_allows(room: str) -> None:
+    """Each import is allowed, and each allowance is used."""
+    found = [one for one in ALL if room_of(one.importer) == room and room_of(one.imported) not in ("", room)]
+    wrong = [
+        f"{one.importer}:{one.line} imports {one.imported}" for one in found if room_of(one.imported) not in ROOMS[room]
+    ]
+    assert wrong == []
+    assert ROOMS[room] - {room_of(one.imported) for one in found} == set()
 
 
-@pytest.mark.parametrize("part", sorted(set(ALLOWED) | LEAVES))
-def test_imports_go_in_one_direction(part: str) -> None:
-    """Nobody imports what is above; the configuration and the kernel know nothing of each other."""
-    allowed = ALLOWED.get(part, set()) | LEAVES | {part}
-    wrong = [f"{path.name}:{line} imports {name}" for path, line, name in imports_of(part) if name not in allowed]
-    assert not wrong
+def test_no_files_import_each_other() -> None:
+    """Also inside of a room a reader can follow the imports down to a file that imports none."""
+    assert circles(ALL) == []
+
+
+def test_a_circle_is_found() -> None:
+    """The search sees a circle of several files, and not the files beside it."""
+    chain = [Import("a", "b", 1), Import("b", "c", 1), Import("c", "a", 1), Import("c", "d", 1), Import("e", "a", 1)]
+    assert circles(chain) == ["a", "b", "c"]
+
+
+def test_the_picture_is_up_to_date() -> None:
+    """CONTRIBUTING.md shows the imports as they are."""
+    text = SOURCE.parents[1].joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert picture() in text, "run `python -m tools.generate`"
+
+
+def circles(found: Sequence[Import]) -> list[str]:
+    """The modules that can be reached from themselves."""
+    imported: dict[str, set[str]] = {}
+    for one in found:
+        imported.setdefault(one.importer, set()).add(one.imported)
+    return sorted(module for module in imported if module in reachable(module, imported))
+
+
+def reachable(module: str, imported: Mapping[str, set[str]]) -> set[str]:
+    """The modules that `module` imports, directly or not."""
+    seen: set[str] = set()
+    todo = list(imported.get(module, ()))
+    while todo:
+        if (one := todo.pop()) not in seen:
+            seen.add(one)
+            todo += imported.get(one, ())
+    return seen
 
 
 @pytest.mark.parametrize("module", ["elefast", "elefast.pytest_plugin", "elefast.config.discovery", "elefast.cli"])

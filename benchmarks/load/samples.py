@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from elefast.kernel.names import Kind, Name
+from elefast.postgres.names import Kind, Name
 
 __all__ = ["Sampler"]
 

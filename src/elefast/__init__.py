@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from elefast.lazy import lazy
+from elefast.runtime.lazy import lazy
 
 if TYPE_CHECKING:
     from elefast.asyncio import (

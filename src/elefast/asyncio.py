@@ -20,14 +20,14 @@ from typing import Any, Protocol, Self, TypeVar
 from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
-from elefast.backing import Backing, EngineBacking
-from elefast.interrupts import close_unfinished
-from elefast.kernel import metadata as schema_of
-from elefast.kernel.blockers import Left
-from elefast.kernel.fingerprint import Input
+from elefast.databases.backend import Backing, EngineBacking
 from elefast.located import Located
+from elefast.postgres.drop_blockers import Left
+from elefast.postgres.urls import shown
+from elefast.runtime.signals import close_unfinished
 from elefast.sync import warn_of_leaks
-from elefast.urls import shown
+from elefast.templates import metadata as schema_of
+from elefast.templates.fingerprint import Input
 
 __all__ = [
     "AsyncDatabase",

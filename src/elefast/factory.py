@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import URL, make_url
 
-# What is not used is not imported: these packages import their parts when they are asked for them.
-from elefast import caches, migrators, providers, run
-from elefast.blueprint import Blueprint
-from elefast.config import Loaded, settings_for_run
+from elefast import migrators, providers
+from elefast.config import Loaded, current_run, settings_for_run
+from elefast.config.cache import validated
 from elefast.config.drivers import async_driver, sync_driver
-from elefast.config.remembered import validated
-from elefast.config.toml import parse
+from elefast.config.toml_reader import parse
+from elefast.databases.spec import Blueprint
 from elefast.errors import ConfigurationError, Problem
-from elefast.kernel.fingerprint import digest
+
+# What is not used is not imported: these packages import their parts when they are asked for them.
+from elefast.runtime import cache_dir
+from elefast.runtime.hashing import digest
 from elefast.stack import Stack
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def from_config(
     Raises:
         ConfigurationError: With all that is wrong in it.
     """
-    current = run.current()
+    current = current_run.current()
     if current is not None:
         profile = profile or current.profile or None
     environment = os.environ if env is None else env
@@ -71,7 +73,7 @@ def from_config(
         profile=profile,
         env=environment,
         start=current.start if current else Path.cwd(),
-        caches=caches.directory(environment),
+        caches=cache_dir.directory(environment),
         **overrides,
     )
     rebuild = current.rebuild if current else False
@@ -163,7 +165,7 @@ def _check_engines(loaded: Loaded) -> None:
     engine = loaded.settings.engine
     if not (engine.options or engine.connect_args or engine.async_connect_args):
         return
-    from elefast.engine_options import refusals
+    from elefast.postgres.connections.engine_options import refusals
 
     found = refusals(
         sync_driver(loaded.settings),
@@ -298,7 +300,7 @@ def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str, *, owned: boo
 
 def _kept_digests(loaded: Loaded, env: Mapping[str, str]) -> str:
     """Where the digests of the project's files are kept for the next run; nowhere in CI, which starts from nothing."""
-    place = caches.directory(env)
+    place = cache_dir.directory(env)
     if not place or not loaded.settings.template.cache:
         return ""
     return os.path.join(place, f"digests-{digest(str(loaded.project))}.json")

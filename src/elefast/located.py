@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import URL
 
-from elefast.urls import dsn, shown
+from elefast.postgres.urls import dsn, shown
 
 __all__ = ["Located"]
 

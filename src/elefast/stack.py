@@ -1,6 +1,6 @@
 """A stack: the server, the template and the databases of one configuration, for as long as they are needed.
 
-The public face: settings, servers, databases, a report. What runs behind it is `elefast.running`, and
+The public face: settings, servers, databases, a report. What runs behind it is `elefast.databases.service`, and
 nothing starts before something is used.
 """
 
@@ -16,25 +16,25 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import URL, Engine
 
+from elefast.databases.report import Kept, Leak, Report
+from elefast.databases.service import Running
+from elefast.databases.service_backend import AsyncBacking, SyncBacking
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
-from elefast.interrupts import close_unfinished, deferred
-from elefast.kernel.visitors import visitors
-from elefast.lent import LentDatabase
-from elefast.report import Kept, Leak, Report
-from elefast.running import Running
-from elefast.stack_backing import AsyncBacking, SyncBacking
+from elefast.isolation.database import LentDatabase
+from elefast.postgres.session_counts import visitors
+from elefast.postgres.urls import shown
+from elefast.runtime.signals import close_unfinished, deferred
 from elefast.sync import DatabaseServer
-from elefast.urls import shown
 
 if TYPE_CHECKING:
     from elefast.asyncio import AsyncDatabaseServer
-    from elefast.blueprint import Blueprint
     from elefast.config import Settings
-    from elefast.config.origin import Origin
+    from elefast.config.provenance import Origin
+    from elefast.databases.admin import Upkeep
+    from elefast.databases.leak_detector import Findings
+    from elefast.databases.spec import Blueprint
+    from elefast.isolation.shared_database import LentTransaction, SharedDatabase
     from elefast.migrators import Plan
-    from elefast.shared import LentTransaction, SharedDatabase
-    from elefast.upkeep import Upkeep
-    from elefast.watch import Findings
 
 __all__ = ["Stack"]
 
@@ -137,7 +137,7 @@ class Stack:
         Args:
             test: The node id of the test, for messages.
         """
-        from elefast.shared import LentTransaction, SharedDatabase
+        from elefast.isolation.shared_database import LentTransaction, SharedDatabase
 
         running = self._use()
         with self._lock:
@@ -184,7 +184,7 @@ class Stack:
         return running.control.holders(error) if running is not None and running.is_ours else []
 
     def findings(self) -> Findings | None:
-        """What this process saw of changes to what all databases share; see `elefast.watch.leaks_of`."""
+        """What this process saw of changes to what all databases share; see `leak_detector.leaks_of`."""
         return None if self._running is None else self._running.watch.findings()
 
     @property
@@ -224,7 +224,7 @@ class Stack:
         Args:
             timeout: Seconds that it may take to answer.
         """
-        from elefast.upkeep import Upkeep
+        from elefast.databases.admin import Upkeep
 
         running = self._use(sweeps=False, timeout=timeout)
         return Upkeep(running.control, running.lease, self.project)

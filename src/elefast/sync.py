@@ -4,7 +4,7 @@
     with server.create_database() as database, database.session() as session:
         ...
 
-A thin public shell; what is behind it is in `elefast.control`.
+A thin public shell; what is behind it is in `elefast.databases.manager`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any, Protocol, Self
 from sqlalchemy import URL, Connection, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
-from elefast.backing import Backing, EngineBacking
+from elefast.databases.backend import Backing, EngineBacking
 from elefast.errors import LeakWarning
-from elefast.kernel import metadata as schema_of
-from elefast.kernel.blockers import Blocker, Left
-from elefast.kernel.fingerprint import Input
 from elefast.located import Located
-from elefast.urls import shown
+from elefast.postgres.drop_blockers import Blocker, Left
+from elefast.postgres.urls import shown
+from elefast.templates import metadata as schema_of
+from elefast.templates.fingerprint import Input
 
 __all__ = ["CanBeTurnedIntoEngine", "Database", "DatabaseServer", "MetadataMigrator", "Migrator"]
 

@@ -14,15 +14,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from elefast import waiting
 from elefast.cli import (
+    _output,
     check,
     config,
     down,
     explain,
     init,
     ls,
-    output,
     prune,
     psql,
     run,
@@ -33,6 +32,7 @@ from elefast.cli import (
     url,
 )
 from elefast.errors import ConfigurationError, ElefastError, told
+from elefast.runtime import progress
 
 __all__ = ["COMMANDS", "INTERNAL", "INTERRUPTED", "main", "parser"]
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 0
     try:
-        with waiting.quiet() if getattr(arguments, "json", False) else nullcontext():
+        with progress.quiet() if getattr(arguments, "json", False) else nullcontext():
             status: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -139,7 +139,7 @@ def _told_to_programs(error: Exception) -> int:
     status = error.exit_status if isinstance(error, ElefastError) else INTERNAL
     problems = error.problems if isinstance(error, ConfigurationError) else ()
     first = problems[0] if problems else None
-    output.print_json(
+    _output.print_json(
         {
             "error": {
                 "code": (error.code if isinstance(error, ElefastError) else "internal") or None,

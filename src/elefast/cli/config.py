@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from elefast.cli.output import add_profile
-from elefast.printable import printable, short
+from elefast.cli._output import add_profile
+from elefast.runtime.text import printable, short
 
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _rows(resolved: Resolved) -> Iterator[Row]:
     from elefast.config.keys import all_keys
-    from elefast.config.secrets import hide
+    from elefast.runtime.redaction import hide
 
     for key in all_keys():
         paths = [path for path in resolved.values if path[: len(key.path)] == key.path]
@@ -127,7 +127,7 @@ def _as_variables(rows: list[Row], origin: bool) -> Iterator[str]:
     import shlex
 
     from elefast.config.keys import variable
-    from elefast.config.secrets import HIDDEN
+    from elefast.runtime.redaction import HIDDEN
 
     for row in rows:
         if row.origin == "default":
@@ -152,7 +152,7 @@ def _can_be_said(path: tuple[str, ...]) -> bool:
 
 def _no_such_key(rows: list[Row], name: str) -> str:
     from elefast.config.keys import closest
-    from elefast.config.wording import suggestion
+    from elefast.config.messages import suggestion
 
     known = {".".join(row.path[:end]) for row in rows for end in range(1, len(row.path) + 1)}
     return f'there is no key "{short(name)}"{suggestion(closest(name, sorted(known)))}'
@@ -171,7 +171,7 @@ def _as_json(rows: list[Row], origin: bool) -> dict[str, Any]:
 
 
 def _as_toml(rows: list[Row], origin: bool) -> str:
-    from elefast.config.writing import toml_key
+    from elefast.config.toml_writer import toml_key
 
     lines: list[str] = []
     table = ""
@@ -185,13 +185,13 @@ def _as_toml(rows: list[Row], origin: bool) -> str:
 
 
 def _line(before: str, row: Row, origin: bool) -> str:
-    from elefast.config.writing import toml_value
+    from elefast.config.toml_writer import toml_value
 
     return f"{before}{toml_value(row.value)}" + (f"  # {row.origin}" if origin else "")
 
 
 def _head(resolved: Resolved) -> str:
-    from elefast.config.secrets import hide
+    from elefast.runtime.redaction import hide
 
     loaded = resolved.loaded
     files = ", ".join(file.name for file in loaded.files)

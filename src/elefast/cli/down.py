@@ -6,10 +6,10 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from elefast.cli.output import add_json, print_json
+from elefast.cli._output import add_json, print_json
 
 if TYPE_CHECKING:
-    from elefast.kernel.inventory import Item
+    from elefast.databases.inventory import Item
     from elefast.providers.local import RunningServer
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Stop them; a local one that tests use ends with these, a container that they use is left alone."""
-    from elefast.cli.databases import counted
+    from elefast.cli._choose_database import counted
     from elefast.errors import ServerError
     from elefast.providers import running_servers, stop_containers, stop_held
 
@@ -100,9 +100,9 @@ def _of_others(server: RunningServer, project: str | None) -> list[Item]:
     """What other projects have kept on a server whose data go with it; what cannot be asked has nothing to lose."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from elefast.engines import maintenance_engine
-    from elefast.kernel.inventory import inventory
-    from elefast.kernel.names import Kind
+    from elefast.databases.inventory import inventory
+    from elefast.postgres.connections.engines import maintenance_engine
+    from elefast.postgres.names import Kind
 
     if server.reuse or server.elsewhere or server.url is None:
         return []

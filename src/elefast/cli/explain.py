@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from elefast.cli.output import add_json, console, print_json
+from elefast.cli._output import add_json, console, print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from elefast.explanations import Explanation, Topic
+    from elefast.errors.explanations import Explanation, Topic
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the explanations of the codes and topics, or a list of all; 2 where one does not exist."""
-    from elefast.explanations import EXPLANATIONS, TOPICS, find, topic
+    from elefast.errors.explanations import EXPLANATIONS, TOPICS, find, topic
 
     codes: list[str] = arguments.codes
     if unknown := [code for code in codes if find(code) is None and topic(code) is None]:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _unknown(code: str) -> str:
-    from elefast.explanations import closest
+    from elefast.errors.explanations import closest
 
     better = closest(code)
     return f'there is no code and no topic "{code}"' + (f', did you mean "{better}"?' if better else "")
@@ -76,7 +76,7 @@ def _list(explanations: tuple[Explanation, ...], topics: tuple[Topic, ...]) -> N
 def _shown(one: Explanation | Topic) -> Text:
     from rich.text import Text
 
-    from elefast.explanations import Topic
+    from elefast.errors.explanations import Topic
 
     if isinstance(one, Topic):
         text = Text.assemble((one.name, "bold"), "\n\n", (f"{one.title}.", "bold"))
@@ -106,7 +106,7 @@ def _code(line: str) -> Text:
 
 
 def _as_json(one: Explanation | Topic) -> dict[str, Any]:
-    from elefast.explanations import Topic
+    from elefast.errors.explanations import Topic
 
     if isinstance(one, Topic):
         return {"topic": one.name, "title": one.title, "lines": one.lines}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from elefast.cli.output import add_all_projects, add_json, add_profile, console, print_json
-from elefast.printable import local_time, printable
+from elefast.cli._output import add_all_projects, add_json, add_profile, console, print_json
+from elefast.runtime.text import local_time, printable
 
 if TYPE_CHECKING:
-    from elefast.kernel.inventory import Item
+    from elefast.databases.inventory import Item
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ElefastError: There is no configuration, or no server.
     """
-    from elefast.cli.databases import counted, of_project
-    from elefast.cli.server import configured
+    from elefast.cli._choose_database import counted, of_project
+    from elefast.cli._server import configured
 
     with configured(arguments) as stack:
         items, others = of_project(stack.upkeep().inventory(), stack.project, everything=arguments.all_projects)
@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _shown(item: Item) -> str:
     """A line for the database, in 80 columns, and lines for what may be longer."""
-    from elefast.cli.databases import described
-    from elefast.cli.server import shown_size
-    from elefast.kernel.inventory import KINDS
+    from elefast.cli._choose_database import described
+    from elefast.cli._server import shown_size
+    from elefast.databases.inventory import KINDS
 
     size, since = shown_size(item.size), local_time(item.since)
     lines = [f"{item.name:{_NAME}} {KINDS[item.kind]:{_KIND}} {size:>{_SIZE}} {since}".rstrip()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from elefast.cli.output import add_all_projects, add_json, add_profile, print_json
+from elefast.cli._output import add_all_projects, add_json, add_profile, print_json
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ElefastError: There is no configuration, or no server.
     """
-    from elefast.cli.databases import counted, described
-    from elefast.cli.server import configured
-    from elefast.kernel.names import Kind
+    from elefast.cli._choose_database import counted, described
+    from elefast.cli._server import configured
+    from elefast.postgres.names import Kind
 
     with configured(arguments) as stack:
         upkeep = stack.upkeep()

@@ -13,8 +13,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from elefast.cli.output import add_all_projects, add_profile
-from elefast.printable import printable
+from elefast.cli._output import add_all_projects, add_profile
+from elefast.runtime.text import printable
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: There is no such database.
         ServerUnavailableError: There is no psql.
     """
-    from elefast.cli.databases import chosen, described, latest
-    from elefast.cli.server import configured
+    from elefast.cli._choose_database import chosen, described, latest
+    from elefast.cli._server import configured
 
     words: list[str] = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     wanted = words.pop(0) if words and not words[0].startswith("-") else ""
@@ -99,8 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     """How psql is called; the password is in its environment, since everybody may read a command line."""
     from elefast.errors import ServerUnavailableError
-    from elefast.migrators.environment import libpq_environment
-    from elefast.urls import shown, with_driver
+    from elefast.postgres.environment import libpq_environment
+    from elefast.postgres.urls import shown, with_driver
 
     lease = stack.upkeep().lease
     environment = libpq_environment(url, os.environ, "elefast psql", owned=lease.owned)

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from elefast.cli.output import add_profile
+from elefast.cli._output import add_profile
 
 if TYPE_CHECKING:
-    from elefast.exported import ExportedVariable
-    from elefast.lent import LentDatabase
+    from elefast.isolation.database import LentDatabase
+    from elefast.postgres.url_variables import ExportedVariable
     from elefast.stack import Stack
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         ElefastError: There is no command, no configuration or no server, or the database cannot be made; nothing
             was run.
     """
-    from elefast.cli.server import configured
+    from elefast.cli._server import configured
     from elefast.errors import UsageError
 
     command: list[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
@@ -82,8 +82,8 @@ def _parsed(entries: Sequence[str]) -> list[ExportedVariable]:
         ConfigurationError: With every entry that means nothing.
     """
     from elefast.errors import ConfigurationError, Problem
-    from elefast.exported import ExportedVariable, MalformedEntryError
-    from elefast.printable import short
+    from elefast.postgres.url_variables import ExportedVariable, MalformedEntryError
+    from elefast.runtime.text import short
 
     variables: list[ExportedVariable] = []
     problems: list[Problem] = []
@@ -100,8 +100,8 @@ def _parsed(entries: Sequence[str]) -> list[ExportedVariable]:
 
 
 def _environment(stack: Stack, database: LentDatabase, further: Sequence[ExportedVariable]) -> Mapping[str, str]:
-    from elefast.migrators.environment import libpq_environment
-    from elefast.urls import dsn
+    from elefast.postgres.environment import libpq_environment
+    from elefast.postgres.urls import dsn
 
     url = database.url_for("postgresql+psycopg")
     owned = stack.upkeep().lease.owned

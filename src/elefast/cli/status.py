@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from elefast.cli.output import add_json, add_profile, console, print_json
+from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
     from elefast.stack import Stack
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ElefastError: There is no configuration, or a server that runs does not let us in.
     """
-    from elefast.cli.server import configured, shown_size
+    from elefast.cli._server import configured, shown_size
 
     with configured(arguments) as stack:
         told: dict[str, Any] = _facts(stack) if stack.server_runs() else {"running": False, "project": stack.project}
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _facts(stack: Stack) -> dict[str, Any]:
-    from elefast.cli.server import count
-    from elefast.urls import shown, with_driver
+    from elefast.cli._server import count
+    from elefast.postgres.urls import shown, with_driver
 
     upkeep = stack.upkeep()
     items = upkeep.inventory()

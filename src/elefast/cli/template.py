@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from elefast.cli.output import add_json, add_profile, console, print_json
+from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
-    from elefast.kernel.template import State
-    from elefast.upkeep import Upkeep
+    from elefast.databases.admin import Upkeep
+    from elefast.templates.store import State
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from pathlib import Path
 
-    from elefast import run as runs
-    from elefast.cli.server import configured
+    from elefast.cli._server import configured
+    from elefast.config import current_run as runs
 
     # As `pytest --elefast-rebuild` says it to the stack that it makes.
     outer = runs.enter(runs.Run(Path.cwd(), rebuild=arguments.force)) if arguments.action == "build" else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from elefast.cli.output import add_json, add_profile, console, print_json
+from elefast.cli._output import add_json, add_profile, console, print_json
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -25,8 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ElefastError: It does not start, or the template cannot be built; it is not left running then.
     """
-    from elefast.cli.server import configured
-    from elefast.urls import shown, with_driver
+    from elefast.cli._server import configured
+    from elefast.postgres.urls import shown, with_driver
 
     with configured(arguments) as stack:
         ran = stack.server_runs()

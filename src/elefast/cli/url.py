@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from elefast.cli.output import add_all_projects, add_profile
+from elefast.cli._output import add_all_projects, add_profile
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
         ServerUnavailableError: The server does not run.
         UsageError: There is no such database, or there are several.
     """
-    from elefast.cli.databases import chosen
-    from elefast.cli.server import running
-    from elefast.urls import dsn
+    from elefast.cli._choose_database import chosen
+    from elefast.cli._server import running
+    from elefast.postgres.urls import dsn
 
     with running(arguments) as stack:
         upkeep = stack.upkeep()

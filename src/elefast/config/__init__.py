@@ -9,27 +9,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from elefast.lazy import lazy
+from elefast.runtime.lazy import lazy
 
 if TYPE_CHECKING:
+    from elefast.config.cache import settings_for_run
     from elefast.config.discovery import Found, find
     from elefast.config.load import load_settings
     from elefast.config.loaded import Loaded, Selection
     from elefast.config.model import Settings
-    from elefast.config.origin import Origin
-    from elefast.config.remembered import settings_for_run
+    from elefast.config.provenance import Origin
 
 __all__ = ["Found", "Loaded", "Origin", "Selection", "Settings", "find", "load_settings", "settings_for_run"]
 
 _HOMES = {
     "Found": "discovery",
     "Loaded": "loaded",
-    "Origin": "origin",
+    "Origin": "provenance",
     "Selection": "loaded",
     "Settings": "model",
     "find": "discovery",
     "load_settings": "load",
-    "settings_for_run": "remembered",
+    "settings_for_run": "cache",
 }
 
 

@@ -12,10 +12,10 @@ from typing import Any, cast
 
 from elefast.config.keys import KeyPath, key_at
 from elefast.config.layers import Layer, places_from
-from elefast.config.origin import Origin
-from elefast.config.shapes import is_list, is_mapping, is_tuple
-from elefast.config.usable import unusable
-from elefast.config.wording import shown
+from elefast.config.limits import unusable
+from elefast.config.messages import shown
+from elefast.config.provenance import Origin
+from elefast.runtime.type_guards import is_list, is_mapping, is_tuple
 
 __all__ = ["argument_layer"]
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from elefast.config.toml import parse
+from elefast.config.toml_reader import parse
 
 __all__ = [
     "ALEMBIC_INI",

@@ -13,9 +13,9 @@ from typing import Any
 
 from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, variable
 from elefast.config.layers import Finding, Layer, places_from
-from elefast.config.origin import Origin
-from elefast.config.shapes import is_table
-from elefast.config.wording import shown, suggestion
+from elefast.config.messages import shown, suggestion
+from elefast.config.provenance import Origin
+from elefast.runtime.type_guards import is_table
 
 __all__ = ["ALIASES", "PREFIX", "PROFILE", "environment_layer"]
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from elefast.config.model import Settings
-from elefast.config.values import Choices, FilePath, Pattern, Since
+from elefast.config.value_types import Choices, FilePath, Pattern, Since
 
 __all__ = [
     "Key",
@@ -89,7 +89,7 @@ class Key:
     @property
     def description(self) -> str:
         """What it means, one or more sentences; reads the source of the model."""
-        from elefast.config.meanings import meaning
+        from elefast.config.field_docs import meaning
 
         return _flowing(meaning(self.model, self.path[-1]))
 

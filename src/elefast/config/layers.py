@@ -17,12 +17,12 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, key_at
+from elefast.config.limits import DEEPEST, fits, unusable
+from elefast.config.messages import shown, suggestion
 from elefast.config.model import Settings
-from elefast.config.origin import DEFAULT, Origin
-from elefast.config.shapes import is_list, is_table
-from elefast.config.usable import DEEPEST, fits, unusable
-from elefast.config.values import FilePath, is_target
-from elefast.config.wording import shown, suggestion
+from elefast.config.provenance import DEFAULT, Origin
+from elefast.config.value_types import FilePath, is_target
+from elefast.runtime.type_guards import is_list, is_table
 
 __all__ = ["Finding", "Layer", "LayerSource", "places_from"]
 

@@ -19,17 +19,17 @@ from pydantic import ValidationError
 from elefast.config.arguments import argument_layer
 from elefast.config.discovery import OVERLAY, PYPROJECT, Found, directories, find, in_directory
 from elefast.config.environment import PROFILE, environment_layer
-from elefast.config.files import TomlFile, read_file
 from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
 from elefast.config.layers import Finding, Layer, LayerSource
 from elefast.config.loaded import Loaded
+from elefast.config.messages import explain, in_words, shown, suggestion
+from elefast.config.migrator_selection import alembic_file, select_migrator
 from elefast.config.model import Settings, read_from
-from elefast.config.origin import DEFAULT, Origin
+from elefast.config.provenance import DEFAULT, Origin
 from elefast.config.rules import Facts, violations
-from elefast.config.selection import alembic_file, select_migrator
-from elefast.config.wording import explain, in_words, shown, suggestion
+from elefast.config.toml_files import TomlFile, read_file
 from elefast.errors import ConfigurationError, Problem
-from elefast.printable import short
+from elefast.runtime.text import short
 
 if TYPE_CHECKING:
     from elefast.config.overrides import Overrides

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from elefast.config.origin import Origin
+from elefast.config.provenance import Origin
 
 if TYPE_CHECKING:
     from elefast.config.model import Settings

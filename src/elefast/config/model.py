@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from elefast.config import values
+from elefast.config import value_types
 from elefast.config.tables import (
     Alembic,
     Command,
@@ -30,7 +30,7 @@ from elefast.config.tables import (
     Template,
     Tuning,
 )
-from elefast.config.values import Choices, FilePath, Since
+from elefast.config.value_types import Choices, FilePath, Since
 
 __all__ = ["Settings", "read_from"]
 
@@ -89,21 +89,21 @@ class Settings(Discreet, BaseSettings):
         Choices(warn="a warning", error="the test fails", ignore="nothing"),
     ] = "warn"
     """What happens when a test leaves connections open, or roles and the like in the cluster."""
-    postgres: values.ServerVersion = ">=14"
+    postgres: value_types.ServerVersion = ">=14"
     """The server version that the project needs; a mismatch is an error at once."""
-    extensions: list[values.NotEmpty] = Field(default_factory=list[str], examples=[["pg_trgm"]])
+    extensions: list[value_types.NotEmpty] = Field(default_factory=list[str], examples=[["pg_trgm"]])
     """`CREATE EXTENSION` in the template, committed before the migrator runs."""
-    seed: Annotated[list[values.NotEmpty], FilePath(or_target=True)] = Field(
+    seed: Annotated[list[value_types.NotEmpty], FilePath(or_target=True)] = Field(
         default_factory=list[str], examples=[["tests/seed.sql", "tests.seeding:load"]]
     )
     """Data for the template, after the migrator: SQL files, globs, or functions as `module:name`."""
-    export_env: list[values.ExportedVariable] = Field(
+    export_env: list[value_types.ExportedVariable] = Field(
         default_factory=list[str], examples=[["DATABASE_URL"], ["POSTGRES_SERVER={host}", "POSTGRES_PORT={port}"]]
     )
     """Variables set to the test's database while it lasts: `NAME` has its URL with the configured driver,
     `NAME=postgresql` or `NAME=postgresql+asyncpg` with another one, and `NAME={host}` a part of it.
     The parts are `url`, `host`, `port`, `user`, `password` and `database`, also several in one text."""
-    patch: list[values.Target] = Field(default_factory=list[str], examples=[["my_app.db:engine"]])
+    patch: list[value_types.Target] = Field(default_factory=list[str], examples=[["my_app.db:engine"]])
     """Attributes of modules, as `module:name`, that lead to the test's database while it lasts: engines,
     session factories, URLs, functions with a cache, Flask-SQLAlchemy's extension."""
 

@@ -1,4 +1,4 @@
-"""The keyword arguments of `from_config()` for type checkers: generated from the settings by `elefast.generate`.
+"""The keyword arguments of `from_config()` for type checkers: generated from the settings by `tools.generate`.
 
 A key is an argument: a mapping for a table, or a name with two underscores such as ``docker__port=5433``.
 None counts as not given.

@@ -9,13 +9,13 @@ import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from elefast.config import hosts
+from elefast.config import local_hosts
 from elefast.config.keys import KeyPath, dotted, variable
+from elefast.config.messages import in_words
+from elefast.config.migrator_selection import ESSENTIAL, Migrator, migrator_tables
 from elefast.config.model import Settings
-from elefast.config.selection import ESSENTIAL, Migrator, migrator_tables
-from elefast.config.wording import in_words
-from elefast.exported import ExportedVariable
-from elefast.printable import short
+from elefast.postgres.url_variables import ExportedVariable
+from elefast.runtime.text import short
 
 __all__ = ["Facts", "Violation", "violations"]
 
@@ -49,7 +49,7 @@ class Violation:
         message: What is wrong.
         others: Further keys that the rule looked at.
         variable: Set where an environment variable that is not ours is the culprit.
-        code: Its name in `elefast.explanations`.
+        code: Its name in `elefast.errors.explanations`.
     """
 
     path: KeyPath
@@ -136,7 +136,7 @@ def _exported_and_needed(settings: Settings, _: Facts) -> Iterator[Violation]:
     """Variables of libpq that lead elefast to the server, and would be overwritten for tests."""
     if not settings.engine.url or settings.provider not in ("auto", "url"):
         return
-    named = hosts.named_in(settings.engine.url)
+    named = local_hosts.named_in(settings.engine.url)
     exported = {ExportedVariable.parse(entry).name for entry in settings.export_env}
     needed = {name: part for name, part in _LIBPQ.items() if name in exported and part not in named}
     if needed:
@@ -172,14 +172,14 @@ def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
         return
     url: KeyPath = ("engine", "url")
     looked_at: tuple[KeyPath, ...] = (url, ("engine", "allow_remote"), ("provider",))
-    if host := hosts.remote_host(engine.url):
+    if host := local_hosts.remote_host(engine.url):
         yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
     for name in ("connect_args", "async_connect_args"):
-        if host := hosts.remote_in_arguments(getattr(engine, name)):
+        if host := local_hosts.remote_in_arguments(getattr(engine, name)):
             yield Violation(("engine", name), f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
     # Drivers read the variables of the process, whatever environment the configuration is from.
     arguments = (engine.connect_args, engine.async_connect_args)
-    libpq, host = hosts.remote_in_environment(engine.url, arguments, facts.env, os.environ)
+    libpq, host = local_hosts.remote_in_environment(engine.url, arguments, facts.env, os.environ)
     if libpq:
         yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, variable=libpq, code="remote-host")
 

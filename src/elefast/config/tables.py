@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from elefast.config import values
-from elefast.config.secrets import hide
-from elefast.config.values import Choices, FilePath
+from elefast.config import value_types
+from elefast.config.value_types import Choices, FilePath
+from elefast.runtime.redaction import hide
 
 __all__ = [
     "Alembic",
@@ -55,7 +55,7 @@ class Table(Discreet):
 class Engine(Table):
     """The engines that elefast makes for the project, in SQLAlchemy's own words."""
 
-    url: values.ServerUrl = Field(default="", examples=["postgresql://postgres@127.0.0.1:5432/postgres"])
+    url: value_types.ServerUrl = Field(default="", examples=["postgresql://postgres@127.0.0.1:5432/postgres"])
     """An existing server. Elefast makes and drops databases of its own on it, and leaves all others alone."""
     driver: Annotated[
         Literal["", "psycopg", "psycopg2", "pg8000"],
@@ -87,21 +87,21 @@ class Engine(Table):
 class Metadata(Table):
     """`migrator = "metadata"`: the schema is made from SQLAlchemy models."""
 
-    target: values.Targets = Field(default="", examples=["my_app.models:Base.metadata"])
+    target: value_types.Targets = Field(default="", examples=["my_app.models:Base.metadata"])
     """A `MetaData` or a declarative base as `module:name`; a list is allowed."""
 
 
 class Alembic(Table):
     """`migrator = "alembic"`: the schema is made by the project's own migrations, with `env.py` as it is."""
 
-    config: Annotated[values.NotEmpty, FilePath()] = Field(default="alembic.ini", examples=["pyproject.toml"])
+    config: Annotated[value_types.NotEmpty, FilePath()] = Field(default="alembic.ini", examples=["pyproject.toml"])
     """Alembic's configuration: an ini file or a `pyproject.toml`. Relative locations in it are taken from its own
     directory, or from this one, if `env.py` is found from here only."""
-    section: values.NotEmpty = "alembic"
+    section: value_types.NotEmpty = "alembic"
     """The section of that file."""
-    revision: values.NotEmpty = "heads"
+    revision: value_types.NotEmpty = "heads"
     """The revision to upgrade to."""
-    env: list[values.ExportedVariable] = Field(default_factory=list[str], examples=[["APP_DATABASE_URL"]])
+    env: list[value_types.ExportedVariable] = Field(default_factory=list[str], examples=[["APP_DATABASE_URL"]])
     """Further variables that `env.py` reads its URL from, written as in `export_env`, whose own are always set."""
     x: list[str] = Field(default_factory=list[str], examples=[["tenant=test"]])
     """Arguments for `context.get_x_argument()`, as after `alembic -x`."""
@@ -110,7 +110,7 @@ class Alembic(Table):
 class Sql(Table):
     """`migrator = "sql"`: the schema is made by plain SQL files."""
 
-    files: Annotated[list[values.NotEmpty], FilePath()] = Field(
+    files: Annotated[list[value_types.NotEmpty], FilePath()] = Field(
         default_factory=list[str], examples=[["schema.sql", "migrations/*.sql"]]
     )
     """Files or globs, in order; what a glob matches is taken by name."""
@@ -119,7 +119,7 @@ class Sql(Table):
 class Function(Table):
     """`migrator = "callable"`: the schema is made by a function of the project."""
 
-    target: values.OptionalTarget = Field(default="", examples=["my_app.testing:create_schema"])
+    target: value_types.OptionalTarget = Field(default="", examples=["my_app.testing:create_schema"])
     """`def create(connection)` or `async def create(async_connection)`, as `module:name`; annotated as `Engine`,
     `Session`, `AsyncEngine` or `AsyncSession`, the parameter gets that."""
 
@@ -130,7 +130,7 @@ class Command(Table):
     run: list[str] = Field(default_factory=list[str], examples=[["dbmate", "up"]])
     """The command and its arguments.
     `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and `PGDATABASE` are set for it."""
-    env: list[values.ExportedVariable] = Field(
+    env: list[value_types.ExportedVariable] = Field(
         default_factory=list[str], examples=[["DATABASE_URL"], ["DB_HOST={host}", "DB_PORT={port}"]]
     )
     """Further variables for it, written as in `export_env`, whose own are set as well.
@@ -140,17 +140,17 @@ class Command(Table):
 class Docker(Table):
     """`provider = "docker"`: a container that elefast starts."""
 
-    image: values.NotEmpty = "postgres:18"
+    image: value_types.NotEmpty = "postgres:18"
     """The image."""
-    name: values.ContainerName = Field(default="", examples=["my-app-tests"])
+    name: value_types.ContainerName = Field(default="", examples=["my-app-tests"])
     """The container's name; empty: derived from the project and the configuration."""
     host: str = Field(default="", examples=["127.0.0.1"])
     """Where the container's port is reached; empty: found from the engine."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """The port on this machine; 0: the engine chooses a free one."""
-    user: values.NotEmpty = "postgres"
+    user: value_types.NotEmpty = "postgres"
     """The superuser."""
-    password: values.NotEmpty = "elefast"
+    password: value_types.NotEmpty = "elefast"
     """The superuser's password."""
     reuse: Reuse = "auto"
     """`true`: the container stays running for the next run;
@@ -160,9 +160,9 @@ class Docker(Table):
         Choices(missing="when it is not there", always="before every start", never="fail when it is not there"),
     ] = "missing"
     """When to pull the image."""
-    tmpfs: values.TmpfsSize = Field(default=True, examples=["512m"])
+    tmpfs: value_types.TmpfsSize = Field(default=True, examples=["512m"])
     """Keep the data in memory; a size limits it."""
-    shm_size: values.EngineSize = "256m"
+    shm_size: value_types.EngineSize = "256m"
     """The size of `/dev/shm` in the container; empty: the engine's default."""
     platform: str = Field(default="", examples=["linux/amd64"])
     """The platform of the image; empty: that of the engine."""
@@ -211,15 +211,15 @@ class Tuning(Table):
     """Vacuum in the background. Test databases do not live long enough to need it."""
     jit: bool = False
     """Compile queries. Costs more than it gains on small tables."""
-    shared_buffers: values.MemorySize = "128MB"
+    shared_buffers: value_types.MemorySize = "128MB"
     """The server's page cache. A large one slows every clone and every drop. Empty: the server's default."""
-    work_mem: values.MemorySize = Field(default="", examples=["16MB"])
+    work_mem: value_types.MemorySize = Field(default="", examples=["16MB"])
     """Memory for each sort or hash; empty: the server's default."""
-    maintenance_work_mem: values.MemorySize = Field(default="", examples=["128MB"])
+    maintenance_work_mem: value_types.MemorySize = Field(default="", examples=["128MB"])
     """Memory for building indexes; empty: the server's default."""
-    checkpoint_timeout: values.CheckpointTimeout = "1d"
+    checkpoint_timeout: value_types.CheckpointTimeout = "1d"
     """Time between checkpoints, "30s" to "1d"; rare ones keep the disk quiet. Empty: the server's default."""
-    max_wal_size: values.MemorySize = "256MB"
+    max_wal_size: value_types.MemorySize = "256MB"
     """Log written before a checkpoint is forced; bounds what the data directory needs.
     Empty: the server's default."""
     max_connections: CountingNumber = 300
@@ -237,16 +237,16 @@ class Template(Table):
 
     cache: bool = True
     """Use a template again in later runs, as long as nothing that it depends on has changed."""
-    watch: Annotated[list[values.NotEmpty], FilePath()] = Field(
+    watch: Annotated[list[value_types.NotEmpty], FilePath()] = Field(
         default_factory=list[str], examples=[["db/**/*.sql", "settings.ini"]]
     )
     """Further files and globs that the template depends on: those that programs and C libraries read, and what lies
     outside of the project."""
-    variables: Annotated[list[values.VariableName], values.Since("0.3.0")] = Field(
+    variables: Annotated[list[value_types.VariableName], value_types.Since("0.3.0")] = Field(
         default_factory=list[str], examples=[["EMBEDDING_DIMS"]]
     )
     """Further environment variables that the template depends on: those that programs and C libraries read."""
-    max_age: Annotated[values.Age, values.Since("0.3.0")] = Field(default="", examples=["1d"])
+    max_age: Annotated[value_types.Age, value_types.Since("0.3.0")] = Field(default="", examples=["1d"])
     """Build it again after this time, because seeds or migrations use the date; empty: never for its age."""
     strategy: Annotated[
         Literal["auto", "file_copy", "wal_log"],

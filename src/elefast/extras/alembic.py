@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elefast.migrators.alembic import Alembic
+from elefast.migrators.alembic.step import Alembic
 from elefast.migrators.plan import Plan
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from elefast.kernel.fingerprint import Input
-    from elefast.kernel.manifest import Manifest
+    from elefast.templates.fingerprint import Input
+    from elefast.templates.manifest import Manifest
 
 __all__ = ["AlembicMigrator"]
 

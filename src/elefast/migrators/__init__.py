@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from elefast.lazy import lazy
+from elefast.runtime.lazy import lazy
 
 if TYPE_CHECKING:
-    from elefast.migrators.alembic import Alembic
+    from elefast.migrators.alembic.step import Alembic
+    from elefast.migrators.callable import Function
     from elefast.migrators.command import Command
-    from elefast.migrators.function import Function
     from elefast.migrators.metadata import Metadata
-    from elefast.migrators.parts import Part
     from elefast.migrators.plan import Plan
     from elefast.migrators.sql import Sql
+    from elefast.migrators.steps import Part
 
 __all__ = ["Alembic", "Command", "Function", "Metadata", "Part", "Plan", "Sql"]
 
 _HOMES = {
-    "Alembic": "alembic",
+    "Alembic": "alembic.step",
     "Command": "command",
-    "Function": "function",
+    "Function": "callable",
     "Metadata": "metadata",
-    "Part": "parts",
+    "Part": "steps",
     "Plan": "plan",
     "Sql": "sql",
 }

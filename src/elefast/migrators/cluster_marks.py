@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from elefast.kernel.cluster_objects import CREATES
-from elefast.kernel.sql import identifier, literal
+from elefast.postgres.cluster_objects import CREATES
+from elefast.postgres.sql import identifier, literal
 
 __all__ = ["Marking", "mark_all"]
 

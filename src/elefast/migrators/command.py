@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from elefast.errors import ConfigurationError, MigrationError, Problem
-from elefast.exported import ExportedVariable
-from elefast.kernel.fingerprint import Input
-from elefast.migrators.environment import libpq_environment, variables
-from elefast.migrators.failure import tail, without_secret
-from elefast.migrators.parts import Target
+from elefast.migrators.error_report import tail, without_secret
+from elefast.migrators.steps import Target
+from elefast.postgres.environment import libpq_environment, variables
+from elefast.postgres.url_variables import ExportedVariable
+from elefast.templates.fingerprint import Input
 
 __all__ = ["Command"]
 
@@ -31,7 +31,8 @@ class Command:
 
     Args:
         arguments: The program and its arguments; no shell.
-        variables: Entries as `elefast.exported` reads them; ``NAME`` has the template's ``postgresql://`` URL.
+        variables: Entries as `elefast.postgres.url_variables` reads them; ``NAME`` has the template's
+            ``postgresql://`` URL.
     """
 
     arguments: tuple[str, ...]

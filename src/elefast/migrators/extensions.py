@@ -13,12 +13,12 @@ from typing import ClassVar
 import psycopg
 from psycopg import sql
 
-from elefast.engines import raw_connection
 from elefast.errors import MigrationError, MissingRightsError
-from elefast.kernel.fingerprint import Input
 from elefast.migrators.extension_sources import meant, sources
-from elefast.migrators.parts import Target
-from elefast.urls import shown
+from elefast.migrators.steps import Target
+from elefast.postgres.connections.engines import raw_connection
+from elefast.postgres.urls import shown
+from elefast.templates.fingerprint import Input
 
 __all__ = ["Extensions"]
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.kernel import digests
-from elefast.kernel.fingerprint import Input, digest
-from elefast.kernel.manifest import relative
-from elefast.printable import short
+from elefast.runtime.hashing import digest
+from elefast.runtime.text import short
+from elefast.templates import file_digests
+from elefast.templates.fingerprint import Input
+from elefast.templates.manifest import relative
 
 __all__ = ["expand", "file_input", "watched", "watched_variables"]
 
@@ -67,8 +68,8 @@ def watched_variables(names: Iterable[str]) -> list[Input]:
 def file_input(path: str | Path, root: Path) -> Input:
     """A file's bytes as an input, labelled with its path relative to `root`."""
     name = str(path)
-    found = digests.of(name)
-    if found == digests.ABSENT:
+    found = file_digests.of(name)
+    if found == file_digests.ABSENT:
         try:
             found = digest(Path(name).read_bytes())
         except OSError as error:

@@ -1,4 +1,4 @@
-"""``migrator = "metadata"``: models of the project, by name; see `elefast.kernel.metadata`."""
+"""``migrator = "metadata"``: models of the project, by name; see `elefast.templates.metadata`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sqlalchemy import MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.kernel import metadata as schema_of
-from elefast.kernel.fingerprint import Input
-from elefast.migrators.parts import Target
-from elefast.migrators.targets import load, project_on_path
-from elefast.urls import with_driver
+from elefast.migrators.import_target import load, project_on_path
+from elefast.migrators.steps import Target
+from elefast.postgres.urls import with_driver
+from elefast.templates import metadata as schema_of
+from elefast.templates.fingerprint import Input
 
 __all__ = ["Metadata", "load_metadata"]
 

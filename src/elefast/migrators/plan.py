@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection
 
-from elefast import waiting
 from elefast.errors import ElefastError, MigrationError
-from elefast.exported import ExportedVariable
-from elefast.kernel import digests
-from elefast.kernel.fingerprint import Input
-from elefast.kernel.manifest import Manifest
 from elefast.migrators.files import watched, watched_variables
-from elefast.migrators.parts import Part, Target
+from elefast.migrators.steps import Part, Target
+from elefast.postgres.url_variables import ExportedVariable
+from elefast.runtime import progress
+from elefast.templates import file_digests
+from elefast.templates.fingerprint import Input
+from elefast.templates.manifest import Manifest
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from elefast.migrators.launch import Interpreter
+    from elefast.migrators.sandbox.parent import Interpreter
 
 __all__ = ["Plan"]
 
@@ -43,7 +43,7 @@ class Plan:
         watch: Further files, directories and globs that the result depends on.
         watch_variables: Further environment variables that the result depends on.
         url_variables: Environment variables that hold the template's URL, or parts of it, while code of the project
-            or a command runs, as `elefast.exported` reads them: ``NAME`` has the driver of `driver`.
+            or a command runs, as `elefast.postgres.url_variables` reads them: ``NAME`` has the driver of `driver`.
         driver: Driver of the connection that a function of the project gets.
         async_driver: Driver of the connection that an async function gets.
         kept_digests: A file that keeps the digests of the project's files for the next run; none where empty.
@@ -99,7 +99,7 @@ class Plan:
             ConfigurationError: Something that is named does not exist.
         """
         if self._digests:
-            digests.load(self._digests)
+            file_digests.load(self._digests)
         looked = [part.describe(self.root) for part in self.parts]
         found = [item for items, _ in looked for item in items]
         found += watched(self.root, self._watch)
@@ -132,7 +132,7 @@ class Plan:
         """
         changes = manifest.differences(self.root)
         if self._digests:
-            digests.save(self._digests)
+            file_digests.save(self._digests)
         same_run = self._test_run and manifest.test_run == self._test_run
         if manifest.programs and not self._watch and not same_run:
             programs = ", ".join(manifest.programs)
@@ -169,7 +169,7 @@ class Plan:
         if not rest:
             self._see_that_nothing_moved(declared)
             return Manifest()
-        waiting.begin(rest[0].label)
+        progress.begin(rest[0].label)
         manifest = self._interpreter(rest).run(target, declared)
         self._see_that_nothing_moved(declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
@@ -178,7 +178,7 @@ class Plan:
         """Begin with what `build` would have to wait for, since it will be asked soon."""
         rest = self._of_project
         if rest and self._waiting is None:
-            from elefast.migrators.launch import Interpreter
+            from elefast.migrators.sandbox.parent import Interpreter
 
             self._waiting = Interpreter(rest, self.root)
 
@@ -194,7 +194,7 @@ class Plan:
             return waiting
         if waiting is not None:
             waiting.dismiss()
-        from elefast.migrators.launch import Interpreter
+        from elefast.migrators.sandbox.parent import Interpreter
 
         return Interpreter(parts, self.root)
 
@@ -206,7 +206,7 @@ class Plan:
     @staticmethod
     def _see_that_nothing_moved(declared: Sequence[Path]) -> None:
         """A file that was another one for a moment is the same again in the key, but not in the template."""
-        moved = next((path for path in declared if digests.has_moved(path)), None)
+        moved = next((path for path in declared if file_digests.has_moved(path)), None)
         if moved is not None:
             raise MigrationError(f"{moved} changed while the template was built; run again.", code="files-changed")
 
@@ -244,20 +244,20 @@ class Plan:
             await asyncio.to_thread(self.build, url)
 
     def _migrate_here(self, connection: Connection, reason: str) -> None:
-        from elefast.migrators.here import run_here
+        from elefast.migrators.in_process import run_here
 
         for part in self.parts:
             run_here(part, connection, self.root, self._variables, reason)
 
 
 def _run(part: Part, target: Target) -> None:
-    waiting.begin(part.label)
+    progress.begin(part.label)
     try:
         part.run(target)
     except ElefastError:
         raise
     except Exception as error:
-        from elefast.migrators.failure import code_of, explain
+        from elefast.migrators.error_report import code_of, explain
 
         raise MigrationError(explain(part.label, error, target.root), code=code_of(error)) from error
 
@@ -273,7 +273,7 @@ def _seed(seed: str) -> Part:
         from elefast.migrators.sql import Sql
 
         return Sql((seed,), "seed")
-    from elefast.migrators.function import Function
+    from elefast.migrators.callable import Function
 
     return Function(seed, "seed")
 

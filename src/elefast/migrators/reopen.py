@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL, Connection
 
-from elefast.urls import dsn, libpq_url
+from elefast.postgres.urls import dsn, libpq_url
 
 __all__ = ["Unreachable", "reopen"]
 

@@ -16,17 +16,17 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL
 
-from elefast.engines import raw_connection
 from elefast.errors import MigrationError
-from elefast.kernel.cluster_objects import CREATES
-from elefast.kernel.fingerprint import Input
-from elefast.kernel.manifest import relative
 from elefast.migrators.files import expand, file_input
-from elefast.migrators.parts import Target
+from elefast.migrators.steps import Target
+from elefast.postgres.cluster_objects import CREATES
+from elefast.postgres.connections.engines import raw_connection
+from elefast.templates.fingerprint import Input
+from elefast.templates.manifest import relative
 
 if TYPE_CHECKING:
     from elefast.migrators.cluster_marks import Marking
-    from elefast.migrators.splitter import Statement
+    from elefast.migrators.sql_splitter import Statement
 
 __all__ = ["Sql", "run_file"]
 
@@ -93,7 +93,7 @@ def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False, m
         MigrationError: A statement failed, or the file is not one that can be run; with file and line.
     """
     # Only when something is run: its expressions take longer to compile than the rest of this module.
-    from elefast.migrators.splitter import BackslashCommand, split
+    from elefast.migrators.sql_splitter import BackslashCommand, split
 
     name = shown_as or str(path)
     script = _read(path, name)

@@ -7,14 +7,14 @@ Importing this package imports nothing else, so that the supervisor of a local s
 
 from __future__ import annotations
 
-from elefast.lazy import lazy
+from elefast.runtime.lazy import lazy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from elefast.providers.auto import AutoProvider, Candidate
     from elefast.providers.docker import DockerProvider, stop_containers
-    from elefast.providers.lease import Lease, Provider
     from elefast.providers.local import LocalProvider, RunningServer, running_servers, stop_held
+    from elefast.providers.protocol import Lease, Provider
     from elefast.providers.tuning import server_settings
     from elefast.providers.url import UrlProvider
 
@@ -37,9 +37,9 @@ _HOME = {
     "AutoProvider": "auto",
     "Candidate": "auto",
     "DockerProvider": "docker",
-    "Lease": "lease",
+    "Lease": "protocol",
     "LocalProvider": "local",
-    "Provider": "lease",
+    "Provider": "protocol",
     "RunningServer": "local",
     "UrlProvider": "url",
     "running_servers": "local",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elefast.errors import MissingDependencyError, ServerError, ServerUnavailableError
-from elefast.providers.lease import nothing
+from elefast.providers.protocol import nothing
 
 if TYPE_CHECKING:
-    from elefast.providers.lease import Lease
+    from elefast.providers.protocol import Lease
 
 __all__ = ["AutoProvider", "Candidate"]
 

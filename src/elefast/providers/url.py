@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.providers.lease import nothing
-from elefast.urls import libpq_url, shown
+from elefast.postgres.urls import libpq_url, shown
+from elefast.providers.protocol import nothing
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

@@ -63,9 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and `db` where no other plugin has it."""
     config.addinivalue_line("markers", _MARKER)
     if _begin(config) and not config.pluginmanager.hasplugin("django"):
-        from elefast.pytest_plugin import short_name
+        from elefast.pytest_plugin import db_fixture
 
-        config.pluginmanager.register(short_name, "elefast-db")
+        config.pluginmanager.register(db_fixture, "elefast-db")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -92,8 +92,8 @@ def _begin(config: pytest.Config) -> bool:
     if config.pluginmanager.hasplugin("elefast-harness"):
         return True
     # What is imported for everyone is small and needs the standard library alone.
-    from elefast import terminal
     from elefast.config.discovery import find
+    from elefast.runtime import terminal
 
     # Also without a configuration: `elefast.extras.docker.postgres()` may have an image to pull.
     config.add_cleanup(terminal.behind(lambda: _without_capture(config)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from elefast.errors import LeakWarning, told
-from elefast.pytest_plugin import harness, report
+from elefast.pytest_plugin import harness, terminal_report
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from elefast.asyncio import AsyncDatabase, AsyncDatabaseServer
-    from elefast.lent import LentDatabase
-    from elefast.report import Leak
-    from elefast.shared import LentTransaction
+    from elefast.databases.report import Leak
+    from elefast.isolation.database import LentDatabase
+    from elefast.isolation.shared_database import LentTransaction
     from elefast.stack import Stack
     from elefast.sync import Database, DatabaseServer
 
@@ -72,7 +72,7 @@ def async_db_server(request: pytest.FixtureRequest, elefast_stack: Stack) -> Asy
 @pytest.fixture
 def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
     """The one database of a test, with the application led to it; the other fixtures are views of it."""
-    from elefast.pytest_plugin.wishes import Wishes
+    from elefast.pytest_plugin.item_options import Wishes
 
     run = harness.of(request.config)
     item: pytest.Item = request.node
@@ -107,9 +107,9 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
     if refused and not harness.has_failed(item):
         pytest.fail(refused[0], pytrace=False)
     if wishes.leaks == "error" and leaks:
-        pytest.fail(told(LeakWarning("\n".join(report.leak_line(leak) for leak in leaks))), pytrace=False)
+        pytest.fail(told(LeakWarning("\n".join(terminal_report.leak_line(leak) for leak in leaks))), pytrace=False)
     for leak in leaks if wishes.leaks == "warn" else ():
-        warnings.warn(LeakWarning(report.leak_line(leak)), stacklevel=1)
+        warnings.warn(LeakWarning(terminal_report.leak_line(leak)), stacklevel=1)
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def elefast_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Datab
 @pytest.fixture
 def db_connection(elefast_db: Database) -> Iterator[Connection]:
     """A connection to the test's database; what is not committed at the end is rolled back."""
-    from elefast.joined import connected, lenient
+    from elefast.isolation.engine import connected, lenient
 
     connection = connected(elefast_db.engine)
     yield connection
@@ -144,7 +144,7 @@ def db_connection(elefast_db: Database) -> Iterator[Connection]:
 @pytest.fixture
 def db_session(elefast_db: Database) -> Iterator[Session]:
     """A session on the test's database, closed at the end."""
-    from elefast.joined import lenient
+    from elefast.isolation.engine import lenient
 
     session = elefast_db.session()
     yield session
@@ -157,7 +157,7 @@ def async_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Iterato
     """The test's own database for asyncio; the same database as `db`."""
     with harness.of(request.config).explaining():
         database = _elefast_database.async_  # says what to install where asyncio cannot be used
-    from elefast.pytest_plugin.tenure import closed_by_test
+    from elefast.pytest_plugin.async_fixtures import closed_by_test
 
     # Connections that a pool keeps, if the project wants one, can only be closed in the loop that made them.
     with closed_by_test(request.node, database.engine.dispose):
@@ -167,7 +167,7 @@ def async_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Iterato
 @pytest.fixture
 def async_db_connection(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncConnection]:
     """A connection to the test's database; opens at its first use, closes where the test function ends."""
-    from elefast.pytest_plugin.tenure import closed_by_test, closer, unopened
+    from elefast.pytest_plugin.async_fixtures import closed_by_test, closer, unopened
 
     connection = unopened(async_db.engine)
     with closed_by_test(request.node, closer(async_db.engine, connection.close)):
@@ -177,7 +177,7 @@ def async_db_connection(request: pytest.FixtureRequest, async_db: AsyncDatabase)
 @pytest.fixture
 def async_db_session(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncSession]:
     """A session on the test's database; connects at its first use, closes where the test function ends."""
-    from elefast.pytest_plugin.tenure import closed_by_test, closer
+    from elefast.pytest_plugin.async_fixtures import closed_by_test, closer
 
     session = async_db.session()
     with closed_by_test(request.node, closer(async_db.engine, session.close)):

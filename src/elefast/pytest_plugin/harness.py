@@ -19,26 +19,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast import caches, clock, libpq, run
+from elefast.config import current_run
 from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning
-from elefast.exported import ExportedVariable
-from elefast.interrupts import close_unfinished
-from elefast.pytest_plugin import report
-from elefast.pytest_plugin.environment import Environment, mentioned, mentions
-from elefast.pytest_plugin.imports import ImportWatch, mentions_patch
-from elefast.pytest_plugin.interrupt import shorten
-from elefast.pytest_plugin.unreachable import advice_on_unreachable, met_unreachable
-from elefast.pytest_plugin.wishes import Wishes
+from elefast.postgres import libpq
+from elefast.postgres.url_variables import ExportedVariable
+from elefast.pytest_plugin import terminal_report
+from elefast.pytest_plugin.export_env import Environment, mentioned, mentions
+from elefast.pytest_plugin.import_watch import ImportWatch, mentions_patch
+from elefast.pytest_plugin.interrupt_traceback import shorten
+from elefast.pytest_plugin.item_options import Wishes
+from elefast.pytest_plugin.unreachable_host import advice_on_unreachable, met_unreachable
+from elefast.runtime import cache_dir, clock
+from elefast.runtime.signals import close_unfinished
 
 if TYPE_CHECKING:
     from elefast.config import Loaded, Settings
     from elefast.config.discovery import Found
-    from elefast.pytest_plugin.patching import Patch
-    from elefast.pytest_plugin.stale import StaleConnections
-    from elefast.report import Leak, Report
+    from elefast.databases.leak_detector import Findings
+    from elefast.databases.report import Leak, Report
+    from elefast.pytest_plugin.patch import Patch
+    from elefast.pytest_plugin.stale_connections import StaleConnections
     from elefast.stack import Stack
-    from elefast.watch import Findings
 
 __all__ = ["Harness", "has_failed", "of"]
 
@@ -86,8 +88,8 @@ class Harness:
         self._stale: StaleConnections | None = None
         config.stash[_KEY] = self
         # From here on `elefast.from_config()` in a conftest means the stack of this run.
-        self._outer_run = run.enter(
-            run.Run(
+        self._outer_run = current_run.enter(
+            current_run.Run(
                 start=config.rootpath,
                 profile=self.option("elefast_profile") or "",
                 rebuild=bool(self.option("elefast_rebuild")),
@@ -137,7 +139,7 @@ class Harness:
                 profile=self.option("elefast_profile") or None,
                 env=os.environ,
                 start=self.config.rootpath,
-                caches=caches.directory(os.environ),
+                caches=cache_dir.directory(os.environ),
             )
         except ElefastError as error:
             return error
@@ -208,7 +210,7 @@ class Harness:
     def patch(self) -> Patch:
         """What the key `patch` names."""
         if self._patch is None:
-            from elefast.pytest_plugin.patching import Patch
+            from elefast.pytest_plugin.patch import Patch
 
             settings = self.settings
             origin = str(self.loaded.provenance["patch"])
@@ -219,7 +221,7 @@ class Harness:
     def stale(self) -> StaleConnections:
         """What the application keeps of databases whose tests are over."""
         if self._stale is None:
-            from elefast.pytest_plugin.stale import StaleConnections
+            from elefast.pytest_plugin.stale_connections import StaleConnections
 
             self._stale = StaleConnections()
             self._stale.start()
@@ -248,7 +250,7 @@ class Harness:
         try:
             yield
         except ElefastError as error:
-            message = report.failure(error)
+            message = terminal_report.failure(error)
             failure = pytest.fail.Exception(message, pytrace=False)
             setattr(failure, _ERROR, message)
             raise failure from None
@@ -265,7 +267,7 @@ class Harness:
             if self._stale is not None:
                 self._stale.stop()
             self.environment.restore()
-            run.enter(self._outer_run)
+            current_run.enter(self._outer_run)
 
     def _finish(self) -> None:
         """Close the stack, also one that only a conftest has used, and keep what it has to tell."""
@@ -290,9 +292,9 @@ class Harness:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> None:
         """Note which libpq variables the environment has, so that those of a test are told apart from them."""
-        current = run.current()
+        current = current_run.current()
         if current is not None:
-            run.enter(current._replace(variables=libpq.present()))
+            current_run.enter(current._replace(variables=libpq.present()))
 
     def pytest_report_header(self) -> str | None:
         """One line: what was configured, and where.
@@ -302,9 +304,9 @@ class Harness:
         if self.config.getoption("collectonly") and self._loaded is None:
             return f"elefast: configured in {' and '.join(self.files)}"
         try:
-            return report.header(self.loaded)
+            return terminal_report.header(self.loaded)
         except ElefastError as error:
-            return report.broken_header(error)
+            return terminal_report.broken_header(error)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -314,7 +316,7 @@ class Harness:
         outcome = yield
         error = call.excinfo.value if call.excinfo is not None else None
         # Fixtures of the project's own raise elefast's errors as they are, and get a traceback.
-        message = report.failure(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
+        message = terminal_report.failure(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
         if call.when == "setup" and message:
             setattr(outcome, _ERROR, message)
         if error is not None and (who := self._holders(error)):
@@ -388,7 +390,7 @@ class Harness:
             output: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
             if output is not None:
                 intrusions = [str(it) for it in self.environment.intrusions]
-                output["elefast"] = report.packed(self._reports, self._late_leaks, self._findings, intrusions)
+                output["elefast"] = terminal_report.packed(self._reports, self._late_leaks, self._findings, intrusions)
             else:
                 self._tell_late_leaks(session)
 
@@ -397,7 +399,7 @@ class Harness:
         """Take over what a worker of pytest-xdist has to tell; one that crashed has nothing."""
         packed = getattr(node, "workeroutput", {}).get("elefast")
         if packed is not None:
-            reports, leaks, findings, intrusions = report.unpacked(packed)
+            reports, leaks, findings, intrusions = terminal_report.unpacked(packed)
             self._reports += reports
             self._late_leaks += leaks
             self._findings += findings
@@ -407,13 +409,13 @@ class Harness:
         """Show what was used, what was kept and what it cost."""
         intrusions = dict.fromkeys([*map(str, self.environment.intrusions), *self._intrusions])
         costs = bool(self.option("elefast_report"))
-        report.summary(terminalreporter, self._reports, self._problems, tuple(intrusions), costs=costs)
+        terminal_report.summary(terminalreporter, self._reports, self._problems, tuple(intrusions), costs=costs)
 
     def _tell_late_leaks(self, session: pytest.Session) -> None:
         """Leaks that were seen only after the test: when the database was dropped, or at the end of all tests."""
         leaks, self._late_leaks = self._late_leaks, []
         if self._findings:
-            from elefast.watch import leaks_of
+            from elefast.databases.leak_detector import leaks_of
 
             leaks += leaks_of(self._findings)
             self._findings = []
@@ -423,8 +425,8 @@ class Harness:
         for leak in leaks if mode != "ignore" else ():
             try:
                 if mode == "error":
-                    raise LeakWarning(report.leak_line(leak))
-                warnings.warn(LeakWarning(report.leak_line(leak)), stacklevel=1)
+                    raise LeakWarning(terminal_report.leak_line(leak))
+                warnings.warn(LeakWarning(terminal_report.leak_line(leak)), stacklevel=1)
             except LeakWarning as warning:
                 # Its test is over; the run as a whole can still fail.
                 self._problems.append(str(warning))

@@ -18,12 +18,12 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.util import ThreadLocalRegistry
 
+from elefast.isolation.engine_redirect import root_of
 from elefast.pytest_plugin.project_modules import is_of_project
-from elefast.redirect import root_of
 
 if TYPE_CHECKING:
-    from elefast.lent import LentDatabase
-    from elefast.shared import LentTransaction
+    from elefast.isolation.database import LentDatabase
+    from elefast.isolation.shared_database import LentTransaction
 
     Lent = LentDatabase | LentTransaction
 

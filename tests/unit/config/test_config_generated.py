@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from elefast.config import Settings
-from elefast.config.example import example
 from elefast.config.keys import all_keys, all_tables
 from elefast.config.schema import get_schema
-from elefast.config.writing import toml_key, toml_value
-from elefast.generate import COMMAND, generated
+from elefast.config.toml_writer import toml_key, toml_value
+from tools.example_file import example
+from tools.generate import COMMAND, generated
 
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Project

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elefast.config.locate import line_of, lines
+from elefast.config.toml_positions import line_of, lines
 
 DOCUMENT = '''\
 # [not.a.table]

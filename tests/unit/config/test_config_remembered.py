@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from elefast.config import Loaded, load_settings, settings_for_run
+from elefast.config.cache import validated
 from elefast.config.model import Settings
-from elefast.config.remembered import validated
 from elefast.errors import ConfigurationError
 
 TABLE = """\

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from elefast.config.secrets import hide
 from elefast.config.tables import Docker, Engine, Table
+from elefast.runtime.redaction import hide
 
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Project

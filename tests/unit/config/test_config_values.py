@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from elefast.config import Settings
-from elefast.config.hosts import is_local
+from elefast.config.local_hosts import is_local
 
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Project

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from elefast.cli.output import add_json, add_profile, console, print_json
+from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
-    from elefast.cli.check.probe import Finding
+    from elefast.cli.check._probe import Finding
 
 __all__ = ["ALIASES", "HELP", "NAME", "add_arguments", "run"]
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigurationError: There is no configuration, so there is nothing to look at.
         UsageError: There is no such CI system.
     """
-    from elefast.cli.init.look import look
+    from elefast.cli.init.project import look
     from elefast.config.load import resolve
 
     resolved = resolve(profile=arguments.profile)
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(block(arguments.ci, resolved.loaded.settings, seen), end="")
         return 0
-    from elefast.cli.check.probe import run_all
+    from elefast.cli.check._probe import run_all
     from elefast.cli.check.project import PATIENCE, Project
 
     probes = Project(resolved, seen).probes()
@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _rest(arguments: argparse.Namespace, findings: list[Finding]) -> Iterator[Finding]:
     """Machine and server; there is no server to speak of where the configuration is wrong."""
+    from elefast.cli.check._probe import Finding, run_all
     from elefast.cli.check.machine import Machine
-    from elefast.cli.check.probe import Finding, run_all
     from elefast.cli.check.server import Server
     from elefast.config.load import resolve
     from elefast.factory import from_config

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elefast.cli.check.install import find_install
-from elefast.cli.init.look import Look
+from elefast.cli.init.project import Look
 from elefast.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from elefast.cli.init.look import Look
-from elefast.config.shapes import is_mapping
+from elefast.cli.init.project import Look
+from elefast.runtime.type_guards import is_mapping
 
 __all__ = ["find_install"]
 

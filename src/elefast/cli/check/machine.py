@@ -7,7 +7,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
+from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warning
 from elefast.errors import ElefastError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Machine:
                 return warning(
                     "there is no /dev/shm, so data lie on the disk", "a RAM disk as local.data_dir is quicker"
                 )
-        from elefast.providers.local.place import space
+        from elefast.providers.files.directories import space
 
         free, total = space(place)
         text = f"{what} at {place}: {free // _MEGABYTE} MB free of {total // _MEGABYTE} MB"

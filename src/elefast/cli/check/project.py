@@ -12,11 +12,11 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
-from elefast.cli.init.look import Look
-from elefast.cli.init.propose import variable_entries
+from elefast.cli._unreachable import unreachable
+from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warning
+from elefast.cli.init.project import Look
+from elefast.cli.init.proposal import variable_entries
 from elefast.cli.init.pytest_file import find_pytest_file
-from elefast.cli.unreachable import unreachable
 
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
@@ -206,7 +206,7 @@ class Project:
         """Configuration, env.py and heads, by Alembic itself in a process of its own."""
         if self._resolved.loaded.migrator.migrator != "alembic":
             return not_checked("the project has another migrator")
-        from elefast.migrators.alembic_layout import read_layout
+        from elefast.migrators.alembic.layout import read_layout
 
         alembic = self._settings.alembic
         if not _version("alembic"):

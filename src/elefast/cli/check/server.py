@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from elefast.cli.check.probe import Found, Probe, bad, good, not_checked, warning
-from elefast.kernel.names import Kind
+from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warning
+from elefast.postgres.names import Kind
 
 if TYPE_CHECKING:
+    from elefast.databases.admin import Upkeep
     from elefast.stack import Stack
-    from elefast.upkeep import Upkeep
 
 __all__ = ["Server"]
 

@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elefast.cli.output import add_json, add_profile, console, print_json
+from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
-    from elefast.cli.init.look import Look
-    from elefast.cli.init.propose import Proposal
-    from elefast.cli.init.trial import Trial
+    from elefast.cli.init.project import Look
+    from elefast.cli.init.proposal import Proposal
+    from elefast.cli.init.trial_run import Trial
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: The options contradict each other.
         ElefastError: The run at the end failed; what was written stays.
     """
-    from elefast.cli.init.look import look
-    from elefast.cli.init.propose import Wishes, propose
+    from elefast.cli.init.project import look
+    from elefast.cli.init.proposal import Wishes, propose
 
     writes = arguments.write or arguments.yes or arguments.json or arguments.dry_run
     prints = arguments.print or (not writes and _is_file(sys.stdout))
@@ -135,7 +135,7 @@ class _Setup:
 
     def _configure(self) -> bool:
         """Write the configuration, unless there is one; False where the user does not want it."""
-        from elefast.cli.init.write import append, create
+        from elefast.cli.init.write_files import append, create
         from elefast.config.discovery import OVERLAY, PYPROJECT
 
         seen = self._seen
@@ -185,7 +185,7 @@ class _Setup:
 
     def _write_example(self) -> Path | None:
         from elefast.cli.init.example import example, example_path
-        from elefast.cli.init.write import create
+        from elefast.cli.init.write_files import create
 
         if self._arguments.no_example:
             return None
@@ -202,7 +202,7 @@ class _Setup:
 
     def _try(self, example: Path | None) -> int:
         """Run the stack, then the example."""
-        from elefast.cli.init.trial import as_tests_import, run_example, try_stack
+        from elefast.cli.init.trial_run import as_tests_import, run_example, try_stack
 
         with as_tests_import(self._seen):
             trial: Trial = try_stack(self._seen.root, self._arguments.profile, self._seen.sources.declared.tables)

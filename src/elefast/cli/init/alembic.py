@@ -48,7 +48,7 @@ def find_alembic(root: Path, project: Project, tables: frozenset[str]) -> Alembi
         project: Its files.
         tables: Of the models.
     """
-    from elefast.config.selection import alembic_file
+    from elefast.config.migrator_selection import alembic_file
 
     at_top = alembic_file(root)
     if "/" in at_top:  # one in a directory below is one of those that were found anyway
@@ -90,7 +90,7 @@ def _location(config: Path) -> str:
     here = config.parent.as_posix()
     try:
         if config.suffix == ".toml":
-            from elefast.config.toml import parse
+            from elefast.config.toml_reader import parse
 
             value = parse(config.read_text(encoding="utf-8"))["tool"]["alembic"]["script_location"]
             return str(value).replace("%(here)s", here)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from elefast.cli.init.look import Look
-from elefast.cli.init.propose import Proposal
+from elefast.cli.init.project import Look
+from elefast.cli.init.proposal import Proposal
 
 __all__ = ["conftest", "example", "example_path"]
 

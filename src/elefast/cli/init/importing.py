@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from elefast.cli.init import write
-from elefast.cli.init.look import Look
-from elefast.cli.init.propose import Proposal
+from elefast.cli.init import write_files
+from elefast.cli.init.project import Look
+from elefast.cli.init.proposal import Proposal
 from elefast.cli.init.pytest_file import with_line
 
 __all__ = ["Importing", "find_importing", "write_importing"]
@@ -67,13 +67,13 @@ def write_importing(found: Importing, section: str) -> bool:
     """
     assert found.file is not None
     if not found.file.exists():
-        return write.create(found.file, found.text)
+        return write_files.create(found.file, found.text)
     before = found.file.read_bytes().decode("utf-8")
     if found.text.startswith("["):
-        write.append(found.file, before, found.text)
+        write_files.append(found.file, before, found.text)
         return True
     after = with_line(before, section, found.text.rstrip("\n"))
     if after is None:
         return False
-    write.replace(found.file, before, after)
+    write_files.replace(found.file, before, after)
     return True

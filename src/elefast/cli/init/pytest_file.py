@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elefast.config.toml import parse
+from elefast.config.toml_reader import parse
 
 __all__ = ["PytestFile", "find_pytest_file", "relative", "with_line"]
 

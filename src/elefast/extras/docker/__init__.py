@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elefast import run
+from elefast.config import current_run
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -69,6 +69,6 @@ def postgres(
 
 def _project() -> Path:
     """Whose container it is: the directory of the project, wherever below it somebody runs pytest."""
-    current = run.current()
+    current = current_run.current()
     start = current.start if current else Path.cwd()
     return next((place for place in (start, *start.parents) if (place / "pyproject.toml").is_file()), start)

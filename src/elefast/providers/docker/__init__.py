@@ -11,7 +11,7 @@ The docker SDK is imported when a container is wanted, not before.
 
 from __future__ import annotations
 
-from elefast.lazy import lazy
+from elefast.runtime.lazy import lazy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

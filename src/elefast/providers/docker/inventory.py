@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker.address import find
+from elefast.providers.docker.cleanup import drop, ours
 from elefast.providers.docker.container import owner
 from elefast.providers.docker.engine import connect
 from elefast.providers.docker.provider import locks_root
 from elefast.providers.docker.sharing import Share
-from elefast.providers.docker.stray import drop, ours
 
 __all__ = ["LeftContainer", "stop_containers"]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elefast.errors import ElefastError
-from elefast.providers.docker.stray import leave
-from elefast.providers.hold import Hold
+from elefast.providers.docker.cleanup import leave
+from elefast.providers.files.fork_safe_lock import Hold
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from elefast.providers.docker.container import Wanted
     from elefast.providers.docker.engine import Engine
-    from elefast.providers.docker.ready import Access
+    from elefast.providers.docker.readiness import Access
     from elefast.providers.docker.sharing import Share
 
 __all__ = ["DockerLease"]

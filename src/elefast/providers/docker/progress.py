@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from elefast import clock, terminal
+from elefast.runtime import clock, terminal
 
 __all__ = ["Progress"]
 

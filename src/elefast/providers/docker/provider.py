@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elefast.errors import ConfigurationError, ElefastError, Problem, ServerUnavailableError
+from elefast.providers.docker.cleanup import clear_name, leave, sweep
 from elefast.providers.docker.container import CONFIG, OWNER, Wanted, owner
 from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
 from elefast.providers.docker.lease import DockerLease, Found
+from elefast.providers.docker.lifecycle import DiedError, Keeper
 from elefast.providers.docker.pull import find_image
-from elefast.providers.docker.ready import Access, await_server
+from elefast.providers.docker.readiness import Access, await_server
 from elefast.providers.docker.sharing import Share, Turn
-from elefast.providers.docker.state import DiedError, Keeper
-from elefast.providers.docker.stray import clear_name, leave, sweep
 from elefast.providers.docker.turns import get_image, taking_turns
-from elefast.providers.lease import nothing
 from elefast.providers.local.provider import places_for
+from elefast.providers.protocol import nothing
 from elefast.providers.scram import ROUNDS
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from elefast import clock, terminal, waiting
 from elefast.errors import ServerUnavailableError
-from elefast.providers.docker import refusals
+from elefast.providers.docker import pull_errors
 from elefast.providers.docker.progress import Progress
-from elefast.providers.docker.refusals import Refusal
+from elefast.providers.docker.pull_errors import Refusal
+from elefast.runtime import clock, terminal
+from elefast.runtime import progress as waiting
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -68,7 +69,7 @@ def ensure_image(
     if re.fullmatch(r"(?:sha256:)?[0-9a-f]{64}", reference):
         if image is not None:
             return image  # an id cannot be asked for anew
-        raise refusals.error(Refusal.ABSENT, reference, "it is an id, which only this engine could know")
+        raise pull_errors.error(Refusal.ABSENT, reference, "it is an id, which only this engine could know")
     return _pull(client, reference, platform, waits, present=fits)
 
 
@@ -92,7 +93,7 @@ def _local(client: Any, reference: str) -> Any:
         return None
     except APIError as refused:
         said = _words(refused) or str(refused)
-        raise refusals.error(refusals.understand(said), reference, said) from refused
+        raise pull_errors.error(pull_errors.understand(said), reference, said) from refused
 
 
 def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *, present: bool) -> Any:
@@ -103,7 +104,7 @@ def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *,
             said = _attempt(client, reference, platform, progress)
             # Podman tries again by itself, for seconds; what was loaded so far is kept for the next attempt.
             tried = clock.now() - began > TRIED_BY_ITSELF and not progress.loading
-            refusal = refusals.understand(said)
+            refusal = pull_errors.understand(said)
             if not said:
                 image = _local(client, reference)
                 if image is not None and _is_for(image.attrs, platform):
@@ -114,7 +115,7 @@ def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *,
                 said = "the registry gave another one" if image is not None else "the engine does not have it after all"
             if wait is None or tried or not refusal.may_pass:
                 progress.failed()
-                raise refusals.error(refusal, reference, said, platform=platform, present=present)
+                raise pull_errors.error(refusal, reference, said, platform=platform, present=present)
             progress.again(said, wait, attempt, len(waits) + 1)
             time.sleep(wait)
     raise AssertionError("unreachable")

@@ -20,10 +20,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from elefast import clock, errors
+from elefast import errors
 from elefast.errors import ElefastError, ServerStartError
-from elefast.providers.local import locks, place
-from elefast.providers.local.state import KeeperError
+from elefast.providers.files import directories, locks
+from elefast.providers.local.state_file import KeeperError
+from elefast.runtime import clock
 
 __all__ = ["Share", "Turn"]
 
@@ -107,8 +108,8 @@ class Share:
         return self._shared(first)
 
     def _make_root(self) -> None:
-        place.root(os.path.dirname(self._root))
-        place.root(self._root)
+        directories.root(os.path.dirname(self._root))
+        directories.root(self._root)
 
     @contextmanager
     def _usable(self) -> Generator[None]:
@@ -185,7 +186,7 @@ class Share:
         for name in (TURN, USERS):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(name))
-        place.remove_if_empty(self.directory)
+        directories.remove_if_empty(self.directory)
 
     @property
     def held(self) -> bool:

@@ -12,7 +12,7 @@ The modules that the keeper imports must stay light: every cold start waits for 
 
 from __future__ import annotations
 
-from elefast.lazy import lazy
+from elefast.runtime.lazy import lazy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

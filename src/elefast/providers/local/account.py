@@ -12,7 +12,7 @@ import signal
 import subprocess
 
 from elefast.providers.local.processes import dies_with_parent, environment
-from elefast.providers.local.state import KeeperError
+from elefast.providers.local.state_file import KeeperError
 
 __all__ = ["Account", "can_run", "candidates"]
 

@@ -13,7 +13,8 @@ import errno
 import os
 import subprocess
 
-from elefast.providers.local import place, state
+from elefast.providers.files import directories
+from elefast.providers.local import state_file
 from elefast.providers.local.processes import boot_identity
 from elefast.providers.scram import verifier
 
@@ -67,7 +68,7 @@ class Cluster:
 
 def load(path: str) -> Cluster | None:
     """The cluster at `path`, if there is one and it is complete."""
-    description = state.read(path, DESCRIPTION)
+    description = state_file.read(path, DESCRIPTION)
     password, major = description.get("password"), description.get("major")
     if not isinstance(password, str) or not isinstance(major, str):
         return None
@@ -92,7 +93,7 @@ def build(
         KeeperError: ``initdb`` failed.
         OSError: No space, most likely.
     """
-    building = place.building(parent)
+    building = directories.building(parent)
     try:
         if load(cache):
             os.utime(cache)  # the sweep sees that somebody wants it
@@ -101,7 +102,7 @@ def build(
             _initdb(building, binaries, major, account, iterations, timeout)
         account.give(os.path.join(building, "data"))
     except BaseException:
-        place.remove(building)
+        directories.remove(building)
         raise
     return building
 
@@ -109,22 +110,22 @@ def build(
 def publish_to_cache(cluster: str, cache: str) -> None:
     """Keep a cluster that no server has run on for later copies; the directory `cluster` goes away."""
     if load(cache):
-        place.remove(cluster)
+        directories.remove(cluster)
         return
-    parent = place.root(os.path.dirname(cache))
-    place.remove(cache)  # what could not be loaded
+    parent = directories.root(os.path.dirname(cache))
+    directories.remove(cache)  # what could not be loaded
     if os.stat(cluster).st_dev == os.stat(parent).st_dev:
-        place.publish(cluster, cache)
+        directories.publish(cluster, cache)
         return
-    building = place.building(parent)
+    building = directories.building(parent)
     try:
         _copy(cluster, building)
-        place.publish(building, cache)
+        directories.publish(building, cache)
     except BaseException:
-        place.remove(building)
+        directories.remove(building)
         raise
     finally:
-        place.remove(cluster)
+        directories.remove(cluster)
 
 
 def _copy(source: str, target: str) -> None:
@@ -137,7 +138,7 @@ def _copy(source: str, target: str) -> None:
         reason = str(error.args[0][0][2])
         full = os.strerror(errno.ENOSPC) in reason
         raise OSError(errno.ENOSPC if full else errno.EIO, reason, target) from None
-    state.write(target, state.read(source, DESCRIPTION), DESCRIPTION)
+    state_file.write(target, state_file.read(source, DESCRIPTION), DESCRIPTION)
 
 
 def _initdb(target: str, binaries: str, major: str, account: Account, iterations: int, timeout: float) -> None:
@@ -164,7 +165,7 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
     try:
         done = account.run(command, timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise state.KeeperError(
+        raise state_file.KeeperError(
             "ServerStartError",
             f"initdb did not end within {timeout:g} s in {target}\n"
             "see what keeps the machine or its disk busy, and run again",
@@ -175,13 +176,13 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
     if done.returncode:
         tail = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-20:])
         full = os.strerror(errno.ENOSPC) in done.stdout
-        hint = "\n" + place.full_disk(target) if full else ""
-        raise state.KeeperError(
+        hint = "\n" + directories.full_disk(target) if full else ""
+        raise state_file.KeeperError(
             "ServerStartError",
             f"initdb failed ({' '.join(command[:3])} ...):\n{tail}{hint}",
             code="local-disk-full" if full else "local-start-failed",
         )
-    state.write(target, {"format": FORMAT, "password": password, "major": major}, DESCRIPTION)
+    state_file.write(target, {"format": FORMAT, "password": password, "major": major}, DESCRIPTION)
 
 
 def _locale(major: int) -> list[str]:

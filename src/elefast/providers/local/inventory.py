@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elefast import clock
-from elefast.providers.local import locks, state
+from elefast.providers.files import locks
+from elefast.providers.local import state_file
 from elefast.providers.local.provider import places_for
 from elefast.providers.local.server import ADDRESS
+from elefast.runtime import clock
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -73,13 +74,13 @@ def stop_held(identity: str = "", *, root: Path | None = None, timeout: float = 
     for directory in _directories(root):
         found = _describe(directory)
         if found and found.held and not found.elsewhere and identity in ("", found.identity):
-            os.unlink(os.path.join(directory, state.HELD))
+            os.unlink(os.path.join(directory, state_file.HELD))
             if not found.in_use:
                 released.append((directory, found))
     deadline = clock.now() + timeout
     ended: list[RunningServer] = []
     for directory, found in released:
-        keeper = os.path.join(directory, state.KEEPER)
+        keeper = os.path.join(directory, state_file.KEEPER)
         while locks.is_held(keeper) and clock.now() < deadline:
             time.sleep(0.01)
         if not locks.is_held(keeper):
@@ -98,9 +99,9 @@ def _directories(root: Path | None) -> list[str]:
 
 
 def _describe(directory: str) -> RunningServer | None:
-    if not locks.is_held(os.path.join(directory, state.KEEPER)):
+    if not locks.is_held(os.path.join(directory, state_file.KEEPER)):
         return None
-    described = state.read(directory)
+    described = state_file.read(directory)
     url = None
     if described.get("status") == "ready":
         from sqlalchemy import URL
@@ -121,16 +122,16 @@ def _describe(directory: str) -> RunningServer | None:
         pid=described.get("server", 0),
         data_dir=described.get("data", ""),
         reuse=described.get("reuse", True),
-        held=os.path.exists(os.path.join(directory, state.HELD)),
+        held=os.path.exists(os.path.join(directory, state_file.HELD)),
         in_use=_in_use(directory),
-        elsewhere=state.elsewhere(described),
+        elsewhere=state_file.elsewhere(described),
         url=url,
     )
 
 
 def _in_use(directory: str) -> bool:
     try:
-        free = locks.take(os.path.join(directory, state.USERS), exclusive=True)
+        free = locks.take(os.path.join(directory, state_file.USERS), exclusive=True)
     except FileNotFoundError:
         return False
     if free is None:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from elefast.providers.hold import Hold
-from elefast.providers.local import locks, state
+from elefast.providers.files import locks
+from elefast.providers.files.fork_safe_lock import Hold
+from elefast.providers.local import state_file
 from elefast.providers.local.server import ADDRESS
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class LocalLease:
         """The directory of the server's programs."""
         self.socket_dir: str = described["socket"]
         """The private directory of its Unix socket; empty where there is none."""
-        self.log_path: str = os.path.join(directory, state.LOG)
+        self.log_path: str = os.path.join(directory, state_file.LOG)
         """The server's log; emptied at every start."""
         self.version: str = described["version"]
         """Of the server, such as ``18.1``."""
@@ -70,13 +71,13 @@ class LocalLease:
 
     def ended(self) -> str:
         """What its keeper says, where there is one; without a keeper the server does not live long."""
-        described = state.read(self._directory)
+        described = state_file.read(self._directory)
         status = described.get("status")
         if status == "died":
             return f"PostgreSQL ended by itself; the end of its log:\n{described['message']}"
         if status == "stopping":
             return "it was stopped"
-        if not locks.is_held(os.path.join(self._directory, state.KEEPER)):
+        if not locks.is_held(os.path.join(self._directory, state_file.KEEPER)):
             return "the process that kept it was killed"
         return ""
 
@@ -84,7 +85,7 @@ class LocalLease:
         """Leave the server running after its last lease, until `stop_held`."""
         with (
             contextlib.suppress(FileNotFoundError),  # the directory was removed: nothing is left to hold
-            open(os.path.join(self._directory, state.HELD), "a", encoding="ascii"),
+            open(os.path.join(self._directory, state_file.HELD), "a", encoding="ascii"),
         ):
             pass
 

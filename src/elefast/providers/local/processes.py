@@ -19,7 +19,7 @@ import sys
 import time
 from functools import partial
 
-from elefast import clock
+from elefast.runtime import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

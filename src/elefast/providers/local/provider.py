@@ -14,14 +14,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elefast import clock, errors
-from elefast.caches import ROOT_VARIABLE
+from elefast import errors
 from elefast.errors import ConfigurationError, Problem, ServerStartError, ServerUnavailableError
-from elefast.providers.lease import nothing
-from elefast.providers.local import locks, place, prepare, state, sweep
+from elefast.providers.files import directories, locks
+from elefast.providers.local import cleanup, provision, state_file
 from elefast.providers.local.lease import LocalLease
 from elefast.providers.local.processes import namespace
-from elefast.providers.local.start import dismiss, prove, start_keeper
+from elefast.providers.local.supervisor_client import dismiss, prove, start_keeper
+from elefast.providers.protocol import nothing
+from elefast.runtime import clock
+from elefast.runtime.cache_dir import ROOT_VARIABLE
 
 if TYPE_CHECKING:
     from elefast.providers.local.binaries import Binaries
@@ -132,11 +134,13 @@ class LocalProvider:
             except _ElsewhereError:
                 job = self._job(binaries, places, apart=namespace("net"))
                 return self._acquire(job, binaries, places, on_new)
-        except state.KeeperError as failure:
+        except state_file.KeeperError as failure:
             raise _as_error(failure) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ServerStartError(place.full_disk(str(error.filename or "/")), code="local-disk-full") from error
+                raise ServerStartError(
+                    directories.full_disk(str(error.filename or "/")), code="local-disk-full"
+                ) from error
             raise ServerStartError(
                 f"the local server cannot be set up: {error}\nsee that this user may write there, and run again",
                 code="local-start-failed",
@@ -151,33 +155,33 @@ class LocalProvider:
         binaries, places = find(self._bin_dir, self._requirement, self._extensions), places_for(self._root)
         for apart in ("", namespace("net")):
             directory = self._job(binaries, places, apart)["server"]
-            described = state.read(directory)
-            if described.get("status") == "ready" and not state.elsewhere(described):
-                return locks.is_held(os.path.join(directory, state.KEEPER))
+            described = state_file.read(directory)
+            if described.get("status") == "ready" and not state_file.elsewhere(described):
+                return locks.is_held(os.path.join(directory, state_file.KEEPER))
         return False
 
     def _acquire(
-        self, job: Mapping[str, Any], binaries: Binaries, places: place.Places, on_new: Callable[[], None]
+        self, job: Mapping[str, Any], binaries: Binaries, places: directories.Places, on_new: Callable[[], None]
     ) -> LocalLease:
         try:
             return self._join(job, binaries, places, on_new)
         except BaseException:
             # An interrupt, say, before there is a keeper: then nobody else sees to the directory.
             with suppress(OSError):
-                sweep.sweep_server(places, job["identity"])
+                cleanup.sweep_server(places, job["identity"])
             raise
 
     def _join(
-        self, job: Mapping[str, Any], binaries: Binaries, places: place.Places, on_new: Callable[[], None]
+        self, job: Mapping[str, Any], binaries: Binaries, places: directories.Places, on_new: Callable[[], None]
     ) -> LocalLease:
         """Become a user of the server, and wait until it is ready."""
         directory: str = job["server"]
         deadline = clock.now() + self._start_timeout + INITDB_TIMEOUT + STOP_TIMEOUT
         while clock.now() < deadline:
             try:
-                place.root(places.servers)
-                place.claim(directory)
-                users = locks.take(os.path.join(directory, state.USERS), exclusive=False)
+                directories.root(places.servers)
+                directories.claim(directory)
+                users = locks.take(os.path.join(directory, state_file.USERS), exclusive=False)
             except FileNotFoundError:
                 users = None  # removed by its keeper at this very moment
             if users is None:
@@ -187,7 +191,7 @@ class LocalProvider:
                 os.utime(users)
                 described = self._await_ready(users, directory, job, deadline, on_new)
                 if described is not None:
-                    if state.elsewhere(described):
+                    if state_file.elsewhere(described):
                         self._apart(directory)
                     self._check(described, binaries, job)
                     lease = LocalLease(users, directory, described, self._reason)
@@ -198,7 +202,7 @@ class LocalProvider:
                     os.close(users)
         raise ServerStartError(
             f"the local server in {directory} did not become ready\n"
-            f"look at {os.path.join(directory, state.LOG)}, or remove {directory}",
+            f"look at {os.path.join(directory, state_file.LOG)}, or remove {directory}",
             code="local-start-failed",
         )
 
@@ -209,36 +213,36 @@ class LocalProvider:
 
         Called with the shared side of `users` locked, so that a keeper does not end by itself meanwhile.
         """
-        keeper = os.path.join(directory, state.KEEPER)
+        keeper = os.path.join(directory, state_file.KEEPER)
         began = time.time()
         starts = 0
         started = False
         while clock.now() < deadline:
             if not locks.is_held(keeper):
-                if not locks.same_file(users, os.path.join(directory, state.USERS)):
+                if not locks.same_file(users, os.path.join(directory, state_file.USERS)):
                     return None
                 if starts == STARTS_TO_TRY:
                     raise ServerStartError(
                         f"the keeper of the local server in {directory} ended {starts} times without a word\n"
-                        f"look at {os.path.join(directory, state.LOG)}, or remove {directory}",
+                        f"look at {os.path.join(directory, state_file.LOG)}, or remove {directory}",
                         code="local-start-failed",
                     )
                 started = start_keeper(directory, job)
                 starts += started
-                if started and not any(map(os.path.lexists, prepare.homes(job))):
+                if started and not any(map(os.path.lexists, provision.homes(job))):
                     on_new()
                 if not started:
                     time.sleep(0.003)
                 continue
             dismissed = True
             # Only now, with a keeper that lives, is what is written there about the server of today.
-            described = state.read(directory)
+            described = state_file.read(directory)
             status = described.get("status")
             if status == "failed":
                 # One error for all who waited for this start; whoever came later has a try of his own.
                 if described["at"] >= began:
                     code = str(described.get("code", "local-start-failed"))
-                    raise state.KeeperError(described["kind"], described["message"], code=code)
+                    raise state_file.KeeperError(described["kind"], described["message"], code=code)
                 dismissed = dismiss(keeper, described)
             if status == "ready":
                 if started and not self._proven(directory, described):
@@ -276,14 +280,14 @@ class LocalProvider:
             prove(described, self._start_timeout)
         except ServerStartError:
             time.sleep(0.05)  # for its keeper to notice
-            if state.read(directory) == described and locks.is_held(os.path.join(directory, state.KEEPER)):
+            if state_file.read(directory) == described and locks.is_held(os.path.join(directory, state_file.KEEPER)):
                 raise
             return False
         for note in described["notes"]:
             _log.warning("local server: %s", note)
         return True
 
-    def _job(self, binaries: Binaries, places: place.Places, apart: str = "") -> dict[str, Any]:
+    def _job(self, binaries: Binaries, places: directories.Places, apart: str = "") -> dict[str, Any]:
         """What a keeper has to know.
 
         Args:
@@ -358,13 +362,13 @@ class LocalProvider:
             )
 
 
-def places_for(directory: Path | None = None) -> place.Places:
+def places_for(directory: Path | None = None) -> directories.Places:
     """The roots below `directory`, or those of this user."""
     named = str(directory) if directory else os.environ.get(ROOT_VARIABLE, "")
-    return place.Places.under(os.path.abspath(named)) if named else place.Places.default()
+    return directories.Places.under(os.path.abspath(named)) if named else directories.Places.default()
 
 
-def _as_error(failure: state.KeeperError) -> errors.ElefastError:
+def _as_error(failure: state_file.KeeperError) -> errors.ElefastError:
     if failure.kind == "ConfigurationError":
         key, _, message = failure.message.partition(": ")
         return ConfigurationError([Problem("", key, message, code=failure.code)])

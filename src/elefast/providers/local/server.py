@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 
-from elefast import clock
-from elefast.providers.local import locks, place
+from elefast.providers.files import directories, locks
 from elefast.providers.local.processes import postmaster_file, stop_orphans
-from elefast.providers.local.state import KeeperError
+from elefast.providers.local.state_file import KeeperError
+from elefast.runtime import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Server:
         hint = ""
         full = os.strerror(errno.ENOSPC) in text
         if full:
-            hint = "\n" + place.full_disk("/dev/shm" if "shared memory segment" in text else self.data)
+            hint = "\n" + directories.full_disk("/dev/shm" if "shared memory segment" in text else self.data)
         raise KeeperError(
             "ServerStartError",
             f"the PostgreSQL server in {self.binaries} does not start on {self.data}; "

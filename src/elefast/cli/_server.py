@@ -1,0 +1,61 @@
+"""What the commands that work on a server have in common: opening it only to look, and words for its databases."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from elefast.databases.inventory import Item
+    from elefast.stack import Stack
+
+__all__ = ["configured", "count", "running", "shown_size"]
+
+
+@contextmanager
+def configured(arguments: argparse.Namespace) -> Generator[Stack]:
+    """The stack of this directory, with the profile of the command line; nothing is started by this alone.
+
+    Raises:
+        ConfigurationError: There is no configuration, or it is wrong.
+    """
+    from elefast.factory import from_config
+
+    with from_config(profile=arguments.profile) as stack:
+        yield stack
+
+
+@contextmanager
+def running(arguments: argparse.Namespace) -> Generator[Stack]:
+    """The same, of a server that runs already.
+
+    Raises:
+        ServerUnavailableError: It does not run.
+    """
+    from elefast.errors import ServerUnavailableError
+
+    with configured(arguments) as stack:
+        if not stack.server_runs():
+            raise ServerUnavailableError(
+                f"the server of {stack.project} does not run, and would end with this command. "
+                "Start it first: elefast up",
+                code="server-not-running",
+            )
+        yield stack
+
+
+def count(items: Iterable[Item]) -> dict[str, int]:
+    """How many databases there are of each kind, by the word for it."""
+    from elefast.databases.inventory import KINDS
+
+    found: dict[str, int] = {}
+    for item in items:
+        found[KINDS[item.kind]] = found.get(KINDS[item.kind], 0) + 1
+    return found
+
+
+def shown_size(size: int) -> str:
+    """Bytes in words."""
+    return "?" if size < 0 else f"{size / 1024 / 1024:.1f} MB"

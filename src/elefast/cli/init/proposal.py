@@ -1,0 +1,258 @@
+"""The configuration that a project needs, as far as it can be told from a look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from elefast.cli.init.alembic import Alembic
+from elefast.cli.init.project import Look
+from elefast.cli.init.variables import PARTS, Variable
+
+__all__ = ["Line", "Proposal", "Wishes", "propose", "variable_entries"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key.
+
+    Args:
+        table: Its table; empty for the top.
+        key: Its name.
+        value: Its value.
+        why: A comment, where a reader would ask why; else empty.
+    """
+
+    table: str
+    key: str
+    value: Any
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user said, as opposed to what can be seen.
+
+    Args:
+        driver: Of the engines; empty for the one that the project has.
+        is_async: Whether tests are async; None for as the project is.
+    """
+
+    driver: str = ""
+    is_async: bool | None = None
+
+
+@dataclass
+class Proposal:
+    """What to write, and what to say about it.
+
+    Args:
+        lines: The keys, those of the top first.
+        is_async: Whether the example test is async.
+        notes: Facts that the user should know, each with what to do.
+    """
+
+    lines: list[Line]
+    is_async: bool
+    notes: list[str] = field(default_factory=list[str])
+
+    def text(self, prefix: str) -> str:
+        """As TOML.
+
+        Args:
+            prefix: Of the table names: `tool.elefast` in a `pyproject.toml`, empty in an `elefast.toml`.
+        """
+        from elefast.config.toml_writer import toml_value
+
+        out: list[str] = []
+        for table in dict.fromkeys(["", *(line.table for line in self.lines)]):
+            name = ".".join(part for part in (prefix, table) if part)
+            if name:
+                out += [*([""] if out else []), f"[{name}]"]
+            for line in self.lines:
+                if line.table == table:
+                    comment = f"  # {line.why}" if line.why else ""
+                    out.append(f"{line.key} = {toml_value(line.value)}{comment}")
+        return "\n".join(out) + "\n"
+
+
+def propose(seen: Look, wishes: Wishes) -> Proposal:
+    """What this project needs; a key that is as it would be without is left out."""
+    is_async = seen.is_async if wishes.is_async is None else wishes.is_async
+    lines = [*_schema(seen), *_variables(seen), *_patches(seen), *_drivers(seen, wishes, is_async)]
+    lines.sort(key=lambda line: line.table != "")  # a key after a table would belong to that
+    proposal = Proposal(lines, is_async)
+    proposal.notes += _notes(seen, proposal)
+    return proposal
+
+
+def _schema(seen: Look) -> list[Line]:
+    alembic = seen.alembic
+    targets = seen.sources.declared.targets
+    if alembic and alembic.is_flask:
+        return _flask(seen, alembic)
+    if alembic and not (targets and alembic.misses(seen.sources.declared.tables)):
+        lines = [Line("", "migrator", "alembic", f"{alembic.config} as it is; env.py needs no change")]
+        if alembic.config not in ("alembic.ini", "pyproject.toml"):
+            lines.append(Line("alembic", "config", alembic.config))
+        return lines
+    if targets:
+        value = targets[0] if len(targets) == 1 else targets
+        extensions = seen.sources.extensions
+        return [
+            Line("", "migrator", "metadata"),
+            *([Line("", "extensions", extensions)] if extensions else []),
+            Line("metadata", "target", value),
+        ]
+    if seen.sql:
+        return [Line("", "migrator", "sql"), Line("sql", "files", list(seen.sql))]
+    return [Line("", "migrator", "none", "or metadata, alembic, sql, callable, command: how tables get there")]
+
+
+def _flask(seen: Look, alembic: Alembic) -> list[Line]:
+    """Flask-Migrate's env.py needs the application, so only its own command can run it."""
+    named = ["--app", seen.sources.flask_app] if seen.sources.flask_app else []
+    directory = alembic.directory.path.as_posix() if alembic.directory else "migrations"
+    where = ["--directory", directory] if directory != "migrations" else []
+    variables = [_exported(seen, variable) for variable in seen.sources.variables.urls.values()]
+    return [
+        Line("", "migrator", "command", "env.py needs the Flask application, which this command has"),
+        Line("command", "run", ["flask", *named, "db", "upgrade", *where]),
+        *([Line("command", "env", [name.partition("=")[0] for name in variables])] if variables else []),
+        Line("template", "watch", [f"{directory}/**/*.py"], "a change of these builds the template again"),
+    ]
+
+
+def _variables(seen: Look) -> list[Line]:
+    entries = variable_entries(seen)
+    return [Line("", "export_env", entries)] if entries else []
+
+
+def variable_entries(seen: Look) -> list[str]:
+    """The entries of `export_env` for the variables that the code has its URL from, or the parts of it."""
+    variables = seen.sources.variables
+    entries = [_exported(seen, variable) for variable in variables.urls.values()]
+    order = list(PARTS)
+    parts = sorted(variables.parts.items(), key=lambda item: order.index(item[1]))
+    return entries + [f"{name}={{{part}}}" for name, part in parts]
+
+
+def _exported(seen: Look, variable: Variable) -> str:
+    """The entry of a variable: with the driver that the call wants which makes an engine of it."""
+    kinds = variable.kinds
+    if variable.adds_driver or kinds == {"raw"}:
+        return f"{variable.name}=postgresql"
+    if kinds <= {"async", "raw"} and (kinds or (seen.is_async and not seen.sources.makes_sync_engines)):
+        return f"{variable.name}=postgresql+{_async_driver(seen)}"
+    return variable.name  # a URL of both kinds of engines has psycopg, which is both
+
+
+def _async_driver(seen: Look) -> str:
+    used = _used(seen)
+    return "psycopg" if "psycopg" in used and "asyncpg" not in used else "asyncpg"
+
+
+def _used(seen: Look) -> set[str]:
+    """The drivers that the application names, in URLs, dependencies and imports."""
+    found = {_name_of(name) for name in (*seen.sources.drivers, *seen.declared, *seen.sources.imports)}
+    return found & {"asyncpg", "psycopg", "psycopg2", "pg8000"}
+
+
+def _patches(seen: Look) -> list[Line]:
+    """What leads to a database from import on: engines, session factories, and URLs that were read then."""
+    sources = seen.sources
+    frozen = [target for variable in sources.variables.urls.values() for target in variable.frozen]
+    targets = list(dict.fromkeys([*sources.engines, *sources.declared.extensions, *frozen]))
+    return [Line("", "patch", targets, "made at import; led to each test's database")] if targets else []
+
+
+def _drivers(seen: Look, wishes: Wishes, is_async: bool) -> list[Line]:
+    driver = wishes.driver
+    if driver in ("psycopg2", "pg8000") or (driver == "psycopg" and not is_async):
+        return [Line("engine", "driver", driver)]
+    if driver:
+        return [Line("engine", "async_driver", driver)]
+    used = _used(seen)
+    if seen.is_async and _async_driver(seen) == "psycopg" and "asyncpg" in seen.installed:
+        return [Line("engine", "async_driver", "psycopg", "the application's own")]
+    return [
+        Line("engine", "driver", name, "the application's own")
+        for name in ("psycopg2", "pg8000")
+        if name in used and "psycopg" not in used and not seen.is_async
+    ][:1]
+
+
+def _name_of(distribution: str) -> str:
+    return "psycopg2" if distribution == "psycopg2-binary" else distribution
+
+
+def _notes(seen: Look, proposal: Proposal) -> list[str]:
+    notes: list[str] = []
+    for name, place in seen.hidden().items():
+        notes.append(
+            f"{place} has a fixture `{name}` of its own, which wins over elefast's; "
+            "`elefast explain from-fixtures` says how to replace it"
+        )
+    notes += [
+        f"{fixture.place}: `{fixture.name}` runs before a test has its database; if it uses the application's, "
+        "docs/how-to/from-fixtures.md says what to do"
+        for fixture in seen.sources.fixtures
+        if fixture.is_early
+    ]
+    for name, place in seen.sources.variables.of_tests.items():
+        if name in seen.sources.variables.urls:
+            notes.append(
+                f"{place} reads {name}, which now has the URL of each test's database; fixtures of a wider scope than "
+                "a test find none there: docs/how-to/from-fixtures.md"
+            )
+    notes += _notes_on_alembic(seen)
+    guides = {"pytest_postgresql": "from-pytest-postgresql", "testcontainers": "from-testcontainers"}
+    for module, guide in guides.items():
+        if module in seen.sources.test_imports or module.replace("_", "-") in seen.declared:
+            notes.append(f"{module} is in use; `elefast explain {guide}` says what becomes of it")
+    if "pytest-django" in seen.installed:
+        notes.append("pytest-django has a fixture `db` of its own; elefast's is called `elefast_db` then")
+    notes += _missing(seen, proposal)
+    return notes
+
+
+def _notes_on_alembic(seen: Look) -> list[str]:
+    alembic = seen.alembic
+    if alembic is None:
+        return []
+    notes: list[str] = []
+    missing = [] if alembic.is_flask else alembic.misses(seen.sources.declared.tables)
+    if missing and seen.sources.declared.targets:
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        notes.append(
+            f"the revisions of {alembic.config} begin with tables that they do not create ({shown}), so the models "
+            "make the schema, and not Alembic"
+        )
+    if alembic.others:
+        notes.append(f"further Alembic projects are left out: {', '.join(alembic.others)}")
+    return notes
+
+
+def _missing(seen: Look, proposal: Proposal) -> list[str]:
+    """What is to be installed, one line each."""
+    drivers = {str(line.value) for line in proposal.lines if line.table == "engine"}
+    wanted: list[tuple[bool, str, str]] = [
+        *(
+            (True, f"{name} is not installed", "psycopg2-binary" if name == "psycopg2" else name)
+            for name in sorted(drivers)
+            if not {name, f"{name}-binary"} & seen.installed
+        ),
+        ("pytest" not in seen.installed, "pytest is not installed", "pytest>=8"),
+        (
+            seen.alembic is not None and not seen.alembic.is_flask and "alembic" not in seen.installed,
+            "alembic is not installed",
+            "elefast[alembic]",
+        ),
+        (proposal.is_async and "greenlet" not in seen.installed, "greenlet is not installed", "elefast[asyncio]"),
+        (
+            proposal.is_async and not {"pytest-asyncio", "anyio"} & seen.installed,
+            "no plugin runs async tests",
+            "pytest-asyncio",
+        ),
+    ]
+    return [f'{what}: pip install "{package}"' for is_missing, what, package in wanted if is_missing]

@@ -1,0 +1,139 @@
+"""The TOML files and their profiles.
+
+The keys are at the top of `elefast.toml`, and in the table `[tool.elefast]` of `pyproject.toml`.
+It must not know which file wins, and never raises for what is wrong in a file: that is a finding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elefast.config.layers import Finding, Layer
+from elefast.config.messages import shown
+from elefast.config.provenance import Origin
+from elefast.config.toml_positions import line_of, lines
+from elefast.config.toml_reader import TooDeepError, parse
+from elefast.runtime.text import short
+from elefast.runtime.type_guards import is_table
+
+__all__ = ["TomlFile", "read_file"]
+
+PROFILES = "profiles"
+_LONGEST_REASON = 200
+_NUMBER = re.compile(r"[0-9][0-9_]{4000}")
+_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+@dataclass
+class TomlFile:
+    """One file, read.
+
+    Args:
+        path: The file.
+        layer: What it says outside of profiles.
+        profiles: What each of its profiles says.
+        findings: What is wrong with the file as a whole, and with keys, in any profile.
+        broken: Whether it could not be read at all, so that nothing is known of what it says.
+    """
+
+    path: Path
+    layer: Layer
+    profiles: dict[str, Layer] = field(default_factory=dict[str, Layer])
+    findings: list[Finding] = field(default_factory=list[Finding])
+    broken: bool = False
+
+
+def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
+    """Read one file.
+
+    Args:
+        path: The file.
+        root: Where the keys lie in it: `("tool", "elefast")`, or nothing.
+    """
+    file = TomlFile(path, Layer(path.name, lambda _: Origin("file", path.name), path.parent))
+    text = ""
+    try:
+        written = path.read_bytes().decode()
+        text = written.replace("\r\n", "\n")
+        table: Any = parse(written)  # which does the same: done twice, it would let something pass that is no TOML
+    except (OSError, ValueError) as error:
+        file.findings.append(_unreadable(path.name, text, error))
+        file.broken = True
+        return file
+
+    places = lines(text)
+    for part in root:
+        table = table.get(part, {}) if is_table(table) else table
+    if not is_table(table):
+        origin = Origin("file", path.name, line_of(places, root))
+        message = f"expected a table, got {shown(root[-1], table)}"
+        file.findings.append(Finding(origin, ".".join(root), message, code="wrong-value"))
+        return file
+
+    def layer_at(prefix: tuple[str, ...]) -> Layer:
+        def where(inner: tuple[str | int, ...]) -> Origin:
+            return Origin("file", path.name, line_of(places, (*root, *prefix, *inner)))
+
+        return Layer(".".join((path.name, *prefix)), where, path.parent, shown_as=prefix)
+
+    file.layer = layer_at(())
+    content = dict(table)
+    profiles = content.pop(PROFILES, {})
+    if not root and "tool" in content:
+        del content["tool"]
+        file.layer.wrong(("tool",), "the keys of this file stand at its top, without [tool.elefast]", "unknown-key")
+    file.layer.add(content)
+    file.findings += file.layer.findings
+    for name, profile in _tables(profiles, file, layer_at(())).items():
+        file.profiles[name] = layer_at((PROFILES, name))
+        file.profiles[name].add(profile)
+        file.findings += file.profiles[name].findings
+    return file
+
+
+def _tables(profiles: Any, file: TomlFile, layer: Layer) -> dict[str, Mapping[str, Any]]:
+    """The profiles that are tables; the others are findings."""
+    good: dict[str, Mapping[str, Any]] = {}
+    if not is_table(profiles):
+        layer.wrong((PROFILES,), f"expected a table, got {shown(PROFILES, profiles)}")
+        profiles = {}
+    for name, profile in profiles.items():
+        if not name:
+            layer.wrong((PROFILES, name), "a profile needs a name")
+        elif is_table(profile):
+            good[name] = profile
+        else:
+            layer.wrong((PROFILES, name), f"expected a table, got {shown(name, profile)}")
+    file.findings += layer.findings
+    return good
+
+
+def _unreadable(name: str, text: str, error: OSError | ValueError) -> Finding:
+    if isinstance(error, OSError):
+        return Finding(Origin("file", name), "", f"cannot be read: {error.strerror or error}", code="file-unreadable")
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return Finding(Origin("file", name, line), "", "cannot be read: it is not UTF-8 text", code="file-unreadable")
+    line, column, reason = _where_and_why(text, error)
+    message = f"not valid TOML: {short(reason, _LONGEST_REASON)}{column}"
+    return Finding(Origin("file", name, line), "", message, code="invalid-toml")
+
+
+def _where_and_why(text: str, error: ValueError) -> tuple[int, str, str]:
+    """The line at which the parser gave up, the column for the end of the message, and what it said."""
+    if text.startswith("\ufeff"):
+        return 1, "", "it begins with a byte order mark, save it as UTF-8 without one"
+    if isinstance(error, TooDeepError):
+        return 0, "", str(error)
+    # Python says the line at the end of the message; it belongs to the front.
+    position = _POSITION.search(str(error))
+    if position is None and (number := _NUMBER.search(text)):
+        # Its limit for integers it tells without a place.
+        return text.count("\n", 0, number.start()) + 1, "", "an integer has more digits than 64 bits can hold"
+    line = int(position[1]) if position and position[1] else text.rstrip("\n").count("\n") + 1
+    column = f" (column {position[2]})" if position and position[2] else ""
+    return line, column, _POSITION.sub("", str(error))

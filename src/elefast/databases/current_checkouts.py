@@ -1,0 +1,124 @@
+"""Which test has which database now, for `elefast psql` and `elefast ls` beside a test that a debugger holds.
+
+Each process writes it to a small file of this user. A test costs two writes of some bytes, and no statement on the
+server, where a comment on its database would be one more commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from elefast.runtime import cache_dir
+
+__all__ = ["Checkout", "Checkouts", "current"]
+
+_PREFIX, _SUFFIX = "running-", ".json"
+FORGOTTEN_AFTER = 14 * 24 * 3600.0
+"""Seconds after which a file that a killed process has left goes."""
+
+
+class Checkout(NamedTuple):
+    """What a test has.
+
+    Args:
+        project: The test's.
+        test: Its node id.
+    """
+
+    project: str
+    test: str
+
+
+class Checkouts:
+    """Those of one process; safe to share by threads, and of no use where no file can be written.
+
+    Args:
+        project: The project of its tests.
+        env: The process's environment.
+    """
+
+    def __init__(self, project: str, env: Mapping[str, str]) -> None:
+        self._project = project
+        self._directory = cache_dir.directory(env)
+        self._now: dict[str, str] = {}
+        # A descriptor, because a file object would warn where a stack that was forgotten is collected.
+        self._file = -1
+        self._path = ""
+        self._lock = threading.Lock()
+
+    def began(self, database: str, test: str) -> None:
+        """`test` has `database` from now on."""
+        with self._lock:
+            self._now[database] = test
+            self._write()
+
+    def ended(self, database: str) -> None:
+        """No test has `database` any more."""
+        with self._lock:
+            if self._now.pop(database, None) is not None:
+                self._write()
+
+    def close(self) -> None:
+        """Remove the file."""
+        with self._lock:
+            self._directory = ""
+            if self._file >= 0:
+                os.close(self._file)
+                with suppress(OSError):
+                    os.unlink(self._path)
+                self._file = -1
+
+    def _write(self) -> None:
+        if not self._directory:
+            return
+        try:
+            if self._file < 0:
+                self._file, self._path = _open(self._directory)
+            # One write of one line; what is left after it of a longer one is not read.
+            line = json.dumps({"project": self._project, "databases": self._now}) + "\n"
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, line.encode())
+        except OSError:
+            self._directory = ""  # no place for it: then nothing is known
+
+
+def current(env: Mapping[str, str]) -> dict[str, Checkout]:
+    """What the tests of this user on this machine have now, by the name of the database.
+
+    A killed process may have left its own; so the names mean something only where such a database exists.
+    """
+    found: dict[str, Checkout] = {}
+    directory = cache_dir.directory(env)
+    with suppress(OSError):
+        for entry in _files(directory) if directory else ():
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError), open(entry.path, "rb") as file:
+                if not cache_dir.is_ours(os.fstat(file.fileno()), 0o022):
+                    continue
+                record = json.loads(file.readline())
+                for name, test in record["databases"].items():
+                    found[str(name)] = Checkout(str(record["project"]), str(test))
+    return found
+
+
+def _open(directory: str) -> tuple[int, str]:
+    """Create the file of this process; its descriptor and its path."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    long_ago = time.time() - FORGOTTEN_AFTER
+    for entry in _files(directory):
+        with suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_mtime < long_ago:
+                os.unlink(entry.path)
+    path = os.path.join(directory, f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}")
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600), path
+
+
+def _files(directory: str) -> list[os.DirEntry[str]]:
+    with os.scandir(directory) as entries:
+        return [entry for entry in entries if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]

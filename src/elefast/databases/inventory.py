@@ -1,0 +1,129 @@
+"""What there is of elefast's on a server, for people: every database with its kind, its owner and its sessions.
+
+It only looks. Functions over a connection to the maintenance database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from elefast.postgres import advisory_locks, databases, spares
+from elefast.postgres.databases import Backend, Entry
+from elefast.postgres.names import Kind
+from elefast.postgres.sql import rows
+from elefast.templates import store
+
+__all__ = ["KINDS", "Item", "inventory", "lock_of"]
+
+KINDS: Mapping[Kind, str] = {
+    Kind.CLONE: "test",
+    Kind.DRAFT: "draft",
+    Kind.TEMPLATE: "template",
+    Kind.VOLATILE: "run's template",
+    Kind.FAILED: "failed build",
+    Kind.READY: "ready",
+    Kind.KEPT: "kept",
+}
+"""What each kind is called where people read."""
+
+
+class Item(NamedTuple):
+    """A database of elefast's own.
+
+    Args:
+        name: Its name.
+        kind: What it is for.
+        run: The run that made it, or the key of its template.
+        project: Whose it is, where its comment or that of its template says so; else empty.
+        test: The test that it was kept of, or that has it now, where that can be known; else empty.
+        since: When it was made or kept, in ISO form; empty where that cannot be told.
+        size: Bytes; -1 where the role may not know.
+        sessions: Who is connected to it.
+        holder: Who keeps it from being swept: a run, or whoever builds or clones it; empty where nobody does.
+    """
+
+    name: str
+    kind: Kind
+    run: str
+    project: str
+    test: str
+    since: str
+    size: int
+    sessions: tuple[Backend, ...]
+    holder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "name": self.name,
+            "kind": KINDS[self.kind],
+            "run": self.run,
+            "project": self.project,
+            "test": self.test,
+            "since": self.since,
+            "size": self.size,
+            "sessions": [str(session) for session in self.sessions],
+            "holder": self.holder,
+        }
+
+
+def inventory(connection: Connection) -> list[Item]:
+    """Everything of this role's that bears elefast's mark, oldest first."""
+    found = databases.entries(connection)
+    waiting = spares.projects(found)
+    return [_item(connection, entry, waiting) for entry in found]
+
+
+def lock_of(entry: Entry) -> str:
+    """The lock that whoever works with a database of this name holds."""
+    match entry.name.kind:
+        case Kind.DRAFT:
+            return store.build_lock(entry.name.owner)
+        case Kind.VOLATILE | Kind.TEMPLATE:
+            return store.use_lock(entry.text)
+        case _:
+            return entry.name.owner
+
+
+def _item(connection: Connection, entry: Entry, waiting: Mapping[str, str]) -> Item:
+    record = entry.record
+    project = waiting.get(entry.name.owner, "") if entry.name.kind is Kind.READY else entry.project
+    return Item(
+        name=entry.text,
+        kind=entry.name.kind,
+        run=entry.name.owner,
+        project=project,
+        test=str(record.get("test", "")),
+        since=str(record.get("built") or record.get("kept") or _made(connection, entry.text)),
+        size=_size(connection, entry.text),
+        sessions=tuple(databases.backends(connection, entry.text)) if entry.busy else (),
+        holder="" if entry.name.kind in (Kind.READY, Kind.KEPT) else advisory_locks.holder(connection, lock_of(entry)),
+    )
+
+
+def _size(connection: Connection, name: str) -> int:
+    try:
+        return databases.size(connection, name)
+    except DBAPIError:
+        return -1  # it went, or the role may not connect to it
+
+
+def _made(connection: Connection, name: str) -> str:
+    """When the directory of database `name` was made; only a superuser may look."""
+    try:
+        found = rows(
+            connection,
+            """
+            select to_char(f.modification at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')
+            from pg_database d, pg_stat_file('base/' || d.oid || '/PG_VERSION', true) f
+            where d.datname = :name
+            """,
+            name=name,
+        )
+    except DBAPIError:
+        return ""
+    return str(found[0][0] or "") if found else ""

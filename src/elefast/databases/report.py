@@ -1,0 +1,230 @@
+"""What a stack did and what it cost, as plain numbers that can be sent between processes and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
+
+from elefast.databases.histogram import Samples
+from elefast.runtime.text import short
+
+__all__ = ["Kept", "Leak", "Report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What a test left behind.
+
+    Args:
+        test: The test's node id; empty where there was none.
+        text: Which session was left open, with its last query; or what else, as `what` says.
+        what: What the test did.
+    """
+
+    test: str
+    text: str
+    what: str = "left a connection open"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A database that was kept for a look.
+
+    Args:
+        name: Its name on the server.
+        test: The test that used it.
+        dsn: A libpq URI with the password; ``repr`` leaves it out.
+        psql: The command that opens it. It has a password only if that is one of elefast's own making.
+    """
+
+    name: str
+    test: str
+    dsn: str = field(repr=False)
+    psql: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What a stack did; seconds and samples are summed over all processes but for `wall_seconds`.
+
+    Args:
+        provider: ``url``, ``docker`` or ``local``; empty where no server was needed.
+        reason: Why this provider.
+        server: The server in words.
+        template: The template's name; empty where databases are empty.
+        template_reason: Why it was built, or that it was reused.
+        strategy: How databases are copied: ``FILE_COPY`` or ``WAL_LOG``; empty where the server has no choice.
+        hits: How many processes found a template that fits, and did not build one.
+        builds: How many templates were built.
+        build_seconds: What that took.
+        template_seconds: What it took to have a template: to find it, to build it, or to wait for who builds it.
+        load_seconds: What it took the plugin to read the settings and to import what they need.
+        start_seconds: What it took to get the server.
+        stop_seconds: What it took to let go of it at the end.
+        databases: How many databases were handed out.
+        from_pool: How many of them were ready.
+        acquire: What a test waited for its database.
+        longest_waits: The tests that waited longest for their database, the longest first, with the seconds.
+        connect: What the first connection of a test's engine cost the test.
+        release: What a test waited to give its database back.
+        clone: What the server took to make a database, mostly while tests ran.
+        restore: What it took to put one back as its template made it, instead of both, mostly while tests ran.
+        drop: What it took to drop one, mostly while tests ran.
+        processes: How many processes these numbers come from.
+        slowest: `wall_seconds` of the slowest process; 0 where there is one process.
+        kept: Databases that were kept for a look.
+    """
+
+    provider: str = ""
+    reason: str = ""
+    server: str = ""
+    template: str = ""
+    template_reason: str = ""
+    strategy: str = ""
+    hits: int = 0
+    builds: int = 0
+    build_seconds: float = 0.0
+    template_seconds: float = 0.0
+    load_seconds: float = 0.0
+    start_seconds: float = 0.0
+    stop_seconds: float = 0.0
+    databases: int = 0
+    from_pool: int = 0
+    acquire: Samples = field(default_factory=Samples)
+    connect: Samples = field(default_factory=Samples)
+    release: Samples = field(default_factory=Samples)
+    clone: Samples = field(default_factory=Samples)
+    restore: Samples = field(default_factory=Samples)
+    drop: Samples = field(default_factory=Samples)
+    processes: int = 1
+    slowest: float = 0.0
+    kept: list[Kept] = field(default_factory=list[Kept])
+    longest_waits: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+
+    def waited(self, test: str, seconds: float) -> None:
+        """Note what a test waited for its database."""
+        self.acquire.add(seconds)
+        if test and (len(self.longest_waits) < _LISTED or seconds > self.longest_waits[-1][0]):
+            self.longest_waits = sorted([*self.longest_waits, (seconds, test)], reverse=True)[:_LISTED]
+
+    @property
+    def wall_seconds(self) -> float:
+        """What elefast added to the wall clock, or with several processes, which work side by side, to the slowest."""
+        waited = self.acquire.seconds + self.connect.seconds + self.release.seconds
+        once = self.load_seconds + self.start_seconds + self.template_seconds + self.stop_seconds
+        return self.slowest or once + waited
+
+    @property
+    def server_seconds(self) -> float:
+        """What it took to make, put back and drop databases, whether a test waited for it or not."""
+        return self.clone.seconds + self.restore.seconds + self.drop.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, ready for JSON."""
+        values = {name: getattr(self, name) for name in _NAMES}
+        values |= {name: getattr(self, name).to_dict() for name in _SAMPLES}
+        values["kept"] = [asdict(kept) for kept in self.kept]
+        return values | {"wall_seconds": self.wall_seconds, "server_seconds": self.server_seconds}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_dict` gave."""
+        made = cls(**{name: values[name] for name in _NAMES if name not in ("kept", "longest_waits", *_SAMPLES)})
+        for name in _SAMPLES:
+            setattr(made, name, Samples.from_dict(values[name]))
+        made.kept = [Kept(**item) for item in values["kept"]]
+        made.longest_waits = [(seconds, test) for seconds, test in values["longest_waits"]]
+        return made
+
+    @classmethod
+    def merge(cls, reports: Iterable[Report]) -> Report:
+        """One report over several processes: numbers are summed; words are those of whoever built, else the first."""
+        used = sorted((report for report in reports if report.provider), key=lambda report: -report.builds)
+        if not used:
+            return cls(processes=0)
+        merged = replace(used[0], kept=list(used[0].kept))
+        for report in used[1:]:
+            for name in (*_SUMMED, *_SAMPLES):
+                setattr(merged, name, getattr(merged, name) + getattr(report, name))
+            merged.kept += report.kept
+            merged.longest_waits = sorted([*merged.longest_waits, *report.longest_waits], reverse=True)[:_LISTED]
+        if len(used) > 1:
+            merged.slowest = max(report.wall_seconds for report in used)
+        return merged
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines(costs=True)) or "no server was needed"
+
+    def lines(self, costs: bool) -> list[str]:
+        """The report line by line; none where no server was needed.
+
+        Args:
+            costs: With what the databases cost, summed over all processes.
+        """
+        if not self.provider:
+            return []
+        template = self.template_reason if self.template else "none, databases are empty"
+        if self.builds:
+            template = f"{template} ({self.build_seconds:.2f} s)"
+        lines = [
+            f"provider  {self.provider} ({self.reason})",
+            f"server    {self.server}",
+            f"template  {template}",
+        ]
+        return lines + self._costs() if costs else lines
+
+    def _costs(self) -> list[str]:
+        several = self.processes != 1
+        lines = [
+            f"databases {self.databases}, {self.from_pool} of them ready"
+            + (f", copied by {self.strategy}" if self.strategy else "")
+        ]
+        for name, what in _WAITS.items():
+            samples: Samples = getattr(self, name)
+            if len(samples):
+                lines.append(
+                    f"{name:<9} p50 {_ms(samples.quantile(0.5))}, p99 {_ms(samples.quantile(0.99))}, "
+                    f"longest {_ms(samples.longest)}: {what}"
+                )
+        waited = self.acquire.seconds + self.connect.seconds + self.release.seconds
+        builds = f"{self.builds} build{'s' if self.builds != 1 else ''} {self.build_seconds:.2f} s"
+        lines += [
+            f"on server {self.server_seconds:.2f} s: {len(self.clone)} made in {self.clone.seconds:.2f} s, "
+            f"{len(self.restore)} put back in {self.restore.seconds:.2f} s, "
+            f"{len(self.drop)} dropped in {self.drop.seconds:.2f} s",
+            f"cost      {self.wall_seconds:.2f} s of wall clock"
+            + (f" in the slowest of {self.processes} processes; of all: " if several else ": ")
+            + f"load {self.load_seconds:.2f} s, start {self.start_seconds:.2f} s, "
+            f"template {self.template_seconds:.2f} s ({builds}), waiting {waited:.2f} s, "
+            f"stop {self.stop_seconds:.2f} s",
+        ]
+        lines += [f"waited    {_ms(seconds)} {short(test, 200)}" for seconds, test in self.longest_waits]
+        return lines
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"
+
+
+_LISTED = 10
+"""How many tests are listed by name."""
+_NAMES = tuple(item.name for item in fields(Report))
+_SAMPLES = ("acquire", "connect", "release", "clone", "restore", "drop")
+_WAITS = {
+    "acquire": "a test waits for its database",
+    "connect": "the first connection of its engine",
+    "release": "it gives the database back",
+}
+_SUMMED = (
+    "hits",
+    "builds",
+    "build_seconds",
+    "template_seconds",
+    "load_seconds",
+    "start_seconds",
+    "stop_seconds",
+    "databases",
+    "from_pool",
+    "processes",
+)

@@ -1,0 +1,1 @@
+"""``migrator = "alembic"``: where an Alembic project has its files, and how its revisions run."""

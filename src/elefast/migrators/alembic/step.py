@@ -1,0 +1,101 @@
+"""``migrator = "alembic"``: what a template of it depends on, and how it is built.
+
+The key comes from the files alone; Alembic is imported, and env.py run, only to build.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from elefast.errors import MissingDependencyError
+from elefast.migrators.alembic.layout import Layout, read_layout
+from elefast.migrators.files import file_input
+from elefast.migrators.steps import Target
+from elefast.templates.fingerprint import Input
+from elefast.templates.manifest import relative
+
+__all__ = ["Alembic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alembic:
+    """An Alembic project, with an env.py that nobody edited for elefast.
+
+    Args:
+        config: Path of the alembic.ini or pyproject.toml, relative to the project directory.
+        section: Section of the ini file, as with ``alembic -n``.
+        revision: Where to upgrade to.
+        x: Arguments for env.py, as with ``alembic -x``.
+    """
+
+    config: str = "alembic.ini"
+    section: str = "alembic"
+    revision: str = "heads"
+    x: tuple[str, ...] = ()
+    runs_project_code: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        return f"alembic upgrade {self.revision}"
+
+    def layout(self, root: Path) -> Layout:
+        """Where its files are.
+
+        Raises:
+            ConfigurationError: They are not where they should be.
+            MissingDependencyError: Alembic is not installed.
+        """
+        require_alembic()
+        return read_layout(root / self.config, self.section, root)
+
+    def inputs(self, root: Path) -> Sequence[Input]:
+        layout = self.layout(root)
+        inputs = [
+            Input.of("alembic.section", self.section),
+            Input.of("alembic.revision", self.revision),
+            Input.of("alembic.x", *self.x),
+            # A directory that is gone, and a revision that is moved, count as a change of the listing.
+            Input.of(
+                "alembic's version_locations",
+                *(relative(str(place), str(root)) for place in layout.version_directories),
+            ),
+        ]
+        if layout.toml:
+            inputs.append(Input.of(f"{relative(str(layout.toml), str(root))} [tool.alembic]", layout.table))
+        files = [str(layout.env), *layout.revisions(), *([str(layout.ini)] if layout.ini else [])]
+        return inputs + [file_input(path, root) for path in files]
+
+    def declared(self, root: Path) -> Sequence[Path]:
+        layout = self.layout(root)
+        files = [layout.env, *map(Path, layout.revisions()), *layout.version_directories]
+        return files + ([layout.ini] if layout.ini else [])
+
+    def why_not_kept(self, root: Path) -> str:
+        return ""
+
+    def describe(self, root: Path) -> tuple[Sequence[Input], str]:
+        return self.inputs(root), self.why_not_kept(root)
+
+    def run(self, target: Target) -> None:
+        from elefast.migrators.alembic.upgrade import upgrade_template
+
+        upgrade_template(self, self.layout(target.root), target)
+
+
+def require_alembic() -> None:
+    """See that Alembic is installed, without importing it.
+
+    Raises:
+        MissingDependencyError: It is not.
+    """
+    spec = importlib.util.find_spec("alembic")
+    # Without an origin it is a directory of that name: very likely the project's own migrations.
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError(
+            'migrator = "alembic" needs Alembic, which is not installed: pip install "elefast[alembic]"',
+            code="alembic-missing",
+        )

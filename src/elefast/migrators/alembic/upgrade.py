@@ -1,0 +1,213 @@
+"""Runs ``alembic upgrade`` with an unedited env.py, and checks that the revisions arrived in the right database.
+
+The URL is offered in every way that an env.py is known to take one. Where env.py connects is its own affair
+all the same, so the version table is looked at afterwards.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import alembic
+from alembic.config import CommandLine, Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from elefast.errors import MigrationError
+from elefast.migrators.error_report import PlaceError
+from elefast.postgres.urls import with_driver
+from elefast.templates.manifest import relative
+
+if TYPE_CHECKING:
+    from elefast.migrators.alembic.layout import Layout
+    from elefast.migrators.alembic.step import Alembic
+    from elefast.migrators.steps import Target
+
+__all__ = ["upgrade", "upgrade_template"]
+
+_WAYS_OUT = (
+    "Ways out: let env.py read `sqlalchemy.url` (config.get_main_option, as Alembic's own templates do), let it use "
+    'config.attributes["connection"], or name the environment variable that it takes its URL from in `alembic.env`; '
+    'variables with parts of the URL are written as "NAME={host}".'
+)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known about an upgrade while it runs."""
+
+    version_tables: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    step: Any = None
+
+
+def upgrade_template(part: Alembic, layout: Layout, target: Target) -> None:
+    """Upgrade the template, in an interpreter that runs nothing else.
+
+    Raises:
+        MigrationError: The revisions did not arrive.
+    """
+    os.chdir(layout.directory)
+    url = with_driver(target.url, "postgresql+psycopg")
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        upgrade(part, layout, connection, url.render_as_string(hide_password=False), target.step)
+    # Alembic puts relative entries there; they shall mean the same when the directory changes.
+    sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
+    os.chdir(target.root)
+
+
+def upgrade(
+    part: Alembic,
+    layout: Layout,
+    connection: Connection,
+    url: str,
+    on_step: Callable[[int, int, str], None] = lambda number, total, unit: None,
+) -> None:
+    """Upgrade the database of `connection`, in the working directory that Alembic is meant to run in.
+
+    Args:
+        part: What to upgrade to.
+        layout: Where the files are.
+        connection: env.py may use it. What it leaves uncommitted is committed, unless there was a transaction
+            before.
+        url: What env.py finds as ``sqlalchemy.url``.
+        on_step: Called before each revision, with its number, how many there are, and ``revisions``.
+
+    Raises:
+        PlaceError: A revision failed; the cause has why.
+        MigrationError: The revisions did not arrive.
+    """
+    config = _config(part, layout)
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    config.attributes["connection"] = connection
+    script = ScriptDirectory.from_config(config)
+    progress = _Progress()
+
+    def steps(current: Any, context: Any) -> Iterator[Any]:
+        progress.version_tables.append((context.version_table, context.version_table_schema))
+        # As in the example of Alembic's documentation for EnvironmentContext.
+        found = list(script._upgrade_revs(part.revision, current))  # pyright: ignore[reportPrivateUsage]
+        for number, step in enumerate(found, 1):
+            on_step(number, len(found), "revisions")
+            progress.step = step
+            yield step
+        progress.step = None
+
+    began = connection.in_transaction()
+    environment = EnvironmentContext(
+        config, script, fn=steps, as_sql=False, starting_rev=None, destination_rev=part.revision, tag=None
+    )
+    try:
+        with environment:
+            script.run_env()
+        if not connection.closed and not began and connection.in_transaction():
+            connection.commit()
+    except Exception as error:
+        if progress.step is None:
+            raise
+        raise PlaceError(_place(progress.step.revision, layout)) from error
+    if connection.closed:
+        with connection.engine.connect() as another:
+            _verify(part, layout, script, progress, another)
+        return
+    _verify(part, layout, script, progress, connection)
+    if not began:
+        connection.rollback()  # it only looked
+
+
+def _config(part: Alembic, layout: Layout) -> Config:
+    arguments = ["-n", part.section]
+    for argument in part.x:
+        arguments += ["-x", argument]
+    # As the command line would give them to env.py, which may look at them.
+    options = CommandLine().parser.parse_args([*arguments, "upgrade", part.revision])
+    # Alembic reads pyproject.toml from 1.16 on; older ones do not know the argument, and ignore the table.
+    reads_toml = "toml_file" in inspect.signature(Config).parameters
+    if layout.ini is None and not reads_toml:
+        raise MigrationError(
+            f"[tool.alembic] of {layout.toml} needs Alembic 1.16 or newer, and {alembic.__version__} is installed\n"
+            'pip install --upgrade "alembic>=1.16"',
+            code="migration-failed",
+        )
+    toml: dict[str, Any] = {"toml_file": str(layout.toml)} if layout.toml and reads_toml else {}
+    return Config(
+        file_=str(layout.ini) if layout.ini else None,
+        ini_section=part.section,
+        cmd_opts=options,
+        **toml,
+    )
+
+
+def _place(revision: Any, layout: Layout) -> str:
+    return f"revision {revision.revision} ({relative(str(revision.path), str(layout.directory))})"
+
+
+def _verify(
+    part: Alembic, layout: Layout, script: ScriptDirectory, progress: _Progress, connection: Connection
+) -> None:
+    """Compare the version tables that env.py configured with what an upgrade of an empty database leads to."""
+    env = relative(str(layout.env), str(layout.directory))
+    if not progress.version_tables:
+        raise MigrationError(
+            f"{part.label}: {env} ended without context.run_migrations(), so nothing was migrated. "
+            "The env.py that `alembic init` writes calls it at its end.",
+            code="migration-elsewhere",
+        )
+    expected = _revisions(script, part.revision)
+    if not expected:
+        return
+    for name, schema in dict.fromkeys(progress.version_tables):
+        found = _version_tables(connection, name, schema)
+        shown = f"{schema}.{name}" if schema else name
+        arrived = {place: versions for place, versions in found.items() if versions}
+        if not arrived:
+            raise MigrationError(
+                f'{part.label} ran, but the version table "{shown}" of the template '
+                f"{'is empty' if found else 'does not exist'}: {env} connected elsewhere, or did not commit. "
+                f"{_WAYS_OUT}",
+                code="migration-elsewhere",
+            )
+        for place, versions in arrived.items():
+            missing = expected - _revisions(script, versions)
+            if missing:
+                raise MigrationError(
+                    f'{part.label} ran, but "{place}.{name}" of the template says {", ".join(sorted(versions))}, so '
+                    f"these revisions are missing: {', '.join(sorted(missing))}. {env} migrated something else, or "
+                    f"not everything. {_WAYS_OUT}",
+                    code="migration-elsewhere",
+                )
+
+
+def _revisions(script: ScriptDirectory, upper: str | tuple[str, ...]) -> set[str]:
+    """All revisions on the way from nothing to `upper`, with those that others depend on."""
+    try:
+        found = script.iterate_revisions(upper, (), implicit_base=True, assert_relative_length=False)
+        return {revision.revision for revision in found}
+    except Exception as error:
+        raise MigrationError(
+            f"the version table has revisions that the scripts do not: {error}", code="migration-elsewhere"
+        ) from error
+
+
+def _version_tables(connection: Connection, name: str, schema: str | None) -> Mapping[str, tuple[str, ...]]:
+    """Schemas that have a table of that name, each with the versions in it."""
+    # Without a schema it is wherever env.py's search_path led to, which nobody can tell afterwards.
+    where = "AND n.nspname = :schema" if schema else "AND n.nspname !~ '^pg_'"
+    query = text(
+        "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        f"WHERE c.relname = :name AND c.relkind IN ('r', 'p') {where} ORDER BY 1"
+    )
+    parameters = {"name": name, "schema": schema} if schema else {"name": name}
+    quote = connection.dialect.identifier_preparer.quote
+    found: dict[str, tuple[str, ...]] = {}
+    for (place,) in connection.execute(query, parameters).all():
+        rows = connection.exec_driver_sql(f"SELECT version_num FROM {quote(place)}.{quote(name)}").all()
+        found[place] = tuple(row[0] for row in rows)
+    return found

@@ -1,0 +1,89 @@
+"""What all databases of a server share, by name, so that two looks can be compared.
+
+Roles, tablespaces, replication slots and origins, settings, rights to set parameters, comments and security labels of
+shared objects belong to no database, so a private one does not keep them apart.
+None of it bears a mark of elefast's, so none of it is changed here.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from elefast.postgres.names import Name
+from elefast.postgres.sql import repeated
+
+__all__ = ["look"]
+
+# The catalogs that are shared, see "shared relations" in PostgreSQL's bki.sgml, as far as everybody may read them.
+# A prepared transaction and a subscription of a test's own database go with it. Those that PostgreSQL is born with,
+# "pg_...", come with its version. Memberships are of the role that is the member.
+_LOOK = r"""
+    select 'role', rolname::text, '',
+           md5(concat_ws('|', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
+                         rolbypassrls, rolconnlimit, rolvaliduntil, rolconfig,
+                         (select string_agg(roleid::text, ',' order by roleid)
+                          from pg_auth_members where member = pg_roles.oid)))
+    from pg_roles where rolname !~ '^pg_'
+    union all
+    select 'tablespace', spcname::text, '', concat_ws('|', spcacl, spcoptions) from pg_tablespace
+    union all
+    select 'prepared transaction', gid, database::text, '' from pg_prepared_xacts
+    union all
+    select 'replication slot', slot_name::text, coalesce(database, '')::text, '' from pg_replication_slots
+    where not temporary
+    union all
+    select 'subscription', subname::text, coalesce(datname, '')::text, ''
+    from pg_subscription left join pg_database d on d.oid = subdbid
+    union all
+    select 'settings of all databases, ALTER ROLE ALL', '', '', setconfig::text
+    from pg_db_role_setting where setdatabase = 0 and setrole = 0
+    union all
+    select 'database', datname::text, datname::text,
+           md5(concat_ws('|', datdba, datistemplate, datallowconn, datconnlimit, dattablespace, datacl,
+                         (select string_agg(setrole || setconfig::text, ',' order by setrole)
+                          from pg_db_role_setting where setdatabase = d.oid),
+                         shobj_description(d.oid, 'pg_database')))
+    from pg_database d
+    union all
+    select 'replication origin', roname, '', '' from pg_replication_origin
+    union all
+    select 'comment on a role or tablespace', coalesce(rolname, spcname)::text, '', md5(description)
+    from pg_shdescription left join pg_roles r on classoid = 'pg_authid'::regclass and r.oid = objoid
+                          left join pg_tablespace t on classoid = 'pg_tablespace'::regclass and t.oid = objoid
+    where classoid <> 'pg_database'::regclass
+    union all
+    select 'security label of a shared object', classoid::regclass::text || ' ' || objoid || ' ' || provider,
+           coalesce((select datname from pg_database d where classoid = 'pg_database'::regclass and d.oid = objoid), '')
+           ::text, md5(label)
+    from pg_shseclabel
+"""
+
+# From PostgreSQL 15 on.
+_PARAMETERS = r"""
+    select 'rights to set a parameter, GRANT ON PARAMETER', parname, '', md5(paracl::text) from pg_parameter_acl
+"""
+
+# What ALTER SYSTEM wrote; the view pg_file_settings has it as well, but reads all of the server's files for it.
+_SYSTEM = r"""
+    select 'setting of the server, ALTER SYSTEM', split_part(line, ' = ', 1), '', md5(line)
+    from regexp_split_to_table(pg_read_file('postgresql.auto.conf', 0, 1000000, true), E'\\n') line
+    where line ~ '^[a-z]'
+"""
+
+
+def look(connection: Connection, *, system: bool, parameters: bool) -> dict[str, str]:
+    """What databases share now: a name that says what it is, and a text that differs where the thing does.
+
+    Args:
+        connection: To any database of the server.
+        system: Whether to read what ``ALTER SYSTEM`` wrote as well, which only a superuser may.
+        parameters: Whether there are rights to set parameters: from PostgreSQL 15 on.
+    """
+    found: dict[str, str] = {}
+    query = "union all".join([_LOOK, *([_PARAMETERS] if parameters else []), *([_SYSTEM] if system else [])])
+    for kind, name, database, value in repeated(connection, query):
+        # What is in a database of elefast's own goes with it.
+        if database and Name.parse(database) is not None:
+            continue
+        found[f'{kind} "{name}"' if name else kind] = value
+    return found

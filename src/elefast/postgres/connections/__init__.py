@@ -1,0 +1,1 @@
+"""Elefast's own connections to a server: engines, sessions, reconnecting, and the watchdog."""

@@ -1,0 +1,92 @@
+"""What SQLAlchemy and the drivers say of options, asked without a connection.
+
+It knows nothing of settings; where an option was written is for the caller to say.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import URL, create_engine
+
+from elefast.postgres.urls import libpq_options
+from elefast.runtime.text import short
+
+__all__ = ["refusals"]
+
+# What the dialects take out before the driver sees it.
+_OF_DIALECTS = frozenset(
+    "prepared_statement_cache_size prepared_statement_name_func async_creator_fn async_fallback".split()
+)
+_LONGEST = 300
+
+
+def refusals(
+    driver: str,
+    async_driver: str,
+    options: Mapping[str, Any],
+    connect_args: Iterable[str],
+    async_connect_args: Iterable[str],
+) -> Iterator[tuple[str, str, str]]:
+    """What no engine can be made with: its dotted name, why, and the code of that.
+
+    Args:
+        driver: Of sync engines, such as ``postgresql+psycopg``.
+        async_driver: Of async ones.
+        options: Keywords of ``create_engine``.
+        connect_args: Names of arguments of the sync driver.
+        async_connect_args: Names of arguments of the async one.
+    """
+    wrong = {**_wrong_options(driver, options, is_async=False), **_wrong_options(async_driver, options, is_async=True)}
+    for name, why in wrong.items():
+        yield f"options.{name}".rstrip("."), f"create_engine() does not take it: {why}", "wrong-value"
+    for name in _unknown_arguments(driver, connect_args, is_async=False):
+        yield f"connect_args.{name}", f"{driver} has no such argument", "unknown-key"
+    for name in _unknown_arguments(async_driver, async_connect_args, is_async=True):
+        yield f"async_connect_args.{name}", f"{async_driver} has no such argument", "unknown-key"
+
+
+def _wrong_options(drivername: str, options: Mapping[str, Any], *, is_async: bool) -> dict[str, str]:
+    """Those with which no engine can be made, and why; an empty name where each is right, but not all together."""
+    alone = {name: _refused(drivername, {name: value}, is_async) for name, value in options.items()}
+    wrong = {name: why for name, why in alone.items() if why}
+    if not wrong and (why := _refused(drivername, options, is_async)):
+        wrong[""] = why
+    return wrong
+
+
+def _refused(drivername: str, options: Mapping[str, Any], is_async: bool) -> str:
+    url = URL.create(drivername)
+    try:
+        if is_async:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            dialect = create_async_engine(url, **options).dialect
+        else:
+            dialect = create_engine(url, **options).dialect
+        # SQLAlchemy's own check comes with the first connection.
+        if (dialect.label_length or 0) > dialect.max_identifier_length:
+            return f"label_length is greater than max_identifier_length, {dialect.max_identifier_length}"
+    except ImportError:
+        return ""  # that a driver is missing is told when it is needed
+    except Exception as error:
+        text = " ".join(str(error).split()).partition(", using configuration")[0]
+        return f"{type(error).__name__}: {short(text, _LONGEST)}"
+    return ""
+
+
+def _unknown_arguments(drivername: str, arguments: Iterable[str], *, is_async: bool) -> list[str]:
+    """Those that the ``connect()`` of the driver does not have; none where there is no driver."""
+    driver = drivername.partition("+")[2]
+    try:
+        module: Any = import_module(driver)
+    except ImportError:
+        return []
+    connect = module.AsyncConnection.connect if driver == "psycopg" and is_async else module.connect
+    known = {*inspect.signature(connect).parameters, *_OF_DIALECTS}
+    if driver in ("psycopg", "psycopg2"):
+        known |= {*libpq_options(), "async", "async_"}
+    return [name for name in arguments if name not in known]

@@ -1,0 +1,279 @@
+"""Engines like another engine: for elefast's own work on a server, and for each database.
+
+It knows SQLAlchemy's engines and URLs, and nothing of templates, settings or tests.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import cache, partial
+from typing import Any, cast
+
+import psycopg
+from psycopg.adapt import AdaptersMap
+from psycopg.postgres import register_default_adapters, types
+from sqlalchemy import URL, Connection, Dialect, Engine, event
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.pool import NullPool, Pool, QueuePool
+
+from elefast.errors import MissingDependencyError
+from elefast.postgres.libpq import neutral, service_hidden
+from elefast.postgres.urls import dsn, libpq_url
+
+__all__ = [
+    "MAINTENANCE",
+    "MaintenanceEngine",
+    "forward_do_connect",
+    "maintenance_engine",
+    "options_of",
+    "private_engine",
+    "raw_connection",
+    "require_driver",
+]
+
+MAINTENANCE = "postgres"
+"""The database for work on databases; advisory locks belong to it, so all processes must meet there."""
+
+# Keepalives let a server notice within half a minute that a client's machine is gone, and the locks that are
+# its sign of life with it.
+_CONNECT_ARGS: dict[str, Any] = {
+    # Empty, so that PGHOSTADDR does not lead elsewhere than the URL.
+    "hostaddr": "",
+    "connect_timeout": 10,
+    "client_encoding": "utf8",
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30000,
+    # A prepared statement would outlive what it refers to; and each ALTER DATABASE makes psycopg give them all up.
+    "prepare_threshold": None,
+}
+
+_PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
+
+
+def require_driver(url: URL) -> None:
+    """See that the driver of `url` is installed, before a database is made for it.
+
+    Raises:
+        MissingDependencyError: It is not; the message has the install line.
+    """
+    try:
+        url.get_dialect().import_dbapi()
+    except ImportError as error:
+        package = _PACKAGES.get(url.get_driver_name(), url.get_driver_name())
+        raise MissingDependencyError(
+            f"the driver of {url.drivername} is not installed ({error}). Install it: pip install {package}",
+            code="driver-missing",
+        ) from error
+
+
+class _MaintenanceConnection(Connection):
+    """A connection that none of the application's listeners hears of."""
+
+    def __init__(self, engine: Engine, connection: Any = None, **keywords: Any) -> None:
+        super().__init__(engine, connection, **{**keywords, "_has_events": False})
+
+
+class MaintenanceEngine(Engine):
+    """An engine for maintenance that listeners on SQLAlchemy's classes (`Engine`, `Pool`, `Connection`) do not see.
+
+    Such a listener is meant for the application's connections. One that runs SQL, such as ``SET timezone``, would
+    begin a transaction on a connection that has to be in autocommit mode, and one that counts would count elefast's.
+
+    Args:
+        pool: For this engine alone. Listeners on the pool itself stay.
+        dialect: It is copied, so that another engine may use it too.
+        url: Where the pool connects to.
+        echo: Log its SQL.
+        hide_parameters: Leave parameters out of errors and logs.
+    """
+
+    # Class attributes, which SQLAlchemy sets to True on the class that a listener is for.
+    _connection_cls = _MaintenanceConnection
+    _has_events = False
+
+    def __init__(
+        self, pool: Pool, dialect: Dialect, url: URL, *, echo: bool | None = None, hide_parameters: bool = False
+    ) -> None:
+        quiet: Any = copy.copy(dialect)
+        quiet._has_events = False
+        _ignore_classes(pool)
+        super().__init__(pool, quiet, url, echo=echo, hide_parameters=hide_parameters)
+
+    def dispose(self, close: bool = True) -> None:
+        """Close the pool's connections, without the event `engine_disposed`."""
+        if close:
+            self.pool.dispose()
+        self.pool = self.pool.recreate()
+        _ignore_classes(self.pool)
+
+
+class _Unheard:
+    """A class that no listener is for."""
+
+
+def _ignore_classes(pool: Pool) -> None:
+    """Let only listeners on `pool` itself hear its events, and none of those on a class of pools."""
+    own: Any = type(pool).dispatch
+    listeners = own._for_class(_Unheard)
+    listeners._update(pool.dispatch, only_propagate=False)
+    pool.dispatch = listeners
+
+
+def raw_connection(url: URL, *, owned: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of psycopg's own, in autocommit mode, to the database of `url`.
+
+    Args:
+        url: The database.
+        owned: Elefast has started the server, so libpq's environment variables are meant for another one.
+    """
+    given = libpq_url(url).query
+    defaults: Mapping[str, Any] = {**neutral(), "client_encoding": "utf8"} if owned else {"hostaddr": ""}
+    parameters: dict[str, Any] = {key: value for key, value in defaults.items() if key not in given}
+    with service_hidden() if owned else nullcontext():
+        return psycopg.connect(dsn(url), autocommit=True, context=_adapters(), **parameters)
+
+
+def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings: str = "") -> MaintenanceEngine:
+    """A maintenance engine on psycopg: autocommit, no pool, and quick to notice a dead peer.
+
+    Args:
+        url: The server.
+        database: Its database to connect to.
+        owned: Elefast has started the server, so libpq's environment variables are meant for another one. A server
+            that the user gave by a URL keeps what they add to it.
+        settings: Of the session from its start, as ``-c name=value``.
+    """
+    plain = libpq_url(url, database)
+    defaults = {**(neutral() if owned else {}), **_CONNECT_ARGS}
+    arguments = {key: value for key, value in defaults.items() if key not in plain.query}
+    dialect: Any = _dialect()
+    positional, named = dialect.create_connect_args(plain)
+    parameters: dict[str, Any] = {**named, **arguments, "context": _adapters(), "autocommit": True}
+    if settings:
+        parameters["options"] = f"{parameters.get('options', '')} {settings}".strip()
+
+    def connect() -> Any:
+        with service_hidden() if owned else nullcontext():
+            return psycopg.connect(*positional, **parameters)
+
+    # Not through `create_engine`, whose first connection asks the server five questions for the sake of SQL that
+    # elefast has no use for.
+    return MaintenanceEngine(NullPool(connect, dialect=dialect, reset_on_return=None), dialect, plain)
+
+
+@cache
+def _dialect() -> Dialect:
+    """SQLAlchemy's own dialect, whatever the application has registered for its name."""
+    make: Any = PGDialect_psycopg
+    return cast("Dialect", make(dbapi=psycopg))
+
+
+@cache
+def _adapters() -> AdaptersMap:
+    """How psycopg converts values, whatever the application has registered for all connections."""
+    adapters = AdaptersMap(types=types)
+    register_default_adapters(adapters)
+    return adapters
+
+
+def private_engine(engine: Engine, database: str | None = None) -> MaintenanceEngine:
+    """An engine with the creator, dialect and listeners of a user's engine, but a separate pool, in autocommit mode.
+
+    A user's pool may hold one connection, or be bound to an event loop; elefast must neither use it up nor
+    carry its connections elsewhere.
+
+    Args:
+        engine: The user's. Of its listeners, those on classes are left out.
+        database: Instead of the engine's own; not where that has a custom creator.
+    """
+    dialect: Any = engine.dialect
+    url = engine.url if database is None else engine.url.set(database=database)
+    arguments = None if isinstance(engine, MaintenanceEngine) else _connect_arguments(engine)
+    if arguments is None:
+        pool = engine.pool.recreate()
+    else:
+        of_url = dialect.create_connect_args(engine.url)[1]
+        further = {key: value for key, value in arguments.items() if key not in of_url}
+        pool = NullPool(partial(_connect, dialect, url, further), dialect=dialect)
+        listeners: Any = pool.dispatch
+        listeners._update(engine.pool.dispatch, only_propagate=False)
+    made = MaintenanceEngine(
+        pool, dialect, url, echo=cast("bool | None", engine.echo), hide_parameters=engine.hide_parameters
+    )
+    if not isinstance(engine, MaintenanceEngine):
+        event.listen(made.pool, "connect", partial(_autocommit, dialect))
+    return made
+
+
+def _connect(dialect: Any, url: URL, further: Mapping[str, Any], record: Any = None) -> Any:
+    """Connect as an engine of `dialect` does, with the listeners of that engine alone."""
+    arguments, keywords = dialect.create_connect_args(url)
+    positional, named = list(arguments), {**keywords, **further}
+    for listener in dialect.dispatch.do_connect.listeners:
+        if (connection := listener(dialect, record, positional, named)) is not None:
+            return connection
+    return dialect.connect(*positional, **named)
+
+
+def _autocommit(dialect: Dialect, connection: Any, record: Any) -> None:
+    # What the engine's own listeners have set remains set, and a transaction that they have begun ends.
+    connection.commit()
+    dialect.set_isolation_level(connection, "AUTOCOMMIT")
+
+
+def options_of(engine: Engine) -> dict[str, Any]:
+    """The ``create_engine`` keywords that make another engine like this one.
+
+    SQLAlchemy keeps no record of them, so they are read off the engine: connect arguments as the
+    driver would get them, the pool's class and size, JSON functions, echo.
+    A custom ``creator`` leads to one database only and is left out.
+    """
+    dialect: Any = engine.dialect
+    options: dict[str, Any] = {"hide_parameters": engine.hide_parameters}
+    if engine.echo:
+        options["echo"] = engine.echo
+    for keyword in ("json_serializer", "json_deserializer"):
+        if (value := getattr(dialect, f"_{keyword}", None)) is not None:
+            options[keyword] = value
+    pool: Any = engine.pool
+    if type(pool) is NullPool:
+        options["poolclass"] = NullPool
+    elif isinstance(pool, QueuePool):
+        options |= {"pool_size": pool.size(), "max_overflow": getattr(pool, "_max_overflow")}  # noqa: B009  it has no public name
+    arguments = _connect_arguments(engine)
+    if arguments is not None:
+        of_url = dialect.create_connect_args(engine.url)[1]
+        options["connect_args"] = {key: value for key, value in arguments.items() if key not in of_url}
+    return options
+
+
+def forward_do_connect(source: Engine, target: Engine) -> None:
+    """Let the ``do_connect`` listeners of `source`, which often put a fresh token in, act on `target` too."""
+
+    def forward(dialect: Any, record: Any, cargs: Any, cparams: Any) -> Any:
+        # Those on a class act on `target` by themselves.
+        own: Any = getattr(source.dialect, "dispatch").do_connect  # noqa: B009  untyped in SQLAlchemy
+        for listener in own.listeners:
+            connection = listener(dialect, record, cargs, cparams)
+            if connection is not None:
+                return connection
+        return None
+
+    event.listen(target, "do_connect", forward)
+
+
+def _connect_arguments(engine: Engine) -> Mapping[str, Any] | None:
+    """The keyword arguments that `engine` calls its driver with, or None where it has a custom creator.
+
+    They are read from the function by which `create_engine` lets the pool connect, since to call it would run
+    listeners and custom creators.
+    """
+    creator: Any = getattr(engine.pool, "_creator")  # noqa: B009  it has no public name
+    if getattr(creator, "__module__", "") != "sqlalchemy.engine.create":
+        return None
+    return cast("Mapping[str, Any] | None", inspect.getclosurevars(creator).nonlocals.get("cparams"))

@@ -1,0 +1,76 @@
+"""What a database has that ``CREATE DATABASE ... TEMPLATE`` does not copy, as statements to repeat.
+
+PostgreSQL copies neither ``ALTER DATABASE ... SET`` nor ``GRANT ... ON DATABASE`` nor the comment
+(sql-createdatabase, notes), so a migration that sets ``search_path`` on its database would behave
+otherwise in every clone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from elefast.postgres import keepalives
+from elefast.postgres.sql import identifier, literal, rows, scalar
+
+__all__ = ["record", "statements"]
+
+# Stands for the name of the database in recorded statements. They are kept in a comment, so not NUL,
+# and "\x1a" (SUBSTITUTE) is no character that anybody has in a setting.
+_HERE = "\x1a"
+
+
+def record(connection: Connection, name: str) -> list[str]:
+    """The statements that give another database what `name` has, to be passed to `statements`."""
+    ours = keepalives.SETTINGS.items()  # of the draft; its copies get their own
+    found = [_setting(*row) for row in rows(connection, _SETTINGS, name=name) if (row[1], row[2]) not in ours]
+    grants = rows(connection, _GRANTS, name=name)
+    if grants:
+        owner = scalar(connection, "select current_user")
+        found.append(f"REVOKE ALL ON DATABASE {_HERE} FROM PUBLIC, {identifier(str(owner))}")
+        found += [_grant(*row) for row in grants]
+    note = scalar(
+        connection,
+        "select shobj_description(oid, 'pg_database') from pg_database where datname = :name",
+        name=name,
+    )
+    if note:
+        found.append(f"COMMENT ON DATABASE {_HERE} IS {literal(str(note))}")
+    return found
+
+
+def statements(recorded: Sequence[str], name: str) -> list[str]:
+    """The recorded statements for database `name`."""
+    return [statement.replace(_HERE, identifier(name)) for statement in recorded]
+
+
+_SETTINGS = """
+    select coalesce(r.rolname, ''), split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)
+    from pg_db_role_setting s
+    join pg_database d on d.oid = s.setdatabase and d.datname = :name
+    left join pg_roles r on r.oid = s.setrole
+    cross join lateral unnest(s.setconfig) as c
+"""
+
+_GRANTS = """
+    select coalesce(r.rolname, ''), a.privilege_type, a.is_grantable
+    from pg_database d cross join lateral aclexplode(d.datacl) as a
+    left join pg_roles r on r.oid = a.grantee
+    where d.datname = :name
+"""
+
+
+def _setting(role: str, setting: str, value: str) -> str:
+    """``ALTER ... SET`` by way of ``FROM CURRENT``, which keeps lists such as search_path as they are."""
+    whom = f"ROLE {identifier(role)} IN DATABASE {_HERE}" if role else f"DATABASE {_HERE}"
+    parts = ".".join(identifier(part) for part in setting.split("."))
+    alter = f"ALTER {whom} SET {parts} FROM CURRENT"
+    # One DO block is one transaction, so the setting is the session's for just that long.
+    return f"DO $elefast$ BEGIN PERFORM set_config({literal(setting)}, {literal(value)}, true); {alter}; END $elefast$"
+
+
+def _grant(role: str, privilege: str, grantable: bool) -> str:
+    to = identifier(role) if role else "PUBLIC"
+    option = " WITH GRANT OPTION" if grantable else ""
+    return f"GRANT {privilege} ON DATABASE {_HERE} TO {to}{option}"

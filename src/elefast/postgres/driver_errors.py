@@ -1,0 +1,154 @@
+"""What an error of a driver means, and what to do about it.
+
+Some errors pass by themselves (the server is starting), others never do (a wrong password). Waiting on
+the second kind wastes half a minute, so they are told apart: by SQLSTATE where the driver has it,
+and by libpq's and the server's English words where the connection failed before there was one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from sqlalchemy import URL
+
+from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
+from elefast.postgres import libpq
+from elefast.postgres.urls import shown
+
+__all__ = ["bare", "cause", "ended", "full", "hopeless", "may_not_end", "no_createdb", "silent", "sqlstate"]
+
+# What libpq and psycopg say of options that no server will make right.
+_OPTIONS = re.compile(
+    r"invalid (?:connection option|URI query parameter|port number|percent-encoded|\"?\w+\"? value)"
+    r"|bad value for|(?:could not|cannot) match \d+|could not parse network address|does not support SSL|weak sslmode"
+    r"|definition of service|service file .* not found|certificate file .* does not exist|missing \"=\" after"
+)
+# What a server says that has no connection left, where the driver has no SQLSTATE of a failed attempt.
+_FULL = re.compile(r"too many (?:clients|connections)|remaining connection slots")
+
+
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of an error of any driver, wrapped by SQLAlchemy or not; empty where there is none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for attribute in ("sqlstate", "pgcode"):
+            value = getattr(seen, attribute, None)
+            if isinstance(value, str):
+                return value
+        if code := _pg8000(seen).get("C"):
+            return code
+        seen = getattr(seen, "orig", None) or seen.__cause__
+    return ""
+
+
+def cause(error: BaseException) -> str:
+    """The driver's own words, on one line."""
+    original: BaseException = getattr(error, "orig", None) or error
+    text = _pg8000(original).get("M") or str(original)
+    return " ".join(text.split()) or type(original).__name__
+
+
+def _pg8000(error: BaseException) -> dict[str, str]:
+    """The fields of an error of pg8000, which raises ``DatabaseError({"C": "28P01", "M": ...})``."""
+    fields: Any = error.args[0] if error.args else None
+    return cast("dict[str, str]", fields) if isinstance(fields, dict) else {}
+
+
+def full(error: BaseException) -> bool:
+    """Whether the server, or the role, has no connection left."""
+    return sqlstate(error) == "53300" or bool(_FULL.search(cause(error)))
+
+
+def bare(error: Exception) -> Exception:
+    """`error` of a connection, without the frames of drivers: these have the password in their variables, which
+    `pytest --showlocals` and debuggers in CI show of each exception in a chain."""
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and one not in seen:
+            seen.append(one)
+            one.__traceback__ = None
+            left += [one.__cause__, one.__context__]
+    return error
+
+
+def hopeless(error: BaseException, url: URL) -> ElefastError | None:
+    """The error to raise at once, or None where waiting may help.
+
+    Args:
+        error: What connecting raised.
+        url: What it tried to reach.
+    """
+    state, text = sqlstate(error), cause(error)
+    place = shown(url)
+    if state == "28P01" or "password authentication failed" in text or "no password supplied" in text:
+        code, advice = "wrong-password", "Check the user and the password in the URL."
+    elif state == "3D000" or re.search(r'database "[^"]*" does not exist', text):
+        code, advice = "database-missing", "Name a database that exists in the URL; elefast only uses it to connect."
+    elif match := re.search(r'permission denied for database "([^"]*)"', text):
+        code = "connect-denied"
+        advice = f'Let the role in: GRANT CONNECT ON DATABASE "{match[1]}" TO "{url.username}";'
+    elif "no pg_hba.conf entry" in text:
+        code = "connect-denied"
+        advice = "Let the role in from here: add a line to pg_hba.conf, or use another address or sslmode."
+    elif "is not permitted to log in" in text:
+        code, advice = "connect-denied", f'Let the role in: ALTER ROLE "{url.username}" LOGIN;'
+    elif state == "28000" or re.search(r'role "[^"]*" does not exist', text):
+        code = "role-missing"
+        advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
+    elif _OPTIONS.search(text):
+        code, advice = "url-options", _of_options(url)
+    else:
+        return None
+    return DatabaseNotReadyError(f"cannot connect to {place}: {text}. {advice}", code=code)
+
+
+def _of_options(url: URL) -> str:
+    """What to do about an option that libpq refuses, wherever it may come from."""
+    variables = ", ".join(libpq.present())
+    if not variables:
+        return "Correct the options of the URL."
+    if not url.query:
+        return f"Unset what is not meant for this server: {variables}."
+    return f"Correct the options of the URL, or unset what is not meant for this server: {variables}."
+
+
+def silent(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:
+    """The error for a server that let nobody in as long as we waited."""
+    text = cause(error)
+    if full(error):
+        code = "too-many-connections"
+        advice = "Raise max_connections, or use fewer connections at once (fewer workers, engines that are disposed)."
+    else:
+        code, advice = "server-silent", "See that it runs, and that this is its address."
+        text = re.sub(r"\s*Is the server running [^?]*\?", "", text)  # libpq asks the same
+    return DatabaseNotReadyError(f"{shown(url)} did not answer within {waited}: {text}. {advice}", code=code)
+
+
+def ended(why: str, url: URL) -> DatabaseNotReadyError:
+    """The error for a server of elefast's own that was there, and will not be again in this run."""
+    return DatabaseNotReadyError(
+        f"{shown(url)} has ended in the middle of the run: {why}\nRun again, which starts it anew.",
+        code="server-ended",
+    )
+
+
+def no_createdb(role: str, url: URL) -> MissingRightsError:
+    """The error for a role that may not create databases."""
+    quoted = '"' + role.replace('"', '""') + '"'
+    return MissingRightsError(
+        f'role "{role}" may not create databases on {shown(url)}. '
+        f"Each test gets one, so let it: ALTER ROLE {quoted} CREATEDB;",
+        code="no-createdb",
+    )
+
+
+def may_not_end(name: str, sessions: str, role: str) -> MissingRightsError:
+    """The error for sessions that keep a database from being dropped or renamed, each on a line of its own."""
+    return MissingRightsError(
+        f'database {name} is in use, and role "{role}" may not end the sessions on it:{sessions}\n'
+        "End them; the next run drops the database.",
+        code="session-rights",
+    )

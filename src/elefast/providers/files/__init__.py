@@ -1,0 +1,1 @@
+"""Locks and directories that the local and the Docker provider share."""

@@ -1,0 +1,117 @@
+"""The tests that a run of everything leaves out, and says so: the slow ones and the longest ones.
+
+`pytest -n auto` has to finish within five minutes on two processors, with something of every area. The tests below
+start pytest, elefast's commands or servers in processes of their own, many times each.
+
+- The slow ones get the marker `slow`. `.ci/run` runs them in a step of its own: `pytest -n auto -m slow`.
+- The longest ones take as long as all others together. Only `TEST_LONG=1` runs them, along with everything else.
+
+A run that names directories, files or tests runs whatever it names, and `-m` selects as usual.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+__all__ = ["LONGEST", "SLOW"]
+
+_HERE = Path(__file__).parents[1]
+
+# Directories, files, or tests of a file with all their parameters.
+SLOW = (
+    "benchmarks",
+    "check/test_ci.py::test_the_commands_run",
+    "cli/test_server_commands.py",
+    "cli/test_up_and_down.py",
+    "crashes",
+    "docs/test_pages.py::test_a_page_works_as_it_is_written",
+    "docs/test_reliability.py::test_each_test_of_a_fault_has_its_row",
+    "docs/test_site.py::test_every_page_is_there",
+    "examples",
+    "faults",
+    "fuzz",
+    "hosts/test_containers.py",
+    "init/test_init.py",
+    "isolation",
+    "migrators/test_guard.py",
+    "migrators/test_manifest.py",
+    "migrators/test_manifest_environment.py",
+    "platforms",
+    "plugin/test_keep_and_leaks.py",
+    "plugin/test_listeners_of_classes.py",
+    "plugin/test_patch_cached.py",
+    "plugin/test_patch_in_place.py",
+    "plugin/test_sessions.py::test_eight_workers_from_a_cold_start",
+    "plugin/test_variables_set_by_others.py",
+    "plugin/test_waiting.py",
+    "projects",
+    "providers/test_local_recovery.py",
+    "restore/test_random.py",
+    "safety/test_rights.py::test_in_a_run",
+    "stack/test_processes.py",
+    "stack/test_ready.py::test_no_more_than_the_size_of_a_pool_wait_for_a_template",
+)
+LONGEST = (
+    "companions",
+    "docker/test_crashes.py",
+    "hosts/test_hosts.py",
+    "isolation/test_again.py",
+    "isolation/test_transactions.py",
+    "load",
+    "passwords",
+    "safety/test_everything.py",
+)
+# Workers of pytest-xdist are always told what to run, so the controller tells them what to leave out.
+_LEAVES_OUT = "_TEST_LEAVES_OUT"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Decide once for the run what is left out."""
+    config.addinivalue_line("markers", "slow: left to .ci/run, see tests/support/longest.py")
+    config.addinivalue_line("markers", "longest: left to TEST_LONG=1, see tests/support/longest.py")
+    if hasattr(config, "workerinput"):
+        return
+    names_tests = config.args_source == pytest.Config.ArgsSource.ARGS
+    left_out = () if names_tests or os.environ.get("TEST_LONG") else ("slow", "longest")
+    os.environ[_LEAVES_OUT] = " ".join(name for name in left_out if not _selects(config.option.markexpr, name))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests, before `-m` looks at marks; pytest counts what is deselected in its last line."""
+    for item in items:
+        if _is_one_of(item, LONGEST):
+            item.add_marker("longest")
+        elif _is_one_of(item, SLOW):
+            item.add_marker("slow")
+    names = os.environ.get(_LEAVES_OUT, "").split()
+    if left_out := [item for item in items if any(item.get_closest_marker(name) for name in names)]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_report_header() -> list[str]:
+    """Say so before anything runs."""
+    names = os.environ.get(_LEAVES_OUT, "").split()
+    lines: list[str] = []
+    if "slow" in names:
+        lines.append(f"left out, for -m slow and .ci/run: {', '.join(SLOW)}")
+    if "longest" in names:
+        lines.append(f"left out without TEST_LONG=1: {', '.join(LONGEST)}")
+    return lines
+
+
+def _selects(expression: str, name: str) -> bool:
+    """Whether `-m` says something of this kind of tests; with any expression `slow` tests are ordinary ones."""
+    return name in expression or (name == "slow" and bool(expression))
+
+
+def _is_one_of(item: pytest.Item, names: tuple[str, ...]) -> bool:
+    for name in names:
+        path, _, test = name.partition("::")
+        if item.path.is_relative_to(_HERE / path) and test in ("", getattr(item, "originalname", item.name)):
+            return True
+    return False

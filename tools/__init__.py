@@ -1,0 +1,1 @@
+"""What contributors run: generators of the files that are made from the code."""
