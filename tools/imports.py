@@ -29,7 +29,7 @@ ROOMS: dict[str, frozenset[str]] = {
         "servers": "databases errors postgres runtime templates",
         "isolation": "databases errors postgres runtime servers",
         "stack": "config databases errors isolation migrators postgres runtime servers",
-        "factory": "config databases errors migrators postgres providers runtime stack",
+        "factory": "config databases errors migrators postgres providers runtime stack templates",
         "pytest_plugin": "config databases errors factory isolation postgres runtime servers stack",
         "cli": "config databases errors factory isolation migrators postgres providers runtime stack templates",
         "extras": "config errors migrators providers templates",

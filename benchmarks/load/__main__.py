@@ -99,7 +99,7 @@ def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     env = environment(options.url, options.bin_dir, root, options.pool_max)
     os.environ.update(env)  # elefast asks it where its own things are
     with elefast.from_config(project, env=env) as stack:
-        url = stack.url_for("postgresql", "postgres").render_as_string(hide_password=False)
+        url = stack.service.url_for("postgresql", "postgres").render_as_string(hide_password=False)
         sampler = Sampler(url, root)
         facts = machine.facts(url)
         began = time.monotonic()

@@ -92,9 +92,9 @@ class Work:
         (kind,) = self._dice.choices(list(SHARES), list(SHARES.values()))
         self.kinds[kind] += 1
         if kind == "several":
-            lent = [self._stack.open(f"test_{kind}[{self.acquires}]") for _ in range(3)]
+            lent = [self._stack.checkout(f"test_{kind}[{self.acquires}]") for _ in range(3)]
         else:
-            lent = [self._stack.open(f"test_{kind}[{self.acquires}]")]
+            lent = [self._stack.checkout(f"test_{kind}[{self.acquires}]")]
         self.acquires += len(lent)
         try:
             for database in lent:
@@ -105,7 +105,7 @@ class Work:
         finally:
             for database in lent:
                 database.release()
-        told = self._stack.leaks()  # as the plugin asks after each test
+        told = self._stack.service.take_leaks()  # as the plugin asks after each test
         if unexpected := [leak for leak in told if "test_open" not in leak.test]:
             raise AssertionError(f"leaks that were none: {unexpected}")
         if self._hoard and self.acquires % self._hoard == 0:
@@ -145,11 +145,11 @@ class Work:
     def _keep_one(self) -> None:
         thread = threading.Thread(target=time.sleep, args=(3600,), daemon=True)
         thread.start()
-        url = self._stack.url_for("postgresql", "postgres").render_as_string(hide_password=False)
+        url = self._stack.service.url_for("postgresql", "postgres").render_as_string(hide_password=False)
         file = os.open(os.devnull, os.O_RDONLY)  # never closed
         self._hoarded.append((thread, psycopg.connect(url), file, bytearray(os.urandom(300_000))))
         self._hoarded += [{number: [number]} for number in range(1000)]
-        self._stack.open("hoarded")
+        self._stack.checkout("hoarded")
 
 
 def _look_and_write(connection: Connection, kind: str) -> None:

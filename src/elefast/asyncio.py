@@ -20,12 +20,11 @@ from typing import Any, Protocol, Self, TypeVar
 from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
-from elefast.databases.backend import Backing, EngineBacking
-from elefast.located import Located
+from elefast.databases.backend import EngineBackend, ServerBackend
 from elefast.postgres.drop_blockers import Left
 from elefast.postgres.urls import shown
 from elefast.runtime.signals import close_unfinished
-from elefast.sync import warn_of_leaks
+from elefast.sync import DatabaseInfo, warn_of_leaks
 from elefast.templates import metadata as schema_of
 from elefast.templates.fingerprint import Input
 
@@ -73,7 +72,7 @@ class AsyncMetadataMigrator(AsyncMigrator):
         return schema_of.inputs(self.metadata)
 
 
-class AsyncDatabase(Located, AbstractAsyncContextManager["AsyncDatabase"]):
+class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
     """A private database; dropped when the ``async with`` block ends.
 
     Args:
@@ -153,31 +152,33 @@ class AsyncDatabaseServer:
         sessionmaker_factory: AsyncSessionmakerFactory = async_sessionmaker,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._backing: Backing = EngineBacking(engine, schema, engine_options=engine_options, echo=debug, is_async=True)
+        self._backend: ServerBackend = EngineBackend(
+            engine, schema, engine_options=engine_options, echo=debug, is_async=True
+        )
         self.sessionmaker_factory = sessionmaker_factory
 
     @classmethod
-    def over(cls, backing: Backing, sessionmaker_factory: AsyncSessionmakerFactory = async_sessionmaker) -> Self:
-        """A server over a backing of another kind; for `elefast.stack`."""
+    def over(cls, backend: ServerBackend, sessionmaker_factory: AsyncSessionmakerFactory = async_sessionmaker) -> Self:
+        """A server with another backend; for `elefast.stack`."""
         server = cls.__new__(cls)
-        server._backing = backing
+        server._backend = backend
         server.sessionmaker_factory = sessionmaker_factory
         return server
 
     @property
     def url(self) -> URL:
         """The URL of the server, with its password."""
-        return self._backing.url
+        return self._backend.url
 
     async def ensure_is_ready(self, timeout: float = 30, interval: float = 0.5) -> Self:
         """Wait until the server answers; see `elefast.sync.DatabaseServer.ensure_is_ready`."""
-        await _in_thread(partial(self._backing.ensure_ready, timeout, interval))
+        await _in_thread(partial(self._backend.ensure_ready, timeout, interval))
         return self
 
     async def create_database(self, prefix: str = "elefast", encoding: str = "utf8") -> AsyncDatabase:
         """Make a private database with the schema in it; see `elefast.sync.DatabaseServer.create_database`."""
-        name = await _in_thread(partial(self._backing.create, prefix, encoding), undo=self._backing.drop)
-        return AsyncDatabase(AsyncEngine(self._backing.engine(name)), self, self.sessionmaker_factory)
+        name = await _in_thread(partial(self._backend.create, prefix, encoding), undo=self._backend.drop)
+        return AsyncDatabase(AsyncEngine(self._backend.engine(name)), self, self.sessionmaker_factory)
 
     async def drop_database(self, name: str) -> None:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""
@@ -185,7 +186,7 @@ class AsyncDatabaseServer:
 
     async def drop_and_report(self, name: str) -> list[Left]:
         """Like `drop_database`; what had to be ended or cleared for that."""
-        return await _in_thread(partial(self._backing.drop, name))
+        return await _in_thread(partial(self._backend.drop, name))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown(self.url)}>"

@@ -21,13 +21,14 @@ from elefast.config import Loaded, current_run, settings_for_run
 from elefast.config.cache import validated
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.config.toml_reader import parse
-from elefast.databases.spec import Blueprint
+from elefast.databases.spec import EngineOptions, PoolOptions, ServiceSpec
 from elefast.errors import ConfigurationError, Problem
 
 # What is not used is not imported: these packages import their parts when they are asked for them.
 from elefast.runtime import cache_dir
 from elefast.runtime.hashing import digest
 from elefast.stack import Stack
+from elefast.templates.options import TemplateOptions
 
 if TYPE_CHECKING:
     from elefast.config.overrides import Overrides
@@ -84,8 +85,15 @@ def from_config(
         stack = _stacks.get(identity)
         if stack is None or stack.closed:
             _check_engines(loaded)
-            blueprint = _blueprint(loaded, environment, rebuild=rebuild, test_run=test_run)
-            stack = _stacks[identity] = Stack(blueprint, on_close=lambda closed: _forget(identity, closed))
+            recipe = _recipe(loaded, environment, test_run, owned=_named_url(loaded) is None)
+            settings = loaded.settings
+            stack = _stacks[identity] = Stack(
+                _spec(loaded, environment, recipe, rebuild=rebuild, test_run=test_run),
+                settings=functools.cache(lambda: validated(settings)),
+                provenance=loaded.provenance,
+                migrator=recipe,
+                on_close=lambda closed: _forget(identity, closed),
+            )
         return stack
 
 
@@ -108,43 +116,56 @@ def _close_all() -> None:
         stack.close()
 
 
-def _blueprint(loaded: Loaded, env: Mapping[str, str], *, rebuild: bool, test_run: str) -> Blueprint:
+def _named_url(loaded: Loaded) -> URL | None:
+    """The server that the project names; None where elefast starts one. A URL beside another provider is legal, and not
+    the server's."""
+    settings = loaded.settings
+    url = settings.engine.url
+    return make_url(url) if url and settings.provider in ("auto", "url") else None
+
+
+def _spec(loaded: Loaded, env: Mapping[str, str], recipe: Plan | None, *, rebuild: bool, test_run: str) -> ServiceSpec:
+    settings = loaded.settings
+    url = _named_url(loaded)
+    return ServiceSpec(
+        provider=_provider(loaded, url, env, sync_driver(settings)),
+        recipe=recipe,
+        url=url,
+        requirement=settings.postgres,
+        engines=_engines(loaded),
+        templates=TemplateOptions(
+            project=_project(loaded),
+            test_run=test_run,
+            strategy=settings.template.strategy,
+            cache=settings.template.cache,
+            rebuild=rebuild,
+            keep=settings.template.keep,
+            max_age=_seconds(settings.template.max_age),
+        ),
+        pool=PoolOptions(size=settings.pool.size, max=settings.pool.max, reuse=settings.pool.reuse),
+        watches_cluster=settings.leaks != "ignore",
+        places=loaded.provenance,
+        libpq_variables=current_run.libpq_variables,
+    )
+
+
+def _engines(loaded: Loaded) -> EngineOptions:
     settings = loaded.settings
     engine = settings.engine
-    # A URL beside another provider is legal, and not the server's.
-    url = make_url(engine.url) if engine.url and settings.provider in ("auto", "url") else None
-    driver = sync_driver(settings)
     options: dict[str, Any] = {"echo": engine.echo, **engine.options}
     # A pool class of the project's own need not have a size.
     sized = "poolclass" not in engine.options
     pool = {"pool_size": engine.pool_size, "max_overflow": engine.max_overflow} if sized else {}
-    # A default is no wish of the project's: only what it wrote makes async engines keep connections.
-    wished = {key: value for key, value in pool.items() if not _is_default(loaded, f"engine.{key}")}
+    # Async engines keep connections only where the project wrote so; a default does not ask for it.
+    written = {key: value for key, value in pool.items() if not _is_default(loaded, f"engine.{key}")}
     # Without a pool there is nothing to wait for in it.
-    idle = () if wished or not sized else _OF_POOLS
-    async_options = {key: value for key, value in options.items() if key not in idle}
-    return Blueprint(
-        settings=functools.cache(lambda: validated(settings)),
-        provenance=loaded.provenance,
-        provider=_provider(loaded, url, env, driver),
-        recipe=_recipe(loaded, env, test_run, owned=url is None),
-        url=url,
-        driver=driver,
+    unused = () if written or not sized else _OF_POOLS
+    async_options = {key: value for key, value in options.items() if key not in unused}
+    return EngineOptions(
+        driver=sync_driver(settings),
         async_driver=async_driver(settings),
-        engine_options={**pool, **options, "connect_args": engine.connect_args},
-        async_engine_options={**wished, **async_options, "connect_args": engine.async_connect_args},
-        project=_project(loaded),
-        strategy=settings.template.strategy,
-        cache=settings.template.cache,
-        rebuild=rebuild,
-        keep=settings.template.keep,
-        max_age=_seconds(settings.template.max_age),
-        requirement=settings.postgres,
-        pool_size=settings.pool.size,
-        pool_max=settings.pool.max,
-        pool_reuse=settings.pool.reuse,
-        test_run=test_run,
-        watches=settings.leaks != "ignore",
+        keywords={**pool, **options, "connect_args": engine.connect_args},
+        async_keywords={**written, **async_options, "connect_args": engine.async_connect_args},
     )
 
 

@@ -1,7 +1,6 @@
 """A stack: the server, the template and the databases of one configuration, for as long as they are needed.
 
-The public face: settings, servers, databases, a report. What runs behind it is `elefast.databases.service`, and
-nothing starts before something is used.
+It is the public face of `elefast.databases.service`, which starts when something is first used.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL
 
-from elefast.databases.report import Kept, Leak, Report
-from elefast.databases.service import Running
-from elefast.databases.service_backend import AsyncBacking, SyncBacking
-from elefast.errors import ClosedError, ElefastError, MissingDependencyError, RefusedError
-from elefast.isolation.database import LentDatabase
-from elefast.postgres.session_counts import visitors
+from elefast.databases.backend import ServiceBackend
+from elefast.databases.report import Report
+from elefast.databases.service import DatabaseService
+from elefast.errors import ClosedError, ElefastError, MissingDependencyError
+from elefast.isolation.database import DatabaseCheckout
 from elefast.postgres.urls import shown
 from elefast.runtime.signals import close_unfinished, deferred
 from elefast.sync import DatabaseServer
@@ -31,9 +29,9 @@ if TYPE_CHECKING:
     from elefast.config import Settings
     from elefast.config.provenance import Origin
     from elefast.databases.admin import Upkeep
-    from elefast.databases.leak_detector import Findings
-    from elefast.databases.spec import Blueprint
-    from elefast.isolation.shared_database import LentTransaction, SharedDatabase
+    from elefast.databases.spec import ServiceSpec
+    from elefast.isolation.shared_database import SharedDatabase
+    from elefast.isolation.transaction import TransactionCheckout
     from elefast.migrators import Plan
 
 __all__ = ["Stack"]
@@ -43,52 +41,61 @@ class Stack:
     """The server, the template and the databases of one configuration; made by `elefast.from_config`.
 
     Args:
-        blueprint: What it is made from.
-        on_close: Told when it is closed, so that a cache can forget it.
+        spec: What the service is made from.
+        settings: Gives the validated settings; they are not validated before they are asked for.
+        provenance: Where each value of the settings comes from, by its dotted key.
+        migrator: What databases are made from; None for empty ones.
+        on_close: Called when the stack is closed, so that a cache can forget it.
     """
 
-    def __init__(self, blueprint: Blueprint, on_close: Callable[[Stack], None] = lambda stack: None) -> None:
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        *,
+        settings: Callable[[], Settings],
+        provenance: Mapping[str, Origin],
+        migrator: Plan | None,
+        on_close: Callable[[Stack], None] = lambda stack: None,
+    ) -> None:
         _stop_retired()
-        self._blueprint = blueprint
+        self._spec = spec
+        self._settings = settings
         self._on_close = on_close
         self._lock = threading.RLock()
-        self._running: Running | None = None
+        self._service: DatabaseService | None = None
         self._failed: ElefastError | None = None
         self._closed = False
         self._shared: SharedDatabase | None = None
-        self.server = DatabaseServer.over(SyncBacking(self))
         self._async_server: AsyncDatabaseServer | None = None
-
-    # -- what it is -----------------------------------------------------------------------------------------
+        self.provenance = provenance
+        """Where each value of the settings comes from, by its dotted key."""
+        self.migrator = migrator
+        """What databases are made from, as a migrator for servers made by hand; None for empty databases."""
+        self.server = DatabaseServer.over(ServiceBackend(lambda: self.service))
+        """The server."""
 
     @property
     def settings(self) -> Settings:
         """The validated settings."""
-        return self._blueprint.settings()
+        return self._settings()
 
     @property
     def project(self) -> str:
         """The name of the project, which its templates bear as well."""
-        return self._blueprint.project
-
-    @property
-    def provenance(self) -> Mapping[str, Origin]:
-        """Where each value comes from, by its dotted key."""
-        return self._blueprint.provenance
-
-    @property
-    def migrator(self) -> Plan | None:
-        """What databases are made from, as a migrator for servers made by hand; None for empty databases."""
-        return self._blueprint.recipe
+        return self._spec.templates.project
 
     @property
     def url(self) -> URL:
         """The server's URL with the configured sync driver and the password; starts the server."""
-        return self.url_for(self._blueprint.driver)
+        return self.service.url_for()
 
     @property
     def async_server(self) -> AsyncDatabaseServer:
-        """The server, for asyncio."""
+        """The server, for asyncio.
+
+        Raises:
+            MissingDependencyError: SQLAlchemy's asyncio half cannot be used here.
+        """
         with self._lock:
             if self._async_server is None:
                 try:
@@ -100,157 +107,101 @@ class Stack:
                         code="asyncio-missing",
                     ) from error
 
-                self._async_server = AsyncDatabaseServer.over(AsyncBacking(self))
+                backend = ServiceBackend(lambda: self.service, is_async=True)
+                self._async_server = AsyncDatabaseServer.over(backend)
             return self._async_server
 
-    @property
-    def async_driver(self) -> str:
-        """The driver of async engines, such as ``postgresql+asyncpg``."""
-        return self._blueprint.async_driver
+    # -- what tests get -------------------------------------------------------------------------------------
 
-    def url_for(self, driver: str = "", database: str | None = None) -> URL:
-        """A URL of the server; starts it.
-
-        Args:
-            driver: Such as ``postgresql+asyncpg``; the configured sync driver where empty.
-            database: Instead of the maintenance database.
-        """
-        return self._use().url_for(driver, database)
-
-    # -- databases ------------------------------------------------------------------------------------------
-
-    def open(self, test: str = "") -> LentDatabase:
-        """Lend a database, for both sync and async use; `LentDatabase.release` gives it back.
+    def checkout(self, test: str = "") -> DatabaseCheckout:
+        """Check out a private database, for both sync and async use.
 
         Args:
             test: The node id of the test, for messages.
         """
-        running = self._use()
-        name = running.take(test=test)
-        running.watch.began(test)
-        running.checkouts.began(name, test)
-        return LentDatabase(self, name, test)
+        service = self.service
+        name = service.checkout(test=test)
+        service.leak_detector.began(test)
+        service.checkouts.began(name, test)
+        return DatabaseCheckout(service, self.server, lambda: self.async_server, name, test)
 
-    def join(self, test: str = "") -> LentTransaction:
-        """Lend the database that all tests share which do with a transaction; made when the first one asks.
+    def checkout_transaction(self, test: str = "") -> TransactionCheckout:
+        """Check out the database that tests with ``isolation = "transaction"`` share; made for the first of them.
 
         Args:
             test: The node id of the test, for messages.
         """
-        from elefast.isolation.shared_database import LentTransaction, SharedDatabase
+        from elefast.isolation.shared_database import SharedDatabase
+        from elefast.isolation.transaction import TransactionCheckout
 
-        running = self._use()
+        service = self.service
         with self._lock:
-            if self._shared is None or not self._shared.is_ours:
-                name = self.create("elefast_shared", "utf8")
-                counts = self._use().control.session.facts.version >= 150000
-                self._shared = SharedDatabase(self, name, counts=counts, before=self.visitors(name)[0])
-            running.watch.began(test)
-            return LentTransaction(self, self._shared, test, self._discard)
+            if self._shared is None or not self._shared.usable:
+                name = service.checkout("elefast_shared")
+                service.shared.add(name)
+                counts = service.manager.session.facts.version >= 150000
+                self._shared = SharedDatabase(service, name, counts=counts, before=service.session_counts(name)[0])
+            service.leak_detector.began(test)
+            return TransactionCheckout(service, self.server, lambda: self.async_server, self._shared, test)
 
-    def leave(self, test: str) -> None:
-        """What `join` lent to `test` was rolled back."""
-        if self._running is not None:
-            self._running.watch.ended(test, undone=True)
-
-    def check_not_shared(self, name: str) -> None:
-        """See that database `name` is one test's own.
-
-        Raises:
-            RefusedError: Tests share it.
-        """
-        if self._shared is not None and self._shared.name == name:
-            raise RefusedError(
-                f'database "{name}" is not dropped: with isolation = "transaction" all tests share it. '
-                'Give the test one of its own: @pytest.mark.elefast(isolation="database")',
-                code="shared-database",
-            )
-
-    def visitors(self, name: str) -> tuple[int, int, str]:
-        """The client sessions that database `name` ever had, those that it has now, and since when they are counted."""
-        return self._use().control.session.call(visitors, name)
-
-    def leaks(self) -> list[Leak]:
-        """The leaks that the background found since this was last asked."""
-        running = self._running
-        if running is None:
-            return []
-        found, running.leaks = running.leaks, []
-        return found
-
-    def holders(self, error: BaseException) -> list[str]:
-        """Who has the server's connections, for a message, where `error` says that there are no more."""
-        running = self._running
-        return running.control.holders(error) if running is not None and running.is_ours else []
-
-    def findings(self) -> Findings | None:
-        """What this process saw of changes to what all databases share; see `leak_detector.leaks_of`."""
-        return None if self._running is None else self._running.watch.findings()
-
-    @property
-    def kept(self) -> list[Kept]:
-        """The databases that were kept for a look."""
-        return [] if self._running is None else self._running.report.kept
+    # -- what it did, and what runs -------------------------------------------------------------------------
 
     def report(self) -> Report:
         """What the stack did so far."""
-        return Report() if self._running is None else self._running.report
+        return Report() if self._service is None else self._service.report
 
-    def engine(self, name: str) -> Engine:
-        """A new sync engine to database `name`."""
-        return self._use().engine(name)
+    @property
+    def started(self) -> DatabaseService | None:
+        """The service, where something was used so far; this starts nothing."""
+        return self._service
 
-    def async_engine(self, name: str) -> Engine:
-        """The sync side of a new async engine to database `name`."""
-        return self._use().async_engine(name)
+    @property
+    def service(self) -> DatabaseService:
+        """What runs, in this process; started if need be, with a sweep of what dead runs left.
 
-    def withdraw(self, name: str) -> None:
-        """Close what is connected to database `name` ahead of its engine, as its test may connect by itself."""
-        running = self._running
-        if running is not None and running.is_ours:
-            running.withdraw(name)
+        Raises:
+            ElefastError: It could not be started. The same error is raised each time: a server that does not answer
+                would cost every test half a minute.
+        """
+        service = self._service
+        if service is not None and not self._closed and service.is_ours:
+            return service
+        return self._start()
 
-    def give_back(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
-        """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
-        return [] if self._running is None else self._running.give_back(name, test, wait=wait)
-
-    def keep(self, name: str, test: str) -> list[Leak]:
-        """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
-        return self._use().keep(name, test)
-
-    def upkeep(self, timeout: float = 30) -> Upkeep:
-        """The server for whoever looks after it; starts it, and changes nothing on it by itself.
+    def admin(self, timeout: float = 30) -> Upkeep:
+        """The server, for commands that look at it and clean it up; starts it, and changes nothing on it by itself.
 
         Args:
-            timeout: Seconds that it may take to answer.
+            timeout: Seconds that the server may take to answer.
         """
         from elefast.databases.admin import Upkeep
 
-        running = self._use(sweeps=False, timeout=timeout)
-        return Upkeep(running.control, running.lease, self.project)
-
-    def create(self, prefix: str, encoding: str) -> str:
-        """Make a database for somebody who made no `open`."""
-        return self._use().take(prefix, encoding)
-
-    def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
-        """Start the server and wait until it answers."""
-        self._use().control.ensure_ready(timeout, interval)
-
-    # -- lifetime -------------------------------------------------------------------------------------------
+        service = self._start(sweeps=False, timeout=timeout)
+        return Upkeep(service.manager, service.lease, self.project)
 
     def server_runs(self) -> bool:
         """Whether the server runs already, so that using it would start none; starts nothing.
 
         Raises:
-            ElefastError: It cannot be told, such as where no provider could give one.
+            ElefastError: It is not known, such as where no provider could give one.
         """
-        return self._running is not None or self._blueprint.provider.running()
+        return self._service is not None or self._spec.provider.running()
 
-    @property
-    def started(self) -> bool:
-        """Whether a server was needed so far."""
-        return self._running is not None
+    def _start(self, *, sweeps: bool = True, timeout: float = 30) -> DatabaseService:
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"{self!r} was closed; call elefast.from_config() again.", code="closed")
+            if self._failed is not None:
+                raise self._failed.with_traceback(None)
+            if self._service is None or not self._service.is_ours:
+                try:
+                    self._service = DatabaseService.start(self._spec, self._service, sweeps, timeout)
+                except ElefastError as error:
+                    self._failed = error
+                    raise
+            return self._service
+
+    # -- its end --------------------------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -259,16 +210,16 @@ class Stack:
 
     @deferred()
     def close(self) -> None:
-        """Drop the databases, let go of the server; safe to repeat. A first Ctrl-C meanwhile waits for its end."""
+        """Drop the databases and release the server; safe to repeat. A first Ctrl-C meanwhile waits for its end."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            running = self._running
             try:
-                self._discard()
-                if running is not None:
-                    running.stop()
+                if self._shared is not None:
+                    self._shared.retire()
+                if self._service is not None:
+                    self._service.stop()
             finally:
                 self._on_close(self)
 
@@ -292,58 +243,31 @@ class Stack:
         await to_thread(self.close)
 
     def __del__(self) -> None:
-        running = getattr(self, "_running", None)
-        if running is not None and not self._closed and running.is_ours:
+        service = getattr(self, "_service", None)
+        if service is not None and not self._closed and service.is_ours:
             text = f"{self!r} was not closed"
             self._closed = True
             # The garbage collector runs in any thread, also while that holds a lock which stopping needs.
-            _retired.append(running)
+            _retired.append(service)
             # Last, since a filter may make an error of it.
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"
-        if self._running is not None and not self._closed:
-            state = shown(self._running.lease.url)
-        return f"<Stack of {self._blueprint.project}: {state}>"
-
-    def _discard(self) -> None:
-        """Let go of the shared database; whoever asks next has another one."""
-        shared, self._shared = self._shared, None
-        if shared is not None:
-            shared.close()
-
-    def _use(self, *, sweeps: bool = True, timeout: float = 30) -> Running:
-        """What runs, started if need be; with a sweep of what dead runs left unless somebody only looks.
-
-        What failed once is not tried again: a server that does not answer would cost every test half a minute.
-        """
-        running = self._running
-        if running is not None and not self._closed and running.is_ours:
-            return running
-        with self._lock:
-            if self._closed:
-                raise ClosedError(f"{self!r} was closed; call elefast.from_config() again.", code="closed")
-            if self._failed is not None:
-                raise self._failed.with_traceback(None)
-            if self._running is None or not self._running.is_ours:
-                try:
-                    self._running = Running.start(self._blueprint, self._running, sweeps, timeout)
-                except ElefastError as error:
-                    self._failed = error
-                    raise
-            return self._running
+        if self._service is not None and not self._closed:
+            state = shown(self._service.lease.url)
+        return f"<Stack of {self.project}: {state}>"
 
 
-_retired: deque[Running] = deque()
+_retired: deque[DatabaseService] = deque()
 
 
 @atexit.register
 def _stop_retired() -> None:
-    """Stop what ran for stacks that nobody has any more."""
+    """Stop the services of stacks that were collected without `close`."""
     while _retired:
         try:
-            running = _retired.popleft()
+            service = _retired.popleft()
         except IndexError:  # another thread was quicker
             return
-        running.stop()
+        service.stop()

@@ -10,6 +10,7 @@ A thin public shell; what is behind it is in `elefast.databases.manager`.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -19,11 +20,10 @@ from typing import Any, Protocol, Self
 from sqlalchemy import URL, Connection, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
-from elefast.databases.backend import Backing, EngineBacking
+from elefast.databases.backend import EngineBackend, ServerBackend
 from elefast.errors import LeakWarning
-from elefast.located import Located
 from elefast.postgres.drop_blockers import Blocker, Left
-from elefast.postgres.urls import shown
+from elefast.postgres.urls import dsn, shown
 from elefast.templates import metadata as schema_of
 from elefast.templates.fingerprint import Input
 
@@ -64,7 +64,50 @@ class MetadataMigrator(Migrator):
         return schema_of.inputs(self.metadata)
 
 
-class Database(Located, AbstractContextManager["Database"]):
+def _nothing() -> None:
+    """No connection was opened ahead."""
+
+
+class DatabaseInfo(ABC):
+    """What the URL of a database says: the part that `Database` and its async twin share."""
+
+    @property
+    @abstractmethod
+    def _url(self) -> URL:
+        """The URL of the database, with its password."""
+
+    disconnect_ahead: Callable[[], None] = staticmethod(_nothing)
+    """Closes the connection that elefast opened ahead, before a test can connect by itself or count sessions."""
+
+    @property
+    def url(self) -> URL:
+        """The URL of the database, with its password."""
+        self.disconnect_ahead()
+        return self._url
+
+    @property
+    def name(self) -> str:
+        """The name of the database."""
+        self.disconnect_ahead()
+        return self._name
+
+    @property
+    def _name(self) -> str:
+        name = self._url.database
+        if not name:
+            raise ValueError(f"the engine's URL names no database: {self._url!r}")
+        return name
+
+    @property
+    def dsn(self) -> str:
+        """A libpq connection URI with the password, for raw drivers and other programs."""
+        return dsn(self.url)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {shown(self._url)}>"
+
+
+class Database(DatabaseInfo, AbstractContextManager["Database"]):
     """A private database; dropped when the ``with`` block ends.
 
     Args:
@@ -135,21 +178,21 @@ class DatabaseServer:
         sessionmaker_factory: SessionmakerFactory = sessionmaker,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._backing: Backing = EngineBacking(engine, schema, engine_options=engine_options, echo=debug)
+        self._backend: ServerBackend = EngineBackend(engine, schema, engine_options=engine_options, echo=debug)
         self.sessionmaker_factory = sessionmaker_factory
 
     @classmethod
-    def over(cls, backing: Backing, sessionmaker_factory: SessionmakerFactory = sessionmaker) -> Self:
-        """A server over a backing of another kind; for `elefast.stack`."""
+    def over(cls, backend: ServerBackend, sessionmaker_factory: SessionmakerFactory = sessionmaker) -> Self:
+        """A server with another backend; for `elefast.stack`."""
         server = cls.__new__(cls)
-        server._backing = backing
+        server._backend = backend
         server.sessionmaker_factory = sessionmaker_factory
         return server
 
     @property
     def url(self) -> URL:
         """The URL of the server, with its password."""
-        return self._backing.url
+        return self._backend.url
 
     def ensure_is_ready(self, timeout: float = 30, interval: float = 0.5) -> Self:
         """Wait until the server answers; `create_database` does so by itself.
@@ -162,7 +205,7 @@ class DatabaseServer:
             DatabaseNotReadyError: It did not in time, or never will (a wrong password, no such role).
             MissingRightsError: The role may not create databases.
         """
-        self._backing.ensure_ready(timeout, interval)
+        self._backend.ensure_ready(timeout, interval)
         return self
 
     def create_database(self, prefix: str = "elefast", encoding: str = "utf8") -> Database:
@@ -176,9 +219,9 @@ class DatabaseServer:
             DatabaseNotReadyError: The server does not answer.
             MigrationError: The schema could not be made.
         """
-        name = self._backing.create(prefix, encoding)
-        database = Database(self._backing.engine(name), self, self.sessionmaker_factory)
-        database.disconnect_ahead = partial(self._backing.withdraw, name)
+        name = self._backend.create(prefix, encoding)
+        database = Database(self._backend.engine(name), self, self.sessionmaker_factory)
+        database.disconnect_ahead = partial(self._backend.withdraw, name)
         return database
 
     def drop_database(self, name: str) -> None:
@@ -187,11 +230,11 @@ class DatabaseServer:
         Raises:
             RefusedError: Elefast did not make it, or another role did.
         """
-        self._backing.drop(name)
+        self._backend.drop(name)
 
     def drop_and_report(self, name: str) -> list[Left]:
         """Like `drop_database`; what had to be ended or cleared for that."""
-        return self._backing.drop(name)
+        return self._backend.drop(name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown(self.url)}>"

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.cli._server import configured
 
     with configured(arguments) as stack:
-        items, others = of_project(stack.upkeep().inventory(), stack.project, everything=arguments.all_projects)
+        items, others = of_project(stack.admin().inventory(), stack.project, everything=arguments.all_projects)
         project = stack.project
     if arguments.json:
         print_json([item.to_dict() for item in items])

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.postgres.names import Kind
 
     with configured(arguments) as stack:
-        upkeep = stack.upkeep()
+        upkeep = stack.admin()
         before = {item.name: item for item in upkeep.inventory()}
         act = upkeep.leftovers if arguments.dry_run else upkeep.prune
         names = act(templates=arguments.all, all_projects=arguments.all_projects)

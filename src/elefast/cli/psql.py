@@ -80,10 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = words.pop(0) if words and not words[0].startswith("-") else ""
     options = words[1:] if words[:1] == ["--"] else words
     with configured(arguments) as stack:
-        items = stack.upkeep().inventory()
+        items = stack.admin().inventory()
         everything = arguments.all_projects
         item = chosen(items, wanted, stack.project, everything=everything) if wanted else latest(items, stack.project)
-        url = stack.url_for("postgresql+psycopg", item.name if item else None)
+        url = stack.service.url_for("postgresql+psycopg", item.name if item else None)
         command, environment = _command(stack, url)
         if item:
             print(f"database {item.name}: {described(item)}", file=sys.stderr)
@@ -102,7 +102,7 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     from elefast.postgres.environment import libpq_environment
     from elefast.postgres.urls import shown, with_driver
 
-    lease = stack.upkeep().lease
+    lease = stack.admin().lease
     environment = libpq_environment(url, os.environ, "elefast psql", owned=lease.owned)
     refused: list[str] = []
     for program in _programs(stack, getattr(lease, "bin_dir", "")):

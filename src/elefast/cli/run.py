@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from elefast.cli._output import add_profile
 
 if TYPE_CHECKING:
-    from elefast.isolation.database import LentDatabase
+    from elefast.isolation.database import DatabaseCheckout
     from elefast.postgres.url_variables import ExportedVariable
     from elefast.stack import Stack
 
@@ -63,14 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     further = _parsed(arguments.env)
     with configured(arguments) as stack:
-        database = stack.open(f"elefast run {command[0]}")
+        database = stack.checkout(f"elefast run {command[0]}")
         try:
             environment = _environment(stack, database, further)
             status = _run(command, environment)
         finally:
             # A command that is gone cannot leave a connection that anybody would want to hear of.
             database.release(keep="always" if arguments.keep else "never")
-        for kept in stack.kept:
+        for kept in stack.report().kept:
             print(f"kept {kept.name}\n{kept.psql}", file=sys.stderr)
     return status
 
@@ -99,12 +99,12 @@ def _parsed(entries: Sequence[str]) -> list[ExportedVariable]:
     return variables
 
 
-def _environment(stack: Stack, database: LentDatabase, further: Sequence[ExportedVariable]) -> Mapping[str, str]:
+def _environment(stack: Stack, database: DatabaseCheckout, further: Sequence[ExportedVariable]) -> Mapping[str, str]:
     from elefast.postgres.environment import libpq_environment
     from elefast.postgres.urls import dsn
 
     url = database.url_for("postgresql+psycopg")
-    owned = stack.upkeep().lease.owned
+    owned = stack.admin().lease.owned
     environment = libpq_environment(url, os.environ, "elefast run", owned=owned)
     environment["DATABASE_URL"] = dsn(url)
     for variable in (*_parsed(stack.settings.export_env), *further):

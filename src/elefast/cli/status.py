@@ -54,7 +54,7 @@ def _facts(stack: Stack) -> dict[str, Any]:
     from elefast.cli._server import count
     from elefast.postgres.urls import shown, with_driver
 
-    upkeep = stack.upkeep()
+    upkeep = stack.admin()
     items = upkeep.inventory()
     state = upkeep.template()
     template = "none, databases are empty" if state is None else state.reason

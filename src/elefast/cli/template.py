@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     outer = runs.enter(runs.Run(Path.cwd(), rebuild=arguments.force)) if arguments.action == "build" else None
     try:
         with configured(arguments) as stack:
-            upkeep = stack.upkeep()
+            upkeep = stack.admin()
             match arguments.action:
                 case "build":
                     return _build(upkeep, arguments.json)

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with configured(arguments) as stack:
         ran = stack.server_runs()
-        upkeep = stack.upkeep()
+        upkeep = stack.admin()
         template = None if arguments.no_template else upkeep.build_template()
         upkeep.hold()
         lease = upkeep.lease

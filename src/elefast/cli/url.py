@@ -34,13 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.postgres.urls import dsn
 
     with running(arguments) as stack:
-        upkeep = stack.upkeep()
+        upkeep = stack.admin()
         name = None
         if arguments.database:
             everything = arguments.all_projects
             name = chosen(upkeep.inventory(), arguments.database, stack.project, everything=everything).name
         if arguments.driver:
-            print(stack.url_for(arguments.driver, name).render_as_string(hide_password=False))
+            print(stack.service.url_for(arguments.driver, name).render_as_string(hide_password=False))
         else:
-            print(dsn(stack.url_for(database=name)))
+            print(dsn(stack.service.url_for(database=name)))
     return 0

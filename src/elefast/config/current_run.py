@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Run", "current", "enter"]
+__all__ = ["Run", "current", "enter", "libpq_variables"]
 
 
 class Run(NamedTuple):
@@ -37,6 +37,11 @@ _current: Run | None = None
 def current() -> Run | None:
     """The run that this process is part of."""
     return _current
+
+
+def libpq_variables() -> Mapping[str, str] | None:
+    """The libpq variables that were set before the first test of the run; None where it has not noted them yet."""
+    return None if _current is None else _current.variables
 
 
 def enter(run: Run | None) -> Run | None:

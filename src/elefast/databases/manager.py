@@ -36,7 +36,9 @@ from elefast.postgres.urls import shown
 from elefast.runtime import clock
 from elefast.runtime.signals import deferred
 from elefast.templates.builder import Templates
-from elefast.templates.store import Recipe, Template
+from elefast.templates.options import TemplateOptions
+from elefast.templates.recipe import Recipe
+from elefast.templates.store import Template
 
 __all__ = ["KEPT_AT_MOST", "Control"]
 
@@ -57,15 +59,9 @@ class Control:
         links: How to connect to each database that will do for maintenance, best first.
         link_to: How to connect to another database; None where there is no way.
         recipe: What databases are made from; None for empty ones.
-        project: Whose templates and kept databases these are; older ones of the same project go. Empty for none.
-        strategy: How to clone: ``auto``, ``file_copy`` or ``wal_log``.
-        cache: Whether a template may outlive the run.
-        rebuild: Build the template even where there is one.
-        keep: How many older templates of the project stay.
-        max_age: Seconds after which a template is built again; 0 for never.
+        options: How templates are made and kept, and how databases are copied.
         owned: Whether elefast started the server, so that what migrations leave in it may go.
         requirement: The versions of PostgreSQL that will do, such as ``>=14``.
-        test_run: The same in all processes of one test run, which share a failed build.
         ended: Why the server will not answer any more; empty as long as it may.
     """
 
@@ -76,15 +72,9 @@ class Control:
         *,
         link_to: Callable[..., LinkFactory | None] = lambda *_, **__: None,
         recipe: Recipe | None = None,
-        project: str = "",
-        strategy: str = "auto",
-        cache: bool = True,
-        rebuild: bool = False,
-        keep: int = 3,
-        max_age: float = 0,
+        options: TemplateOptions | None = None,
         owned: bool = False,
         requirement: str = "",
-        test_run: str = "",
         ended: Callable[[], str] = lambda: "",
     ) -> None:
         self.url = url
@@ -95,8 +85,7 @@ class Control:
         """What it took to drop each, with the wait for its sessions to be gone."""
         self._links = links
         self._link_to = link_to
-        self._project = project
-        self._strategy = strategy
+        self._options = options or TemplateOptions()
         self._requirement = requirement
         self._ended = ended
         self._numbers = count(1)
@@ -117,13 +106,7 @@ class Control:
                 recipe,
                 link_to=link_to,
                 run=self.run,
-                test_run=test_run or self.run,
-                project=project,
-                strategy=strategy,
-                cache=cache,
-                rebuild=rebuild,
-                keep=keep,
-                max_age=max_age,
+                options=self._options,
                 owned=owned,
             )
         )
@@ -229,7 +212,7 @@ class Control:
         finally:
             self.drops.add(clock.now() - start)
 
-    def keep(self, name: str, note: str) -> tuple[str, list[Left]]:
+    def keep_database(self, name: str, note: str) -> tuple[str, list[Left]]:
         """Keep a database for a look, with `note` as its comment.
 
         It survives sweeps until newer ones push it out.
@@ -259,7 +242,7 @@ class Control:
     @property
     def strategy(self) -> str:
         """How databases are copied on this server; empty where it has no choice."""
-        return self.session.facts.strategy(self._strategy)
+        return self.session.facts.strategy(self._options.strategy)
 
     def helper(self, purpose: str) -> Session:
         """Another session on the server, for a thread of its own; the caller closes it."""
@@ -274,7 +257,7 @@ class Control:
         # What this process builds is not there while nobody else of it is at work.
         with self._building:
             ours = set(self._templates.names) if self._templates is not None else set[str]()
-            return sweep(self.session, self.run, ours, scope or Scope(self._project, KEPT_AT_MOST))
+            return sweep(self.session, self.run, ours, scope or Scope(self._options.project, KEPT_AT_MOST))
 
     @deferred()
     def close(self, *, unused: Sequence[str] = (), leave: int = 0, passing: bool = False) -> None:
@@ -328,7 +311,7 @@ class Control:
             self._templates.let_go()
 
     def _clone(self, connection: Connection, name: Name, made: Template | None, encoding: str) -> None:
-        strategy = self.session.facts.strategy(self._strategy)
+        strategy = self.session.facts.strategy(self._options.strategy)
         if made is None:
             databases.create(connection, name, encoding=encoding, strategy=strategy)
             return

@@ -86,7 +86,7 @@ class Pool:
         self._sessions: list[Session] = []
         """One for each thread."""
 
-    def take(self) -> tuple[str, bool]:
+    def checkout(self) -> tuple[str, bool]:
         """A database for a test, and whether it was ready.
 
         Raises:
@@ -132,7 +132,7 @@ class Pool:
                 self._wake()
         return name, False
 
-    def give_back(self, name: str, test: str) -> bool:
+    def release(self, name: str, test: str) -> bool:
         """Have a database seen to, in the background; False where it is not one of the pool's."""
         with self._changed:
             if name not in self._in_use:

@@ -1,4 +1,4 @@
-"""What there is of a stack in one process once it is used: a lease, a control on the server, a pool, engines.
+"""The databases of one process for its tests: a lease on the server, a pool, and engines for each database.
 
 It counts what it does for the report, and knows nothing of settings and fixtures.
 """
@@ -21,8 +21,6 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from elefast.config import current_run
-from elefast.databases.backend import link_to, links_to
 from elefast.databases.current_checkouts import Checkouts
 from elefast.databases.histogram import Samples
 from elefast.databases.leak_detector import Watch
@@ -34,18 +32,20 @@ from elefast.databases.report import Kept, Leak, Report
 from elefast.databases.resetter import Restorer
 from elefast.errors import ConfigurationError, ElefastError, RefusedError, ServerError
 from elefast.postgres import cluster_snapshot, libpq, server
+from elefast.postgres.connections.connectors import link_to, links_to
 from elefast.postgres.connections.dialect_cache import Dialects
 from elefast.postgres.connections.engines import maintenance_engine, require_driver
 from elefast.postgres.connections.maintenance_session import GRACE, Session
 from elefast.postgres.drop_blockers import Blocker, Left, Uncounted
+from elefast.postgres.session_counts import session_counts
 from elefast.postgres.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
 from elefast.runtime import clock, progress
 
 if TYPE_CHECKING:
-    from elefast.databases.spec import Blueprint
-    from elefast.providers import Lease
+    from elefast.databases.spec import ServiceSpec
+    from elefast.providers.protocol import Lease
 
-__all__ = ["Running"]
+__all__ = ["DatabaseService"]
 
 _log = logging.getLogger("elefast")
 
@@ -53,112 +53,107 @@ _SPARE = 8
 """So many databases must still fit for another one to be made before it is asked for."""
 
 
-class Running:
-    """A stack that runs, in the process that made it.
+class DatabaseService:
+    """What a stack is once it is used, in the process that uses it.
 
     Args:
-        plan: What it is made from.
+        spec: What it is made from.
         lease: The server.
     """
 
-    def __init__(self, plan: Blueprint, lease: Lease) -> None:
+    def __init__(self, spec: ServiceSpec, lease: Lease) -> None:
         self.process = os.getpid()
         self.lease = lease
         self.leaks: list[Leak] = []
-        self.watch = Watch()
-        self.checkouts = Checkouts(plan.project, os.environ)
-        self.control = Control(
+        self.leak_detector = Watch()
+        self.shared: set[str] = set()
+        """The databases that several tests share, which no single test may drop."""
+        self.checkouts = Checkouts(spec.templates.project, os.environ)
+        self.manager = Control(
             lease.url,
             links_to(lease.url, owned=lease.owned),
             link_to=partial(link_to, lease.url, owned=lease.owned),
-            recipe=plan.recipe,
-            project=plan.project,
-            strategy=plan.strategy,
-            cache=plan.cache,
-            rebuild=plan.rebuild,
-            keep=plan.keep,
-            max_age=plan.max_age,
+            recipe=spec.recipe,
+            options=spec.templates,
             owned=lease.owned,
-            requirement=plan.requirement,
-            test_run=plan.test_run,
+            requirement=spec.requirement,
             ended=lease.ended,
         )
         self._restorer = restorer = (
             Restorer(
-                self.control,
+                self.manager,
                 partial(maintenance_engine, lease.url, owned=lease.owned),
-                connects=(lease.url.query, plan.engine_options, plan.async_engine_options),
+                connects=(lease.url.query, spec.engines.keywords, spec.engines.async_keywords),
             )
-            if plan.pool_reuse
+            if spec.pool.reuse
             else None
         )
         self.report = Report(
             lease.provider,
             lease.reason,
             lease.description,
-            clone=self.control.clones,
-            drop=self.control.drops,
+            clone=self.manager.clones,
+            drop=self.manager.drops,
             restore=restorer.restored if restorer is not None else Samples(),
         )
-        self._plan = plan
-        self._ahead = Ahead(self._new_engine, plan.engine_options, self._on_connect)
+        self._spec = spec
+        self._ahead = Ahead(self._new_engine, spec.engines.keywords, self._on_connect)
         self._async_dialects = Dialects()
         returns = Returns(
-            self.control,
+            self.manager,
             on_leak=self._on_leak,
             on_stuck=self._on_stuck,
             on_return=self._look,
             restorer=restorer,
         )
         self._pool = Pool(
-            self.control,
+            self.manager,
             returns,
-            size=plan.pool_size,
-            limit=plan.pool_max,
+            size=spec.pool.size,
+            limit=spec.pool.max,
             ahead=self._ahead,
             has_room=self._has_room,
         )
         self._size = -1
 
     @classmethod
-    def start(cls, plan: Blueprint, inherited: Running | None, sweeps: bool, timeout: float) -> Self:
+    def start(cls, spec: ServiceSpec, inherited: DatabaseService | None, sweeps: bool, timeout: float) -> Self:
         """Get a server and connect to it; a forked child shares its parent's server, and nothing else of it.
 
         Args:
-            plan: What it is made from.
+            spec: What it is made from.
             inherited: What the parent of a forked child had.
             sweeps: Whether what dead runs left goes first.
             timeout: Seconds that the server may take to answer.
         """
         start = clock.now()
-        owned = plan.url is None
+        owned = spec.url is None
         if owned:
-            current = current_run.current()
-            libpq.hidden.acquire(None if current is None else current.variables)
+            libpq.hidden.acquire(spec.libpq_variables())
         try:
-            with _placing(plan.provenance):
+            with _placing(spec.places):
                 # A new server has no template, and what builds one takes as long to get ready as the server does.
-                prepare = plan.recipe.prepare if plan.recipe is not None else lambda: None
+                prepare = spec.recipe.prepare if spec.recipe is not None else lambda: None
                 with progress.show("waiting for the server", workers="first"):
-                    lease = plan.provider.acquire(prepare) if inherited is None else inherited.lease
-            running = cls(plan, lease)
+                    lease = spec.provider.acquire(prepare) if inherited is None else inherited.lease
+            service = cls(spec, lease)
         except BaseException:
             if owned:
                 libpq.hidden.release()
             raise
-        running.control.sweeps = sweeps
+        service.manager.sweeps = sweeps
         try:
             with progress.show("waiting for the server", workers="first"):
-                running.control.ensure_ready(timeout)
+                service.manager.ensure_ready(timeout)
         except BaseException as error:
-            running.stop()
-            place = str(plan.provenance.get("engine.url", "default"))
+            service.stop()
+            place = str(spec.places.get("engine.url", "default"))
             if isinstance(error, (ServerError, RefusedError)) and lease.provider == "url" and place != "default":
                 # The last note says where more is to be read.
                 error.__notes__ = [f"engine.url is set in {place}", *getattr(error, "__notes__", ())]
             raise
-        running.report.start_seconds = clock.now() - start
-        return running
+        service.report.start_seconds = clock.now() - start
+        return service
 
     @property
     def is_ours(self) -> bool:
@@ -167,7 +162,12 @@ class Running:
 
     def url_for(self, driver: str = "", database: str | None = None) -> URL:
         """A URL of the server, with the configured sync driver if no other is named."""
-        return with_driver(self.lease.url, driver or self._plan.driver, database, written=self._plan.url)
+        return with_driver(self.lease.url, driver or self._spec.engines.driver, database, written=self._spec.url)
+
+    @property
+    def async_driver(self) -> str:
+        """The driver of async engines, such as ``postgresql+asyncpg``."""
+        return self._spec.engines.async_driver
 
     def engine(self, name: str) -> Engine:
         """A new sync engine to database `name`; its first connection may be open already, which nobody can tell."""
@@ -177,7 +177,7 @@ class Running:
         """Close what is connected to database `name` ahead of its engine, and wait until the server has noticed."""
         if pid := self._ahead.withdraw(name):
             deadline = clock.now() + GRACE
-            while self.control.session.call(server.state, pid) and clock.now() < deadline:
+            while self.manager.session.call(server.state, pid) and clock.now() < deadline:
                 time.sleep(0.001)
 
     def async_engine(self, name: str) -> Engine:
@@ -185,18 +185,18 @@ class Running:
         from sqlalchemy.ext.asyncio import create_async_engine
 
         # A pooled async connection belongs to one event loop, and tests come with many.
-        options: dict[str, Any] = {"poolclass": NullPool, **self._plan.async_engine_options}
+        options: dict[str, Any] = {"poolclass": NullPool, **self._spec.engines.async_keywords}
         if {"pool_size", "max_overflow"} & options.keys():
             options.pop("poolclass")
-        url = self.url_for(self._plan.async_driver, name)
+        url = self.url_for(self.async_driver, name)
         require_driver(url)
-        if url.get_driver_name() == "asyncpg" and not self.control.session.facts.encrypted:
+        if url.get_driver_name() == "asyncpg" and not self.manager.session.facts.encrypted:
             options["connect_args"] = asyncpg_without_tls(url, options["connect_args"])
         engine = create_async_engine(url, **options).sync_engine
         self._async_dialects.share(engine, self._on_connect)
         return engine
 
-    def take(self, prefix: str = "elefast", encoding: str = "utf8", *, test: str = "") -> str:
+    def checkout(self, prefix: str = "elefast", encoding: str = "utf8", *, test: str = "") -> str:
         """A database: one of the pool's, if nothing special is asked for.
 
         Args:
@@ -204,51 +204,52 @@ class Running:
             encoding: Of its text.
             test: The test that waits for it, by its node id.
         """
-        with _placing(self._plan.provenance):
+        with _placing(self._spec.places):
             if not self.report.databases:
                 self._see_to_template()
-                self._look(self.control.session)
+                self._look(self.manager.session)
             start = clock.now()
             if (prefix, encoding.lower()) == ("elefast", "utf8"):
-                name, ready = self._pool.take()
+                name, ready = self._pool.checkout()
             else:
-                name, ready = self.control.create(prefix, encoding), False
+                name, ready = self.manager.create(prefix, encoding), False
         self.report.waited(test, clock.now() - start)
         self.report.databases += 1
         self.report.from_pool += ready
         return name
 
-    def give_back(self, name: str, test: str, *, wait: bool) -> list[Leak]:
+    def release(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
         """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
         start = clock.now()
-        self.watch.ended(test)
+        self.shared.discard(name)
+        self.leak_detector.ended(test)
         self.checkouts.ended(name)
         found: list[Leak] = []
-        if wait or not self._pool.give_back(name, test):
+        if wait or not self._pool.release(name, test):
             self._pool.forget(name)
             self._ahead.close(name)
-            self._look(self.control.session)
-            found = _leaks(test, self.control.drop(name))
+            self._look(self.manager.session)
+            found = _leaks(test, self.manager.drop(name))
             if not wait:
                 self.leaks += found
                 found = []
         self.report.release.add(clock.now() - start)
         return found
 
-    def keep(self, name: str, test: str) -> list[Leak]:
+    def keep_database(self, name: str, test: str) -> list[Leak]:
         """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
         start = clock.now()
-        self.watch.ended(test)
+        self.leak_detector.ended(test)
         self.checkouts.ended(name)
         note = {
             "elefast": 1,
-            "project": self._plan.project,
+            "project": self._spec.templates.project,
             "test": test,
             "kept": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self._pool.forget(name)
         self._ahead.close(name)
-        final, stayed = self.control.keep(name, json.dumps(note))
+        final, stayed = self.manager.keep_database(name, json.dumps(note))
         url = self.lease.url.set(database=final)
         # The password of a server of somebody else's has no place in a log.
         psql = f"psql {shlex.quote(dsn(url if self.lease.owned else without_secrets(url)))}"
@@ -256,6 +257,15 @@ class Running:
         self.lease.hold()
         self.report.release.add(clock.now() - start)
         return _leaks(test, stayed)
+
+    def session_counts(self, name: str) -> tuple[int, int, str]:
+        """The client sessions that database `name` ever had, those that it has now, and since when they are counted."""
+        return self.manager.session.call(session_counts, name)
+
+    def take_leaks(self) -> list[Leak]:
+        """The leaks that the background found since this was last called."""
+        found, self.leaks = self.leaks, []
+        return found
 
     def stop(self) -> None:
         """Undo `start`, in the reverse order, each part whatever becomes of the others."""
@@ -267,19 +277,19 @@ class Running:
         # Elsewhere, too, somebody may look at what was kept on this server.
         passing = self.lease.ephemeral and not self.report.kept
         unused: Sequence[str] = []
-        leave = 0 if self.lease.ephemeral else self._plan.pool_size
+        leave = 0 if self.lease.ephemeral else self._spec.pool.size
         try:
             ready = self._pool.close(drop=not passing)
             self._ahead.close_all()
             unused = self._proven(ready[:leave])
             if self.report.databases:
-                self._look(self.control.session)
+                self._look(self.manager.session)
         finally:
             try:
-                self.control.close(unused=unused, leave=leave, passing=passing)
+                self.manager.close(unused=unused, leave=leave, passing=passing)
             finally:
                 self.lease.release()
-                if self._plan.url is None:
+                if self._spec.url is None:
                     libpq.hidden.release()
                 self.report.stop_seconds = clock.now() - start
 
@@ -288,7 +298,7 @@ class Running:
         if self._restorer is None or not ready:
             return ready
         try:
-            return self._restorer.proven(ready, self.control.session)
+            return self._restorer.proven(ready, self.manager.session)
         except (ElefastError, SQLAlchemyError) as error:
             _log.info("left no databases to the next run: %s", error)
             return []
@@ -297,10 +307,10 @@ class Running:
         """See that there is a template before the first database, and note what that took."""
         start = clock.now()
         try:
-            made = self.control.template()
+            made = self.manager.template()
         finally:
             self._let_go_of_builder()
-        self.report.strategy = self.control.strategy
+        self.report.strategy = self.manager.strategy
         if made is not None:
             self.report.template, self.report.template_reason = made.name, made.reason
             self.report.template_seconds = clock.now() - start
@@ -309,13 +319,13 @@ class Running:
                 self.report.build_seconds = self.report.template_seconds
 
     def _let_go_of_builder(self) -> None:
-        if self._plan.recipe is not None:
-            self._plan.recipe.let_go()
+        if self._spec.recipe is not None:
+            self._spec.recipe.let_go()
 
     def _new_engine(self, name: str) -> Engine:
         url = self.url_for(database=name)
         require_driver(url)
-        return create_engine(url, **self._plan.engine_options)
+        return create_engine(url, **self._spec.engines.keywords)
 
     def _has_room(self) -> bool:
         """Whether the disk of a server on this machine, often its memory, has room for databases made ahead."""
@@ -324,18 +334,18 @@ class Running:
             return True
         try:
             if self._size < 0:
-                self._size = self.control.size()
+                self._size = self.manager.size()
             return shutil.disk_usage(data_dir).free > _SPARE * self._size
         except (ElefastError, SQLAlchemyError, OSError):
             return False  # whoever asks for a database meets the same, and can say so
 
     def _look(self, session: Session) -> None:
         """See what the tests since the last look did to what all databases share."""
-        if not self._plan.watches:
+        if not self._spec.watches_cluster:
             return
         try:
             facts = session.facts
-            self.watch.look(
+            self.leak_detector.look(
                 lambda: session.call(cluster_snapshot.look, system=facts.superuser, parameters=facts.version >= 150000)
             )
         except (ElefastError, SQLAlchemyError) as error:

@@ -1,4 +1,4 @@
-"""Everything that a stack is made from, in plain values; it starts nothing and knows no way to do so."""
+"""Everything that a database service is made from, in plain values; it starts nothing and knows no way to do so."""
 
 from __future__ import annotations
 
@@ -6,63 +6,74 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from elefast.templates.options import TemplateOptions
+
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from elefast.config import Settings
-    from elefast.config.provenance import Origin
-    from elefast.migrators import Plan
-    from elefast.providers import Provider
+    from elefast.providers.protocol import Provider
+    from elefast.templates.recipe import PreparedRecipe
 
-__all__ = ["Blueprint"]
+__all__ = ["EngineOptions", "PoolOptions", "ServiceSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blueprint:
-    """Everything that a stack is made from, as `elefast.factory` read it off the settings.
+class EngineOptions:
+    """The engines of tests.
 
     Args:
-        settings: Gives the settings themselves, for the user to see.
-        provenance: Where each value of them comes from.
+        driver: Of sync engines, such as ``postgresql+psycopg``.
+        async_driver: Of async engines, such as ``postgresql+asyncpg``.
+        keywords: ``create_engine`` keywords.
+        async_keywords: ``create_async_engine`` keywords.
+    """
+
+    driver: str
+    async_driver: str
+    keywords: Mapping[str, Any]
+    async_keywords: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """The pool of databases.
+
+    Args:
+        size: How many databases are kept ready.
+        max: How many may live at once.
+        reuse: Whether a database that can be reset is used again.
+    """
+
+    size: int
+    max: int
+    reuse: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """What a `DatabaseService` is made from.
+
+    Args:
         provider: Where the server comes from.
         recipe: What databases are made from; None for empty ones.
         url: The server that the user named; None where elefast starts one.
-        driver: Of sync engines, such as ``postgresql+psycopg``.
-        async_driver: Of async engines, such as ``postgresql+asyncpg``.
-        engine_options: ``create_engine`` keywords.
-        async_engine_options: ``create_async_engine`` keywords.
-        project: Whose templates these are.
-        strategy: How to clone.
-        cache: Whether a template may outlive the run.
-        rebuild: Build the template even where there is one.
-        keep: How many older templates stay.
-        max_age: Seconds after which a template is built again; 0 for never.
-        requirement: The versions of PostgreSQL that will do.
-        pool_size: How many databases are kept ready.
-        pool_max: How many may live at once.
-        pool_reuse: Whether a database that can be put back as it was is used again.
-        test_run: The same in all processes of one test run.
-        watches: Whether to look between tests at what all databases of the server share.
+        requirement: The versions of PostgreSQL that will do, such as ``>=14``.
+        engines: The engines of tests.
+        templates: How templates are made and kept.
+        pool: The pool of databases.
+        watches_cluster: Whether changes to what all databases of the server share are looked for between tests.
+        places: Where each setting was written, by its dotted key, for errors that only the use of its value shows.
+        libpq_variables: Gives the libpq variables that were set before the first test; None where no run of tests
+            has noted them.
     """
 
-    settings: Callable[[], Settings]
-    provenance: Mapping[str, Origin]
     provider: Provider
-    recipe: Plan | None
+    recipe: PreparedRecipe | None
     url: URL | None = field(repr=False)  # with its options, which may have a password among them
-    driver: str
-    async_driver: str
-    engine_options: Mapping[str, Any]
-    async_engine_options: Mapping[str, Any]
-    project: str
-    strategy: str
-    cache: bool
-    rebuild: bool
-    keep: int
-    max_age: float
     requirement: str
-    pool_size: int
-    pool_max: int
-    pool_reuse: bool
-    test_run: str
-    watches: bool
+    engines: EngineOptions
+    templates: TemplateOptions
+    pool: PoolOptions
+    watches_cluster: bool
+    places: Mapping[str, object]
+    libpq_variables: Callable[[], Mapping[str, str] | None] = lambda: None

@@ -1,40 +1,51 @@
-"""One database lent to one test, with a sync and an async view of it."""
+"""``isolation = "database"``: a private database for one test, with a sync and an async view of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine
 
 from elefast.databases.report import Leak
+from elefast.databases.service import DatabaseService
 from elefast.postgres.urls import dsn
-from elefast.sync import Database
+from elefast.sync import Database, DatabaseServer
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from elefast.asyncio import AsyncDatabase
-    from elefast.stack import Stack
+    from elefast.asyncio import AsyncDatabase, AsyncDatabaseServer
 
-__all__ = ["LentDatabase"]
+__all__ = ["DatabaseCheckout"]
 
 
-class LentDatabase:
-    """A database for one test; the views are made when they are first asked for.
+class DatabaseCheckout:
+    """A database that one test has checked out; the views are made when they are first asked for.
 
     Args:
-        stack: Whose it is.
-        name: Its name on the server.
+        service: The service that the database is from, and is released to.
+        server: The server of the sync view.
+        async_server: Gives the server of the async view.
+        name: The name of the database.
         test: The node id of the test.
     """
 
     session_options: Mapping[str, Any] = {}
     """What sessions of the application must be made with."""
 
-    def __init__(self, stack: Stack, name: str, test: str) -> None:
-        self._stack = stack
+    def __init__(
+        self,
+        service: DatabaseService,
+        server: DatabaseServer,
+        async_server: Callable[[], AsyncDatabaseServer],
+        name: str,
+        test: str,
+    ) -> None:
+        self._service = service
+        self._server = server
+        self._async_server = async_server
         self.name = name
         self.test = test
         self._sync: Database | None = None
@@ -44,22 +55,25 @@ class LentDatabase:
     def sync(self) -> Database:
         """The view with a sync engine."""
         if self._sync is None:
-            server = self._stack.server
-            self._sync = Database(self._stack.engine(self.name), server, server.sessionmaker_factory)
-            self._sync.disconnect_ahead = partial(self._stack.withdraw, self.name)
+            self._sync = Database(self._service.engine(self.name), self._server, self._server.sessionmaker_factory)
+            self._sync.disconnect_ahead = partial(self._service.withdraw, self.name)
         return self._sync
 
     @property
     def async_(self) -> AsyncDatabase:
-        """The view with an async engine."""
+        """The view with an async engine.
+
+        Raises:
+            MissingDependencyError: SQLAlchemy's asyncio half cannot be used here.
+        """
         if self._async is None:
-            server = self._stack.async_server  # says what to install where asyncio cannot be used
+            server = self._async_server()  # first, because its error says what to install
             from sqlalchemy.ext.asyncio import AsyncEngine
 
             from elefast.asyncio import AsyncDatabase
 
-            self._stack.withdraw(self.name)  # a sync engine's connection, where the test has only this view
-            engine = AsyncEngine(self._stack.async_engine(self.name))
+            self._service.withdraw(self.name)  # opened for a sync engine, and of no use for this view
+            engine = AsyncEngine(self._service.async_engine(self.name))
             self._async = AsyncDatabase(engine, server, server.sessionmaker_factory)
         return self._async
 
@@ -76,30 +90,30 @@ class LentDatabase:
     @property
     def url(self) -> URL:
         """The URL with the configured sync driver."""
-        return self._stack.url_for(database=self.name)
+        return self._service.url_for(database=self.name)
 
     def url_for(self, driver: str) -> URL:
         """The URL with another driver, such as ``postgresql+asyncpg``."""
-        return self._stack.url_for(driver, self.name)
+        return self._service.url_for(driver, self.name)
 
     @property
     def dsn(self) -> str:
         """A libpq connection URI with the password."""
         return dsn(self.url)
 
-    def let_go(self) -> None:
-        """From here on the test only closes what it has."""
+    def end_test(self) -> None:
+        """Note that the test only closes from here on what it has open; nothing follows from that here."""
 
     def release(self, *, failed: bool = False, keep: str = "never", wait: bool = False) -> list[Leak]:
-        """Give the database back; what is still open on it is ended by elefast.
+        """Give the database back to the pool, which ends what is still connected to it.
 
         Args:
             failed: Whether the test failed.
-            keep: ``never``, ``failed`` or ``always``: whether the database stays for a look.
-            wait: Wait until it is dropped, and say what was left open, instead of leaving both to the background.
+            keep: ``never``, ``failed`` or ``always``: whether the database stays, so that a person can look into it.
+            wait: Wait until it is dropped, and return what was left open, instead of leaving both to the background.
         """
         if self._sync is not None:
             self._sync.engine.dispose()
         if keep == "always" or (keep == "failed" and failed):
-            return self._stack.keep(self.name, self.test)
-        return self._stack.give_back(self.name, self.test, wait=wait)
+            return self._service.keep_database(self.name, self.test)
+        return self._service.release(self.name, self.test, wait=wait)

@@ -30,10 +30,10 @@ from elefast.isolation.engine import JoinedEngine
 from elefast.postgres.connections.dialect_cache import Dialects
 
 if TYPE_CHECKING:
-    from elefast.isolation.database import LentDatabase
-    from elefast.isolation.shared_database import LentTransaction
+    from elefast.isolation.database import DatabaseCheckout
+    from elefast.isolation.transaction import TransactionCheckout
 
-    Lent = LentDatabase | LentTransaction
+    Lent = DatabaseCheckout | TransactionCheckout
 
 __all__ = ["NOWHERE", "Redirect", "database_of", "root_of"]
 

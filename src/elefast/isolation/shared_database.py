@@ -1,20 +1,15 @@
-"""One database for all tests of a process that do with a transaction, and its loan to one test after the other.
-
-What a test commits, its sessions see and nobody else; at its end all of it is rolled back. Where that did not
-work, the database goes, and the next test has a fresh one.
-"""
+"""The database that all tests of a process share with ``isolation = "transaction"``, and its one connection."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import URL, Connection, Dialect, Engine
+from sqlalchemy import Connection, Dialect, Engine
 
-from elefast.databases.report import Leak
+from elefast.databases.service import DatabaseService
 from elefast.errors import RefusedError
 from elefast.isolation.engine import JoinedEngine, joined_dialect
 from elefast.isolation.lasting_effects import functions_that_last
@@ -22,45 +17,25 @@ from elefast.isolation.outer_transaction import Outer
 from elefast.postgres.session_counts import last_reset
 from elefast.postgres.sql import literal, rows
 from elefast.runtime import clock
-from elefast.sync import Database
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from elefast.asyncio import AsyncDatabase
-    from elefast.stack import Stack
-
-__all__ = ["NOWHERE", "LentTransaction", "SharedDatabase"]
-
-NOWHERE = "isolation-is-transaction.elefast.invalid"
-"""The host of URLs that an application would connect to by itself. Names under .invalid never resolve (RFC 6761)."""
-
-_THROWN_AWAY = (
-    "the database was thrown away, and the next test has a fresh one. Such a test needs a database of its own: "
-    '@pytest.mark.elefast(isolation="database")'
-)
-
-_NOT_ALONE = "was not alone: another session was connected to the database that all tests share"
-_OR_BEFORE = ", now or up to a second before"
+__all__ = ["SharedDatabase"]
 
 _GRACE = 1.0
 """Seconds that sessions of elefast's own may take to be gone, where the server does not count who was there."""
-
-SESSION_OPTIONS: Mapping[str, Any] = {"join_transaction_mode": "create_savepoint"}
 
 
 class SharedDatabase:
     """The database and its connection; an async one is opened anew in each test's loop.
 
     Args:
-        stack: Whose it is.
+        service: The service that the database is from.
         name: Its name on the server.
         counts: Whether the server counts sessions at once; PostgreSQL 14 does up to half a second later.
         before: The sessions that it has had already: a database that an earlier run has left may have had some.
     """
 
-    def __init__(self, stack: Stack, name: str, *, counts: bool, before: int) -> None:
-        self._stack = stack
+    def __init__(self, service: DatabaseService, name: str, *, counts: bool, before: int) -> None:
+        self._service = service
         self.counts = counts
         self.name = name
         self._process = os.getpid()
@@ -75,10 +50,15 @@ class SharedDatabase:
         self._engines: dict[str, Engine] = {}
         self._dialects: dict[str, Dialect] = {}
         self._kept: Connection | None = None
+        self._retired = False
 
     @property
-    def is_ours(self) -> bool:
-        """Whether this process made it."""
+    def usable(self) -> bool:
+        """Whether this process made it, and tests may still have it."""
+        return self._is_ours and not self._retired
+
+    @property
+    def _is_ours(self) -> bool:
         return self._process == os.getpid()
 
     def engine(self, kind: str, outer: Outer) -> JoinedEngine:
@@ -135,7 +115,7 @@ class SharedDatabase:
 
     def was_alone(self) -> bool:
         """Whether no session but elefast's own was in the database, as seen from another one."""
-        sessions, connected, since = self._stack.visitors(self.name)
+        sessions, connected, since = self._service.session_counts(self.name)
         # PostgreSQL 14 sets that time by itself, when it first hears of the database.
         if self.counts and self._oid and since != self._since:
             return False
@@ -144,7 +124,7 @@ class SharedDatabase:
             deadline = clock.now() + _GRACE
             while connected > self._open and clock.now() < deadline:
                 time.sleep(0.005)
-                sessions, connected, since = self._stack.visitors(self.name)
+                sessions, connected, since = self._service.session_counts(self.name)
             if connected > self._open:
                 return False
         return sessions <= self._sessions
@@ -155,15 +135,20 @@ class SharedDatabase:
             self._open -= 1
             self.close()
 
+    def retire(self) -> None:
+        """Let no further test have the database, and close the connection."""
+        self._retired = True
+        self.close()
+
     def close(self) -> None:
         """Close the connection; in a forked child, which has its parent's, leave it alone."""
         kept, self._kept = self._kept, None
-        if kept is not None and self.is_ours:
+        if kept is not None and self._is_ours:
             _end(kept)
 
     def _original(self, kind: str) -> Engine:
         if kind not in self._engines:
-            make = self._stack.async_engine if kind == "async" else self._stack.engine
+            make = self._service.async_engine if kind == "async" else self._service.engine
             self._engines[kind] = make(self.name)
         return self._engines[kind]
 
@@ -201,106 +186,6 @@ class SharedDatabase:
                 # Listeners of a test would be the original's with it, and stay.
                 if name != "dispatch" and (name not in told or _is_plain(value)):
                     told[name] = value
-
-
-class LentTransaction:
-    """A shared database for one test, with the shape of `elefast.isolation.database.LentDatabase`.
-
-    Args:
-        stack: Whose it is.
-        shared: The database.
-        test: The node id of the test.
-        discard: Told when the database is of no use any more.
-    """
-
-    session_options: Mapping[str, Any] = SESSION_OPTIONS
-
-    def __init__(self, stack: Stack, shared: SharedDatabase, test: str, discard: Callable[[], None]) -> None:
-        self._stack = stack
-        self._shared = shared
-        self._discard = discard
-        self._outer = Outer(test, shared)
-        self._engine: JoinedEngine | None = None
-        self._async_engine: AsyncEngine | None = None
-        self._sync: Database | None = None
-        self._async: AsyncDatabase | None = None
-        self.name = shared.name
-        self.test = test
-
-    @property
-    def engine(self) -> Engine:
-        """An engine for sync sessions; nobody else may connect with it."""
-        if self._engine is None:
-            self._engine = self._shared.engine("sync", self._outer)
-        return self._engine
-
-    @property
-    def async_engine(self) -> AsyncEngine:
-        """An engine for async sessions; nobody else may connect with it."""
-        if self._async_engine is None:
-            self._stack.async_server  # noqa: B018  says what to install where asyncio cannot be used
-            from sqlalchemy.ext.asyncio import AsyncEngine
-
-            self._async_engine = AsyncEngine(self._shared.engine("async", self._outer))
-        return self._async_engine
-
-    @property
-    def sync(self) -> Database:
-        """The view with a sync engine.
-
-        Raises:
-            RefusedError: The test has the other view already.
-        """
-        self._outer.claim("sync")
-        if self._sync is None:
-            server = self._stack.server
-            self._sync = Database(self.engine, server, server.sessionmaker_factory)
-            self._sync.sessionmaker.configure(**SESSION_OPTIONS)
-        return self._sync
-
-    @property
-    def async_(self) -> AsyncDatabase:
-        """The view with an async engine.
-
-        Raises:
-            RefusedError: The test has the other view already.
-        """
-        self._outer.claim("async")
-        if self._async is None:
-            from elefast.asyncio import AsyncDatabase
-
-            server = self._stack.async_server
-            self._async = AsyncDatabase(self.async_engine, server, server.sessionmaker_factory)
-            self._async.sessionmaker.configure(**SESSION_OPTIONS)
-        return self._async
-
-    def url_for(self, driver: str) -> URL:
-        """A URL that leads nowhere: whoever connected by it would write past the transaction."""
-        return URL.create(driver, username="elefast", host=NOWHERE, database=self.name)
-
-    def let_go(self) -> None:
-        """From here on the test only closes what it has."""
-        self._outer.frames.lenient = True
-
-    def release(self, *, failed: bool = False, keep: str = "never", wait: bool = False) -> list[Leak]:
-        """Roll back; where that did not do, throw the database away and say why.
-
-        Args:
-            failed: Not used: what a failed test wrote is rolled back as well.
-            keep: Not used, for the same reason.
-            wait: Wait until a database that was thrown away is dropped.
-        """
-        self._outer.release()
-        checked = self._outer.checked and self._shared.check()
-        if not checked and not self._outer.lost and not self._shared.was_alone():
-            self._outer.lose(_NOT_ALONE + ("" if self._shared.counts else _OR_BEFORE))
-        if not self._outer.lost:
-            self._shared.renew(self._outer)
-            self._stack.leave(self.test)
-            return []
-        self._discard()
-        leaks = self._stack.give_back(self.name, self.test, wait=wait)
-        return [Leak(self.test, _THROWN_AWAY, self._outer.lost), *leaks]
 
 
 def _end(connection: Connection) -> None:

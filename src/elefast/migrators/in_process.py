@@ -84,7 +84,7 @@ def _upgrade(part: Alembic, connection: Connection, root: Path) -> None:
 
     layout = part.layout(root)
     os.chdir(layout.directory)
-    upgrade(part, layout, connection, _NOWHERE)
+    upgrade(part.upgrade_options(), layout, connection, _NOWHERE)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from elefast.postgres.sql import rows
 
-__all__ = ["last_reset", "visitors"]
+__all__ = ["last_reset", "session_counts"]
 
 
 def last_reset(oid: str) -> str:
@@ -17,7 +17,7 @@ def last_reset(oid: str) -> str:
     return f"coalesce(extract(epoch from pg_stat_get_db_stat_reset_time({oid}))::text, '')"
 
 
-def visitors(connection: Connection, name: str) -> tuple[int, int, str]:
+def session_counts(connection: Connection, name: str) -> tuple[int, int, str]:
     """The client sessions that database `name` ever had, those that it has now, and since when they are counted.
 
     The first number is right at once from PostgreSQL 15 on; 14 counts with a delay of up to half a second.

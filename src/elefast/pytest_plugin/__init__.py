@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from elefast.pytest_plugin.item_options import KEEP
+
 __all__ = [
     "pytest_addoption",
     "pytest_configure",
@@ -21,7 +23,6 @@ __all__ = [
     "pytest_terminal_summary",
 ]
 
-KEEP = ("failed", "always", "never")
 
 _MARKER = (
     'elefast(isolation="database"|"transaction", keep="failed"|"always"|"never"): how this test gets its database, '

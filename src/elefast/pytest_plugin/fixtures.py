@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from elefast.asyncio import AsyncDatabase, AsyncDatabaseServer
     from elefast.databases.report import Leak
-    from elefast.isolation.database import LentDatabase
-    from elefast.isolation.shared_database import LentTransaction
+    from elefast.isolation.database import DatabaseCheckout
+    from elefast.isolation.transaction import TransactionCheckout
     from elefast.stack import Stack
     from elefast.sync import Database, DatabaseServer
 
-    Lent = LentDatabase | LentTransaction
+    Lent = DatabaseCheckout | TransactionCheckout
 
 __all__ = [
     "async_db",
@@ -72,25 +72,23 @@ def async_db_server(request: pytest.FixtureRequest, elefast_stack: Stack) -> Asy
 @pytest.fixture
 def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
     """The one database of a test, with the application led to it; the other fixtures are views of it."""
-    from elefast.pytest_plugin.item_options import Wishes
-
     run = harness.of(request.config)
     item: pytest.Item = request.node
     leaks: list[Leak] = []
     with ExitStack() as undo:
         with run.explaining():
-            wishes = Wishes.of(item, run)
-            shared = wishes.isolation == "transaction"
+            options = run.item_options(item)
+            shared = options.isolation == "transaction"
             patch = run.patch if run.settings.patch else None
             if patch is not None:
                 patch.check()
-            database = run.stack.join(item.nodeid) if shared else run.stack.open(item.nodeid)
+            database = run.stack.checkout_transaction(item.nodeid) if shared else run.stack.checkout(item.nodeid)
             undo.callback(
                 lambda: leaks.extend(
-                    database.release(failed=harness.has_failed(item), keep=wishes.keep, wait=wishes.leaks == "error")
+                    database.release(failed=harness.has_failed(item), keep=options.keep, wait=options.leaks == "error")
                 )
             )
-            if shared and wishes.keep != "never":
+            if shared and options.keep != "never":
                 item.add_report_section("setup", "elefast", _NOT_KEPT)
             if not shared:
                 run.stale.lend(database.name, item.nodeid)
@@ -101,14 +99,14 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
                 if patch.renews_caches:
                     # Before they are cleared, and with them what has the connections.
                     undo.callback(run.stale.close_idle, database.name)
-        undo.callback(database.let_go)
+        undo.callback(database.end_test)
         yield database
     refused = run.stale.take_refused()
     if refused and not harness.has_failed(item):
         pytest.fail(refused[0], pytrace=False)
-    if wishes.leaks == "error" and leaks:
+    if options.leaks == "error" and leaks:
         pytest.fail(told(LeakWarning("\n".join(terminal_report.leak_line(leak) for leak in leaks))), pytrace=False)
-    for leak in leaks if wishes.leaks == "warn" else ():
+    for leak in leaks if options.leaks == "warn" else ():
         warnings.warn(LeakWarning(terminal_report.leak_line(leak)), stacklevel=1)
 
 

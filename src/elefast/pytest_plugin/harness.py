@@ -28,7 +28,7 @@ from elefast.pytest_plugin import terminal_report
 from elefast.pytest_plugin.export_env import Environment, mentioned, mentions
 from elefast.pytest_plugin.import_watch import ImportWatch, mentions_patch
 from elefast.pytest_plugin.interrupt_traceback import shorten
-from elefast.pytest_plugin.item_options import Wishes
+from elefast.pytest_plugin.item_options import ItemOptions
 from elefast.pytest_plugin.unreachable_host import advice_on_unreachable, met_unreachable
 from elefast.runtime import cache_dir, clock
 from elefast.runtime.signals import close_unfinished
@@ -110,6 +110,14 @@ class Harness:
         """The value of a command line option, also before all of them are parsed."""
         early = getattr(self.config.known_args_namespace, name, None)
         return getattr(self.config.option, name, early) or early
+
+    def item_options(self, item: pytest.Item) -> ItemOptions:
+        """The options of one test.
+
+        Raises:
+            ConfigurationError: Its marker is wrong.
+        """
+        return ItemOptions.of(item, self.settings, self.option("elefast_keep") or "")
 
     @property
     def files(self) -> list[str]:
@@ -279,13 +287,12 @@ class Harness:
         if stack is None:
             return
         stack.close()
-        if stack.started:
-            made = stack.report()
-            made.load_seconds = self._load_seconds
-            self._reports.append(made)
-        self._late_leaks += stack.leaks()
-        if (findings := stack.findings()) is not None:
-            self._findings.append(findings)
+        if (service := stack.started) is not None:
+            service.report.load_seconds = self._load_seconds
+            self._reports.append(service.report)
+            self._late_leaks += service.take_leaks()
+            if (findings := service.leak_detector.findings()) is not None:
+                self._findings.append(findings)
 
     # -- hooks ----------------------------------------------------------------------------------------------
 
@@ -336,13 +343,14 @@ class Harness:
         return advice_on_unreachable(
             [variable.name for variable in self.environment.variables],
             asked=asked,
-            shared=asked and Wishes.of(item, self).isolation == "transaction",
+            shared=asked and self.item_options(item).isolation == "transaction",
         )
 
     def _holders(self, error: BaseException) -> list[str]:
         """Who has the server's connections, where a test failed because there are no more."""
         try:
-            return self._stack.holders(error) if self._stack is not None else []
+            service = self._stack.started if self._stack is not None else None
+            return service.manager.holders(error) if service is not None and service.is_ours else []
         except ElefastError:
             return []
 

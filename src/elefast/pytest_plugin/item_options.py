@@ -1,4 +1,4 @@
-"""What one test asks for: its marker and the run's options and settings, put together.
+"""The options of one test: its marker, the command line and the settings, put together.
 
 It knows markers and settings. It must not know fixtures or databases.
 """
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.pytest_plugin import KEEP
 
 if TYPE_CHECKING:
-    from elefast.pytest_plugin.harness import Harness
+    from elefast.config import Settings
 
-__all__ = ["Wishes"]
+__all__ = ["KEEP", "ItemOptions"]
+
+KEEP = ("failed", "always", "never")
 
 _ISOLATION = ("database", "transaction")
 _ALLOWED = {"isolation": _ISOLATION, "keep": KEEP}
@@ -25,7 +26,7 @@ _NOTHING_TO_KEEP = (
 )
 
 
-class Wishes(NamedTuple):
+class ItemOptions(NamedTuple):
     """How one test gets its database, and what becomes of it.
 
     Args:
@@ -39,18 +40,22 @@ class Wishes(NamedTuple):
     leaks: str
 
     @classmethod
-    def of(cls, item: pytest.Item, harness: Harness) -> Wishes:
-        """The wishes of a test: the command line wins over the marker, the marker over the settings.
+    def of(cls, item: pytest.Item, settings: Settings, keep_option: str) -> ItemOptions:
+        """The options of a test: the command line wins over the marker, the marker over the settings.
+
+        Args:
+            item: The test.
+            settings: The settings of the run.
+            keep_option: The value of ``--elefast-keep``; empty where it was not given.
 
         Raises:
             ConfigurationError: The marker is wrong, or asks for two things that cannot go together.
         """
-        settings = harness.settings
         marked, places = _marked(item)
         isolation = marked.get("isolation", settings.isolation)
         if isolation == "transaction" and marked.get("keep", "never") != "never":
             raise ConfigurationError([Problem(places["keep"], "keep", _NOTHING_TO_KEEP, code="wrong-marker")])
-        keep = harness.option("elefast_keep") or marked.get("keep", settings.keep)
+        keep = keep_option or marked.get("keep", settings.keep)
         return cls(isolation, keep, settings.leaks)
 
 

@@ -42,10 +42,10 @@ from elefast.pytest_plugin.patch_targets import (
 from elefast.pytest_plugin.project_modules import Names
 
 if TYPE_CHECKING:
-    from elefast.isolation.database import LentDatabase
-    from elefast.isolation.shared_database import LentTransaction
+    from elefast.isolation.database import DatabaseCheckout
+    from elefast.isolation.transaction import TransactionCheckout
 
-    Lent = LentDatabase | LentTransaction
+    Lent = DatabaseCheckout | TransactionCheckout
 
 __all__ = ["Patch"]
 

@@ -22,10 +22,10 @@ from elefast.isolation.engine_redirect import root_of
 from elefast.pytest_plugin.project_modules import is_of_project
 
 if TYPE_CHECKING:
-    from elefast.isolation.database import LentDatabase
-    from elefast.isolation.shared_database import LentTransaction
+    from elefast.isolation.database import DatabaseCheckout
+    from elefast.isolation.transaction import TransactionCheckout
 
-    Lent = LentDatabase | LentTransaction
+    Lent = DatabaseCheckout | TransactionCheckout
 
 __all__ = [
     "EXPECTED",

@@ -32,7 +32,9 @@ from elefast.postgres.sql import identifier
 from elefast.runtime import progress
 from elefast.templates import store
 from elefast.templates.fingerprint import Input, Key
-from elefast.templates.store import Recipe, State, Template, use_lock
+from elefast.templates.options import TemplateOptions
+from elefast.templates.recipe import Recipe
+from elefast.templates.store import State, Template, use_lock
 
 __all__ = ["Templates", "drop_orphans", "drop_unused"]
 
@@ -55,13 +57,7 @@ class Templates:
         recipe: What they are made from.
         link_to: How to connect to a template while it is built, with ``settings``; None where there is no way.
         run: This process, as the owner of a failed build.
-        test_run: The same in all processes of one test run; they share one failed build.
-        project: Whose they are; older ones of the same project retire.
-        strategy: ``auto``, ``file_copy`` or ``wal_log``.
-        cache: Whether they may outlive the run.
-        rebuild: Build even where there is one that fits.
-        keep: How many older ones of the project stay.
-        max_age: Seconds after which one is built again; 0 for never.
+        options: How templates are made and kept; all processes of its ``test_run`` share one failed build.
         owned: Whether elefast started the server. Roles and tablespaces that a build makes there get a mark, and go
             before the project's next build.
     """
@@ -73,26 +69,15 @@ class Templates:
         *,
         link_to: Callable[..., LinkFactory | None],
         run: str,
-        test_run: str,
-        project: str,
-        strategy: str,
-        cache: bool,
-        rebuild: bool,
-        keep: int,
-        max_age: float = 0,
+        options: TemplateOptions,
         owned: bool = False,
     ) -> None:
         self._session = session
         self._recipe = recipe
         self._link_to = link_to
         self._run = run
-        self._test_run = test_run
-        self._project = project
-        self._strategy = strategy
-        self._cache = cache
-        self._rebuild = rebuild
-        self._keep = keep
-        self._max_age = max_age
+        self._options = options
+        self._test_run = options.test_run or run
         self._owned = owned
         self._ready: dict[str, Template] = {}
         self._errors: dict[str, ElefastError] = {}
@@ -122,16 +107,16 @@ class Templates:
 
     def state(self, encoding: str) -> State:
         """What `get` would do; builds nothing."""
-        why_not_kept = "template.cache is false" if not self._cache else self._recipe.why_not_kept()
+        why_not_kept = "template.cache is false" if not self._options.cache else self._recipe.why_not_kept()
         key = self._key(encoding, kept=not why_not_kept)
-        found, stale = self._session.call(store.find, key, self._recipe, self._max_age)
+        found, stale = self._session.call(store.find, key, self._recipe, self._options.max_age)
         if found:
             return State(found.name, found.reason, (), key.inputs, why_not_kept)
         return State("", self._why(key, stale), tuple(self._changes(key, stale)), key.inputs, why_not_kept)
 
     def drop_all(self) -> list[str]:
         """Drop the project's templates that nobody uses, with what waits for them; their names."""
-        found = self._session.call(store.of_project, self._project)
+        found = self._session.call(store.of_project, self._options.project)
         ours = set(self.names)
         gone = [
             entry.text
@@ -180,15 +165,15 @@ class Templates:
 
     def _find_or_build(self, encoding: str) -> Template:
         recipe, session = self._recipe, self._session
-        kept = self._cache and not recipe.why_not_kept()
+        kept = self._options.cache and not recipe.why_not_kept()
         key = self._key(encoding, kept)
-        found, _ = session.call(store.find, key, recipe, self._max_age)
-        if found and not self._rebuild:
+        found, _ = session.call(store.find, key, recipe, self._options.max_age)
+        if found and not self._options.rebuild:
             return found
         with self._turn(key):
-            again, stale = session.call(store.find, key, recipe, self._max_age)
+            again, stale = session.call(store.find, key, recipe, self._options.max_age)
             # Somebody built it while we waited for our turn; with `rebuild` it must be newer than our asking.
-            if again and (not self._rebuild or found is None or again.name != found.name):
+            if again and (not self._options.rebuild or found is None or again.name != found.name):
                 return again
             failed = session.call(store.failure, key, self._test_run)
             if failed is not None:
@@ -205,7 +190,7 @@ class Templates:
 
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
         session = self._session
-        strategy = session.facts.strategy(self._strategy)
+        strategy = session.facts.strategy(self._options.strategy)
         # Known before there is anything of that name, so that it can be dropped whenever we are interrupted.
         drafted = store.draft_name(key)
         name = str(drafted)
@@ -232,7 +217,7 @@ class Templates:
             if session.connects != turn:
                 raise _lost()
             made = session.call(
-                store.publish, drafted, key, manifest, has, project=self._project, reason=reason, kept=kept
+                store.publish, drafted, key, manifest, has, project=self._options.project, reason=reason, kept=kept
             )
         except DatabaseNotReadyError:
             raise  # nobody holds the draft any more, so the next sweep takes it
@@ -258,7 +243,7 @@ class Templates:
             raise
         if kept:
             # A lock does not keep out the session that has it, so our own are left out by name.
-            for old in set(session.call(store.retire, self._project, self._keep)) - set(self.names):
+            for old in set(session.call(store.retire, self._options.project, self._options.keep)) - set(self.names):
                 if session.call(drop_unused, old, use_lock(old)):
                     drop_orphans(session)
         return made
@@ -282,7 +267,7 @@ class Templates:
                 doomed.append(item)
             elif entry.name.kind is Kind.DRAFT or entry.text in self.names:
                 continue
-            elif store.project_of(entry) == self._project and (
+            elif store.project_of(entry) == self._options.project and (
                 call(drop_unused, entry.text, use_lock(entry.text), entry.oid)
             ):
                 del entries[item.draft.owner, item.draft.serial]
@@ -359,14 +344,14 @@ class Templates:
             Input.of("elefast's template format", str(store.FORMAT)),
         ]
         if not kept:
-            inputs.append(Input.of("run", self._test_run, self._project))
+            inputs.append(Input.of("run", self._test_run, self._options.project))
         return Key.of(inputs)
 
     def _why(self, key: Key, stale: list[str]) -> str:
         """Why a template is built, in words."""
-        if self._rebuild:
+        if self._options.rebuild:
             return "built: asked for"
-        if not self._cache:
+        if not self._options.cache:
             return "built for this run: template.cache is false"
         if why := self._recipe.why_not_kept():
             return f"built for this run: {why}"
@@ -378,7 +363,7 @@ class Templates:
 
     def _changes(self, key: Key, stale: list[str]) -> list[str]:
         """What has changed since the newest template of the project."""
-        earlier = self._session.call(store.newest, self._project)
+        earlier = self._session.call(store.newest, self._options.project)
         return stale or (key.changes(earlier) if earlier else [])
 
     @contextmanager

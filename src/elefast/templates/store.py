@@ -14,11 +14,10 @@ The caller holds the lock of the key between `find again` and the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import Connection
 
 from elefast.postgres import database_properties, databases
 from elefast.postgres.contents import FIRST_OWN, Contents
@@ -29,9 +28,9 @@ from elefast.runtime.hashing import short
 from elefast.runtime.text import local_time
 from elefast.templates.fingerprint import Input, Key
 from elefast.templates.manifest import Manifest
+from elefast.templates.recipe import Recipe
 
 __all__ = [
-    "Recipe",
     "State",
     "Template",
     "build_lock",
@@ -52,31 +51,6 @@ __all__ = [
 
 FORMAT = 4
 """The format of our comments. Part of every key, so that another version of elefast builds its own."""
-
-
-class Recipe(Protocol):
-    """How a template is made, and what it is made of."""
-
-    def inputs(self) -> Sequence[Input] | None:
-        """Everything that is declared: files, options, compiled DDL. None where that cannot be known."""
-        ...
-
-    def why_not_kept(self) -> str:
-        """Why a template of this recipe must not outlive the run; empty where it may."""
-        ...
-
-    def build(self, url: URL, *, mark: str = "") -> Manifest:
-        """Make the schema in the empty database at `url`; say what was seen to be used.
-
-        Args:
-            url: The database.
-            mark: The comment that roles and tablespaces get which are made; none where empty.
-        """
-        ...
-
-    def still_fits(self, manifest: Manifest) -> list[str]:
-        """What has changed since `manifest` was taken, in words; empty where nothing has."""
-        ...
 
 
 class Template(NamedTuple):

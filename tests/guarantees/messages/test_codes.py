@@ -25,7 +25,7 @@ from tools.error_reference import reference
 SOURCE = Path(elefast.__file__).parent
 CLASSES = {name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, ElefastError)}
 # What becomes an error later on, and brings the code along.
-CARRIERS = {"Problem", "KeeperError", "DiedError"}
+CARRIERS = {"Problem", "ProviderFailure", "DiedError"}
 CARRIERS_OF_CONFIG = {"Finding", "Violation"}
 CODES = {one.code for one in EXPLANATIONS}
 
@@ -76,7 +76,7 @@ def test_every_code_is_explained_for_the_class_that_has_it() -> None:
     """Where the code is written beside the class, they belong together."""
     wrong: list[str] = []
     for place, name, call in calls():
-        if name == "KeeperError" and isinstance(call.args[0], ast.Constant):
+        if name == "ProviderFailure" and isinstance(call.args[0], ast.Constant):
             name = str(call.args[0].value)  # of the class that it will be
         for code in constants(code_of(call)):
             one = find(code)

@@ -138,7 +138,7 @@ def test_a_closed_stack(project: Project, same: Same) -> None:
     stack = elefast.from_config(project.path)
     stack.close()
     with pytest.raises(ElefastError) as caught:
-        stack.open()
+        stack.checkout()
     same("closed stack", told(caught.value))
 
 
@@ -153,9 +153,9 @@ def test_more_than_the_pool_allows(project: Project, same: Same) -> None:
     """Nobody would ever give one back."""
     project.configure('migrator = "none"\npool.size = 0\npool.max = 2')
     with elefast.from_config(project.path) as stack:
-        lent = [stack.open(), stack.open()]
+        lent = [stack.checkout(), stack.checkout()]
         with pytest.raises(ElefastError) as caught:
-            stack.open()
+            stack.checkout()
         for database in lent:
             database.release()
     same("pool exhausted", told(caught.value))

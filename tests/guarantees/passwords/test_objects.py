@@ -81,8 +81,8 @@ def test_objects(world: World, secret: Secret, kind: str) -> None:
     """With a stack in use, sync and async, and databases ready and lent; the search finds one that gives it away."""
     url = URLS[kind](world)
     with _opened(world, url, keep="always") as stack:
-        lent = stack.open("a test")
-        second = stack.open("another")
+        lent = stack.checkout("a test")
+        second = stack.checkout("another")
         with lent.sync.engine.connect(), lent.sync.session() as session:
             session.connection()
             views = [lent.sync, second.async_, lent.sync.server, stack.async_server, stack.report(), stack.migrator]
@@ -95,7 +95,7 @@ def test_objects(world: World, secret: Secret, kind: str) -> None:
             assert not secret.is_in("\n".join(shown))
         lent.release(keep="always", wait=True)
         second.release(wait=True)
-        (kept,) = stack.kept
+        (kept,) = stack.report().kept
         assert secret.is_in(kept.dsn)
         assert not secret.is_in(repr(kept) + kept.psql)
 
@@ -146,7 +146,7 @@ def test_what_decides_a_container(secret: Secret) -> None:
 def test_a_local_server(world: World, elefast_root: object, talkative: Server) -> None:
     """The password of a server that elefast starts is as well kept as one that it is given."""
     with _opened(world, "", provider="local", local={"reuse": False}) as stack:
-        lent = stack.open("a test")
+        lent = stack.checkout("a test")
         own = Secret(str(stack.url.password))
         with lent.sync.engine.connect():
             assert own.is_in(lent.dsn)

@@ -116,7 +116,7 @@ def test_in_a_fixture(db):
     pass
 
 def test_directly(stack):
-    stack.open("directly")
+    stack.checkout("directly")
 
 def test_the_server(stack):
     with stack.server.create_database():

@@ -59,18 +59,18 @@ def _clones(server: Server) -> set[str]:
 def test_a_superuser_holds_it(project: Project, server: Server) -> None:
     """One error with the session, which goes on; other tests work, and the run after its end drops the database."""
     with elefast.from_config(project.path, env=project.env) as stack:
-        lent = stack.open("the test")
+        lent = stack.checkout("the test")
         with server.connect(database=lent.name) as somebody:
             somebody.execute("set application_name = 'monitoring'")
             with pytest.raises(MissingRightsError, match=rf"{lent.name} is in use.*\n  monitoring \(pid ") as caught:
                 lent.release(wait=True)
             assert caught.value.code == "session-rights"
-            kept = stack.open("another test")
+            kept = stack.checkout("another test")
             with server.connect(database=kept.name), pytest.raises(MissingRightsError, match=kept.name):
                 kept.release(keep="always")
             assert somebody.execute("select 1").fetchone() == (1,)
             assert lent.name in _names(server)
-            other = stack.open("the next test")
+            other = stack.checkout("the next test")
             with other.sync.engine.connect():
                 pass
             other.release(wait=True)
@@ -78,7 +78,7 @@ def test_a_superuser_holds_it(project: Project, server: Server) -> None:
             stack.close()
             assert lent.name in _names(server)
     with elefast.from_config(project.path, env=project.env) as stack:
-        stack.open("later").release(wait=True)
+        stack.checkout("later").release(wait=True)
         assert not {lent.name, kept.name} & _names(server)
 
 
@@ -122,7 +122,7 @@ def test_another_role_holds_it(project: Project, server: Server) -> None:
     server.ask("alter role another nosuperuser")
     with elefast.from_config(project.path, env=project.env) as stack:
         for granted in (False, True):
-            lent = stack.open("the test")
+            lent = stack.checkout("the test")
             if granted:
                 server.ask(f"grant pg_signal_backend to {ROLE}")
             with server.connect(username="another", password="x", database=lent.name) as somebody:

@@ -88,7 +88,7 @@ def test_a_method(server: Server, decoys: dict[str, str], what: str) -> None:
             with pytest.raises(RefusedError):
                 method(name)
         with pytest.raises(RefusedError):
-            control.keep(name, "a note")
+            control.keep_database(name, "a note")
         with pytest.raises(RefusedError):
             control.session.empty(name, 0)
         assert _look(server, name) == before

@@ -35,7 +35,7 @@ def here(tmp_path: Path, server_url: str, monkeypatch: pytest.MonkeyPatch) -> It
     for name in ("pyproject.toml", "elefast.toml"):
         (tmp_path / name).unlink(missing_ok=True)
     with elefast.from_config(env={}, engine={"url": server_url}) as stack:
-        stack.upkeep().prune(templates=True)
+        stack.admin().prune(templates=True)
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_modules_that_take_long_are_not_a_mistake_in_elefast(
 def test_leftovers_are_counted_and_stay(here: Path, checked: Checked) -> None:
     """Looking does not prune."""
     with elefast.from_config() as stack:
-        stack.open("tests/test_it.py::test_one").release(keep="always")
+        stack.checkout("tests/test_it.py::test_one").release(keep="always")
     assert "1 of them kept" in checked()["leftovers"]["fact"]
     assert checked()["leftovers"]["status"] == "warning"
 

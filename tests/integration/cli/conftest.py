@@ -21,7 +21,7 @@ def inside(project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("ELEFAST_ENGINE__URL", env["ELEFAST_ENGINE__URL"])
     yield project
     with elefast.from_config(project, migrator="none") as stack:
-        stack.upkeep().prune(templates=True)
+        stack.admin().prune(templates=True)
 
 
 @pytest.fixture

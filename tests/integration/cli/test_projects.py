@@ -40,14 +40,14 @@ def other(inside: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     (path / "schema.sql").write_text(f"create table thing (body text);\n-- {path}\n")
     yield path
     with elefast.from_config(path) as stack:
-        stack.upkeep().prune(templates=True)
+        stack.admin().prune(templates=True)
 
 
 def _keep(project: Path, test: str) -> str:
     """The name of a database that was kept of a test."""
     with elefast.from_config(project, pool={"size": 0}) as stack:
-        stack.open(test).release(keep="always")
-        return stack.kept[-1].name
+        stack.checkout(test).release(keep="always")
+        return stack.report().kept[-1].name
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def unknown(inside: Path, server_url: str) -> Iterator[str]:
         connection.execute(f"comment on database \"{name}\" is 'somebody wrote this'".encode())
     yield name
     with elefast.from_config(inside) as stack:
-        stack.upkeep().prune(all_projects=True)
+        stack.admin().prune(all_projects=True)
 
 
 def test_prune_leaves_what_other_projects_kept(
@@ -68,7 +68,7 @@ def test_prune_leaves_what_other_projects_kept(
     mine = _keep(inside, "tests/test_shop.py::test_order")
     theirs = _keep(other, "tests/test_thing.py::test_thing")
     with elefast.from_config(other) as stack:
-        made = stack.upkeep().build_template()
+        made = stack.admin().build_template()
         assert made is not None
         template = made.name
     for words in (["prune", "--dry-run"], ["prune"], ["prune", "--all"]):
@@ -95,7 +95,7 @@ def test_prune_leaves_what_other_projects_kept(
 def test_template_drop_leaves_those_of_other_projects(inside: Path, other: Path, said: Said, names: Names) -> None:
     """By the project in their comments."""
     with elefast.from_config(other) as stack:
-        theirs = stack.upkeep().build_template()
+        theirs = stack.admin().build_template()
     assert theirs is not None
     said("template", "build")
     assert "1 database dropped" in said("template", "drop")
@@ -109,10 +109,10 @@ def test_a_run_does_not_push_out_what_other_projects_kept(
     theirs = _keep(other, "tests/test_thing.py::test_thing")
     with elefast.from_config(inside, pool={"size": 0}) as stack:
         for number in range(KEPT_AT_MOST + 2):
-            stack.open(f"tests/test_many.py::test_{number}").release(keep="always")
-        mine = [kept.name for kept in stack.kept]
+            stack.checkout(f"tests/test_many.py::test_{number}").release(keep="always")
+        mine = [kept.name for kept in stack.report().kept]
     with elefast.from_config(inside) as stack:
-        stack.open().release()
+        stack.checkout().release()
     assert {theirs, unknown} <= names()
     assert [name for name in mine if name in names()] == mine[2:]
 
@@ -170,7 +170,7 @@ def test_psql_says_what_it_opens(
     assert out == mine
     assert said == f"database {mine}: kept, project stack-tests, tests/test_shop.py::test_order\n"
     with elefast.from_config(inside, pool={"size": 0}) as stack:
-        lent = stack.open("tests/test_shop.py::test_now")
+        lent = stack.checkout("tests/test_shop.py::test_now")
         out, said = _psql(capfd, *ask)
         assert out == lent.name
         assert said == f"database {lent.name}: running test, project stack-tests, tests/test_shop.py::test_now\n"
@@ -207,7 +207,7 @@ def test_what_runs_is_known_while_it_runs(inside: Path, env: dict[str, str]) -> 
     place = Path(os.environ["_ELEFAST_ROOT"]) / "caches"
     before = set(place.glob("running-*"))
     with elefast.from_config(inside) as stack:
-        first, second = stack.open("a long name " * 40), stack.open("short")
+        first, second = stack.checkout("a long name " * 40), stack.checkout("short")
         (file,) = set(place.glob("running-*")) - before
         assert file.stat().st_mode & 0o777 == 0o600
         assert current_checkouts.current(os.environ)[first.name] == ("stack-tests", "a long name " * 40)
@@ -283,10 +283,10 @@ def test_the_psql_of_the_server_comes_first(
     _program(tmp_path / "first", "echo taken")
     monkeypatch.setenv("PATH", f"{tmp_path / 'first'}{os.pathsep}{os.environ['PATH']}")
     with elefast.from_config() as stack:
-        lease = stack.upkeep().lease
+        lease = stack.admin().lease
         assert isinstance(lease, LocalLease)
         program = Path(lease.bin_dir, "psql")
-        version = stack.upkeep().version
+        version = stack.admin().version
     if not program.exists():
         pytest.skip("this server's installation has no psql")
     assert _psql(capfd, "-XAtc", "show server_version")[0].startswith(version)
@@ -300,8 +300,8 @@ def test_down_spares_a_server_with_what_others_kept(
     kept: list[str] = []
     for path, name in ((project, "mine"), (other, "theirs")):
         with elefast.from_config(path, env={}, **local) as stack:
-            stack.open(f"test_it.py::test_{name}").release(keep="always")
-            kept.append(stack.kept[-1].dsn)
+            stack.checkout(f"test_it.py::test_{name}").release(keep="always")
+            kept.append(stack.report().kept[-1].dsn)
     monkeypatch.chdir(project)
     message = said("down")
     assert "other projects have kept (other-project 1)" in message

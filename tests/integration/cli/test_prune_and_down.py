@@ -24,8 +24,8 @@ def test_prune_drops_kept_databases_and_leaves_templates_and_others(
         connection.execute("create database elefast_precious")
         try:
             with elefast.from_config() as stack:
-                stack.open("a test").release(keep="always")
-                (kept,) = stack.kept
+                stack.checkout("a test").release(keep="always")
+                (kept,) = stack.report().kept
                 template = stack.report().template
             assert main(["prune"]) == 0
             assert f"dropped {kept.name}" in capsys.readouterr().out
@@ -42,7 +42,7 @@ def test_prune_drops_kept_databases_and_leaves_templates_and_others(
 def test_prune_spares_what_a_running_process_uses(inside: Path, names: Names) -> None:
     """A template that somebody clones from, and somebody's database."""
     with elefast.from_config(pool={"size": 0}) as stack:
-        lent = stack.open()
+        lent = stack.checkout()
         assert main(["prune", "--all"]) == 0
         assert {lent.name, stack.report().template} <= names()
         with lent.sync.session() as session:
@@ -69,8 +69,8 @@ def test_a_kept_database_can_be_looked_at_until_down(
     """A local server stays up for it, without any process of the run; `down` stops it and all is gone."""
     monkeypatch.chdir(project)
     with elefast.from_config(provider="local", local={"reuse": False}) as stack:
-        stack.open("a test").release(keep="always")
-        (kept,) = stack.kept
+        stack.checkout("a test").release(keep="always")
+        (kept,) = stack.report().kept
     with psycopg.connect(kept.dsn) as connection:
         assert connection.execute("select count(*) from note").fetchone() == (0,)
     assert main(["down"]) == 0

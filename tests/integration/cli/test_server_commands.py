@@ -38,12 +38,12 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 def kept(inside: Path) -> str:
     """A database that was kept of a test."""
     with elefast.from_config() as stack:
-        lent = stack.open("tests/test_shop.py::test_order")
+        lent = stack.checkout("tests/test_shop.py::test_order")
         with lent.sync.session() as session:
             session.connection().exec_driver_sql("insert into note values ('look at me')")
             session.commit()
         lent.release(keep="always")
-        (kept,) = stack.kept
+        (kept,) = stack.report().kept
     return kept.name
 
 
@@ -64,7 +64,7 @@ def test_looking_changes_nothing(inside: Path, said: Said, kept: str, server_url
 def test_ls_tells_kinds_tests_and_users(inside: Path, said: Said, kept: str) -> None:
     """For people a table, for programs JSON with documented keys."""
     with elefast.from_config(pool={"size": 0}) as stack:
-        lent = stack.open("tests/test_it.py::test_now")
+        lent = stack.checkout("tests/test_it.py::test_now")
         with lent.sync.engine.connect():
             found = {item["name"]: item for item in json.loads(said("ls", "--json"))}
             mine, template = found[lent.name], found[stack.report().template]
@@ -111,9 +111,9 @@ def test_url_is_for_programs(inside: Path, said: Said, kept: str) -> None:
 def test_two_kept_of_one_name_are_both_named(inside: Path, said: Said, kept: str) -> None:
     """A part that fits two tests means none of them; one test kept twice means the newer one."""
     with elefast.from_config() as stack:
-        stack.open("tests/test_shop.py::test_order").release(keep="always")
-        stack.open("tests/test_shop.py::test_other").release(keep="always")
-        again, other = (one.name for one in stack.kept)
+        stack.checkout("tests/test_shop.py::test_order").release(keep="always")
+        stack.checkout("tests/test_shop.py::test_other").release(keep="always")
+        again, other = (one.name for one in stack.report().kept)
     message = said("url", "test_shop", status=2)
     assert all(name in message for name in (kept, again, other))
     assert said("url", "test_order").strip().rpartition("/")[2] in (kept, again)
@@ -124,7 +124,7 @@ def test_a_test_of_any_name_is_shown(inside: Path, said: Said) -> None:
     tests = ["test_\udcff.py::test_it[\x1b[1A]", "test_a\nb.py::test_it"]
     with elefast.from_config() as stack:
         for test in tests:
-            stack.open(test).release(keep="always")
+            stack.checkout(test).release(keep="always")
     shown = said("ls")
     assert "test_\\udcff.py::test_it[\\u001b[1A]" in shown
     assert "test_a\\nb.py::test_it" in shown
@@ -154,7 +154,7 @@ def test_template_build_by_force_and_drop(inside: Path, said: Said, names: Names
         connection.execute("create database elefast_mine")
         try:
             with elefast.from_config(pool={"size": 0}) as stack:
-                stack.open().release()
+                stack.checkout().release()
                 used = stack.report().template
                 gone = _drop_elsewhere(inside)
                 assert used in names()

@@ -59,7 +59,7 @@ from docker import DockerClient
 @pytest.mark.parametrize("number", range(20))
 def test_it(db, elefast_stack, number):
     if number == 3:
-        container = DockerClient.from_env().containers.get(elefast_stack._running.lease.container)
+        container = DockerClient.from_env().containers.get(elefast_stack.service.lease.container)
         getattr(container, os.environ["HOW"])(**({"force": True, "v": True} if os.environ["HOW"] == "remove" else {}))
 """
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from elefast.errors import ConfigurationError, ServerStartError
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.local import LocalLease, account, binaries
-from elefast.providers.local.state_file import KeeperError
 from tests.integration.providers.provider_support import (
     CLIENT,
     Client,
@@ -169,7 +169,7 @@ def test_without_a_user_to_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwnam", unknown)
-    with pytest.raises(KeeperError, match="ELEFAST_LOCAL__RUN_AS"):
+    with pytest.raises(ProviderFailure, match="ELEFAST_LOCAL__RUN_AS"):
         account.candidates("")
 
 

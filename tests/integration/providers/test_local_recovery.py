@@ -17,8 +17,8 @@ import pytest
 from elefast.errors import RefusedError, ServerStartError, ServerUnavailableError
 from elefast.providers import running_servers
 from elefast.providers.files import directories
+from elefast.providers.files.directories import places_for
 from elefast.providers.local import LocalLease, cleanup, orphan_files, supervisor_client
-from elefast.providers.local.provider import places_for
 from tests.integration.providers.provider_support import (
     Clients,
     Installation,

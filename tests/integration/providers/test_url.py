@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from elefast.databases.backend import links_to
 from elefast.errors import ConfigurationError, DatabaseNotReadyError
+from elefast.postgres.connections.connectors import links_to
 from elefast.postgres.connections.maintenance_session import Session
 from elefast.postgres.urls import shown, with_driver, without_secrets
 from elefast.providers import UrlProvider

@@ -26,17 +26,17 @@ class Bench:
 
     def __init__(self, stack: elefast.Stack) -> None:
         self.stack = stack
-        self.stack.open().release()
-        self.stack.open().release()  # from now on there are threads
+        self.stack.checkout().release()
+        self.stack.checkout().release()  # from now on there are threads
         self.settle()
-        copy = self.stack.create("by_hand", "utf8")
+        copy = self.stack.service.checkout("by_hand", "utf8")
         self.pristine = self._look(copy)
-        self.stack.give_back(copy, wait=True)
+        self.stack.service.release(copy, wait=True)
 
     def use(self, work: Callable[[psycopg.Connection], None]) -> bool:
         """Do something to the next database, which nobody has touched; say whether it was put back afterwards."""
         before = len(self.stack.report().restore)
-        lent = self.stack.open("a test")
+        lent = self.stack.checkout("a test")
         seen = self._look(lent.name)
         different = {key for key in seen.keys() | self.pristine.keys() if seen.get(key) != self.pristine.get(key)}
         assert not different, {key: (self.pristine.get(key), seen.get(key)) for key in different}
@@ -48,8 +48,7 @@ class Bench:
 
     def settle(self) -> None:
         """Wait until nothing is being put back, dropped or made."""
-        assert self.stack._running
-        pool = self.stack._running._pool
+        pool = self.stack.service._pool
         deadline = time.monotonic() + 60
         while True:
             with pool._changed:
@@ -59,7 +58,7 @@ class Bench:
             time.sleep(0.002)
 
     def _look(self, name: str) -> dict[str, object]:
-        engine = self.stack.engine(name)
+        engine = self.stack.service.engine(name)
         try:
             with engine.connect() as connection:
                 # Else each sequence would count as used, only because it was read.
@@ -77,7 +76,7 @@ def opened(directory: Path, url: str, *, schema: str = SCHEMA, keys: str = "") -
     (directory / "pyproject.toml").write_text(f'[tool.elefast]\nsql.files = ["schema.sql"]\npool.size = 1\n{keys}\n')
     with elefast.from_config(directory, env={**os.environ, "ELEFAST_ENGINE__URL": url}) as stack:
         yield Bench(stack)
-        assert not [leak for leak in stack.leaks() if "open" in leak.what]
+        assert not [leak for leak in stack.service.take_leaks() if "open" in leak.what]
 
 
 @pytest.fixture

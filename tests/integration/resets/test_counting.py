@@ -224,7 +224,7 @@ def test_an_audit_finds_what_a_session_hides(bench: Bench, audited: None, way: s
     """No setting shows it afterwards; but the rows are there."""
     statement = BY_A_SESSION[way].format(UNCOUNTED["update"])
     assert not bench.use(sent(statement))
-    (leak,) = bench.stack.leaks()
+    (leak,) = bench.stack.service.take_leaks()
     assert (leak.test, leak.what) == ("a test", "left behind")
     assert "track_counts" in leak.text
     # The counts prove nothing from now on.
@@ -237,7 +237,7 @@ def test_an_audit_finds_whatever_was_written(bench: Bench, audited: None, what: 
     assert bench.use(lambda connection: None)
     statement = BY_A_SESSION["do"].format(UNCOUNTED[what])
     assert not bench.use(sent(statement))
-    assert len(bench.stack.leaks()) == 1
+    assert len(bench.stack.service.take_leaks()) == 1
     bench.use(lambda connection: None)
 
 
@@ -249,8 +249,8 @@ def test_an_audit_finds_nothing_where_nothing_is(bench: Bench, audited: None) ->
 
 def test_audits_take_a_share_of_the_time(bench: Bench) -> None:
     """The first reset is audited; the next one is only when the audit before is long enough ago."""
-    assert bench.stack._running
-    audits = bench.stack._running._restorer
+    assert bench.stack.service
+    audits = bench.stack.service._restorer
     assert audits
     ended = audits._audit_ended
     assert ended > 0
@@ -277,7 +277,7 @@ def test_the_next_run_gets_what_was_audited(
         return {oid for (oid,) in admin.execute("SELECT oid::int FROM pg_database").fetchall()}
 
     with opened(tmp_path, server_url, schema=schema) as bench:
-        running = bench.stack._running
+        running = bench.stack.service
         assert running
         assert running._restorer
         running._restorer._audit_cost = 1e6
@@ -285,7 +285,7 @@ def test_the_next_run_gets_what_was_audited(
         assert oids[0] in left()
     assert oids[0] not in left()
     with opened(tmp_path, server_url, schema=schema) as bench:  # which looks at what it gets
-        running = bench.stack._running
+        running = bench.stack.service
         assert running
         assert running._restorer
         running._restorer._audit_cost = 1e6

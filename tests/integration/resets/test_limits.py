@@ -77,7 +77,7 @@ def test_a_writer_that_comes_late_writes_nowhere(bench: Bench) -> None:
         for thread in threads:
             thread.join()
     assert written
-    bench.stack.leaks()  # of those that were connected at the wrong moment
+    bench.stack.service.take_leaks()  # of those that were connected at the wrong moment
 
 
 @pytest.mark.fault("somebody who comes late", how="CREATE TABLE and gone, right before the database is renamed")
@@ -104,8 +104,8 @@ def test_who_comes_between_the_look_and_the_rename(bench: Bench, monkeypatch: py
 def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the pool's threads is led to the database that it sees to, whatever the other one does meanwhile."""
     assert bench.use(insert)
-    assert bench.stack._running
-    restorer = bench.stack._running._pool._returns._restorer
+    assert bench.stack.service
+    restorer = bench.stack.service._pool._returns._restorer
     assert restorer
     both = threading.Barrier(2)
     seen: dict[str, object] = {}
@@ -119,7 +119,7 @@ def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pyte
             seen[name] = scalar(connection, "select current_database()")
 
     monkeypatch.setattr(restorer, "_engine", partial(late, restorer._engine))
-    names = [bench.stack.create("by_hand", "utf8") for _ in range(2)]
+    names = [bench.stack.service.checkout("by_hand", "utf8") for _ in range(2)]
     threads = [threading.Thread(target=look, args=(name,)) for name in names]
     for thread in threads:
         thread.start()
@@ -127,7 +127,7 @@ def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pyte
         thread.join()
     assert seen == {name: name for name in names}
     for name in names:
-        bench.stack.give_back(name, wait=True)
+        bench.stack.service.release(name, wait=True)
 
 
 def test_a_partitioned_table_was_analysed(bench: Bench) -> None:
@@ -168,7 +168,7 @@ def test_a_leaked_connection(bench: Bench) -> None:
     """A database with a session that had to be ended goes, and the test is named."""
     left: list[psycopg.Connection] = []
     assert not bench.use(lambda connection: left.append(psycopg.connect(dsn_of(connection))))
-    assert [leak.test for leak in bench.stack.leaks()] == ["a test"]
+    assert [leak.test for leak in bench.stack.service.take_leaks()] == ["a test"]
     left[0].close()
     assert bench.use(insert)
 
@@ -179,9 +179,9 @@ def test_what_is_gone_is_forgotten(bench: Bench) -> None:
         left: list[psycopg.Connection] = []
         bench.use(lambda connection, left=left: left.append(psycopg.connect(dsn_of(connection))))  # type: ignore[misc]
         left[0].close()
-    bench.stack.leaks()
-    assert bench.stack._running
-    pool = bench.stack._running._pool
+    bench.stack.service.take_leaks()
+    assert bench.stack.service
+    pool = bench.stack.service._pool
     assert pool._returns._restorer
     assert pool._returns._restorer._known.keys() == set(pool._ready)
 
@@ -225,7 +225,7 @@ def test_it_can_be_turned_off(tmp_path: Path, server_url: str, pool: PoolTable) 
     env = {**os.environ, "ELEFAST_ENGINE__URL": server_url}
     with elefast.from_config(tmp_path, env=env, pool=pool) as stack:
         for _ in range(4):
-            stack.open().release()
+            stack.checkout().release()
         stack.close()
         assert len(stack.report().restore) == 0
         assert stack.report().databases == 4
@@ -238,13 +238,12 @@ def test_several_at_once(tmp_path: Path, server_url: str) -> None:
     with elefast.from_config(tmp_path, env={**os.environ, "ELEFAST_ENGINE__URL": server_url}) as stack:
         bench = Bench(stack)
         for _ in range(3):
-            lent = [stack.open() for _ in range(6)]
+            lent = [stack.checkout() for _ in range(6)]
             assert len({one.name for one in lent}) == 6
             for one in lent:
                 with psycopg.connect(one.dsn) as connection:
                     insert(connection)
                 one.release()
             bench.settle()
-            assert stack._running
-            assert len(stack._running._pool._ready) <= 2 + 2  # one for the test that had it, one made when none came
+            assert len(stack.service._pool._ready) <= 2 + 2  # one for the test that had it, one made when none came
         assert len(stack.report().restore) > 3

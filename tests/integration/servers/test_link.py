@@ -17,7 +17,7 @@ from sqlalchemy.pool import Pool
 
 from elefast import stack
 from elefast.databases import backend
-from elefast.databases.backend import links_to
+from elefast.postgres.connections.connectors import links_to
 from elefast.postgres.connections.control_connection import LostConnectionError
 from elefast.postgres.server import prepare
 from elefast.postgres.sql import scalar

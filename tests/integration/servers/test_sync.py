@@ -35,7 +35,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 
 from elefast import Database, DatabaseServer, LeakWarning, MetadataMigrator
-from elefast.databases.backend import links_to
 from elefast.databases.manager import Control
 from elefast.databases.sweeper import Scope
 from elefast.errors import (
@@ -45,6 +44,7 @@ from elefast.errors import (
     MissingRightsError,
     RefusedError,
 )
+from elefast.postgres.connections.connectors import links_to
 from elefast.postgres.names import Kind, Name, new_owner
 from elefast.postgres.urls import dsn
 from elefast.providers import LocalProvider

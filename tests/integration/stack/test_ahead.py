@@ -24,7 +24,7 @@ from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 import elefast
-from elefast.isolation.database import LentDatabase
+from elefast.isolation.database import DatabaseCheckout
 from elefast.postgres.reset import FIRST_VERSION
 from elefast.postgres.urls import dsn
 
@@ -34,21 +34,20 @@ Start = Callable[..., "subprocess.Popen[str]"]
 DRIVERS = ("psycopg", "psycopg2", "pg8000")
 
 
-def next_one(stack: elefast.Stack) -> LentDatabase:
+def next_one(stack: elefast.Stack) -> DatabaseCheckout:
     """A database that was connected to ahead."""
     for _ in range(2):
-        lent = stack.open()
+        lent = stack.checkout()
         with lent.sync.engine.connect():
             pass
         lent.release()
     until_connected(stack)
-    return stack.open()
+    return stack.checkout()
 
 
 def until_connected(stack: elefast.Stack) -> None:
     """Wait until the pool has done to the next database whatever it does."""
-    assert stack._running
-    pool, ahead = stack._running._pool, stack._running._ahead
+    pool, ahead = stack.service._pool, stack.service._ahead
     deadline = time.monotonic() + 60
     while not (pool._ready and (slot := ahead._slots.get(pool._ready[0])) and not slot.lock.locked() and slot.engine):
         assert time.monotonic() < deadline
@@ -63,8 +62,7 @@ def pid(engine: Engine) -> int:
 
 def came_back(stack: elefast.Stack) -> float:
     """How many databases were put back; without end where PostgreSQL does not tell what that takes."""
-    assert stack._running
-    known = stack._running.control.session.facts.version >= FIRST_VERSION
+    known = stack.service.manager.session.facts.version >= FIRST_VERSION
     return len(stack.report().restore) if known else float("inf")
 
 
@@ -76,12 +74,12 @@ def ask(server_url: str) -> Iterator[Callable[..., list[Any]]]:
 
 
 @pytest.fixture
-def on_it(ask: Callable[..., list[Any]]) -> Callable[[LentDatabase], list[int]]:
+def on_it(ask: Callable[..., list[Any]]) -> Callable[[DatabaseCheckout], list[int]]:
     """The backends on a database."""
     return lambda lent: ask("select pid from pg_stat_activity where datname = %s", lent.name)
 
 
-OnIt = Callable[[LentDatabase], list[int]]
+OnIt = Callable[[DatabaseCheckout], list[int]]
 
 
 @pytest.fixture(params=DRIVERS)
@@ -101,7 +99,7 @@ def test_the_first_connection_is_the_one_that_was_open(any_stack: elefast.Stack,
         assert pid(engine) != open_already
         assert first.scalar(text("select count(*) from note")) == 0
     lent.release()
-    assert any_stack.leaks() == []
+    assert any_stack.service.take_leaks() == []
 
 
 def test_to_the_test_it_is_a_fresh_engine(any_stack: elefast.Stack, on_it: OnIt) -> None:
@@ -129,7 +127,7 @@ def test_a_listener_hears_its_own_engine_only(stack: elefast.Stack) -> None:
         event.listen(first.sync.engine, name, lambda *arguments: heard.append(arguments))
     first.release()
     until_connected(stack)
-    second = stack.open()
+    second = stack.checkout()
     assert pid(second.sync.engine)
     assert heard == []
     assert second.sync.engine.dialect is not first.sync.engine.dialect
@@ -195,15 +193,14 @@ def test_a_database_that_nobody_connects_to_leaves_no_session(stack: elefast.Sta
     lent = next_one(stack)
     assert len(on_it(lent)) == 1
     assert lent.release(wait=True) == []
-    assert stack._running
-    assert stack._running._ahead.wanted is False
-    assert stack.leaks() == []
+    assert stack.service._ahead.wanted is False
+    assert stack.service.take_leaks() == []
 
 
 def test_another_engine_to_the_same_database_is_another_one(stack: elefast.Stack, on_it: OnIt) -> None:
     """Only the first has what was opened ahead."""
     lent = next_one(stack)
-    engines = [stack.engine(lent.name) for _ in range(2)]
+    engines = [stack.service.engine(lent.name) for _ in range(2)]
     assert len({id(engine) for engine in engines}) == 2
     assert [pid(engine) in on_it(lent) for engine in engines] == [True, True]
     for engine in engines:
@@ -230,7 +227,7 @@ with elefast.from_config() as stack:
     os.waitpid(child, 0)
     print(pid(engine))
     lent.release()
-    assert stack.leaks() == []
+    assert stack.service.take_leaks() == []
 """,
         PYTHONPATH=str(Path(__file__).parents[3]),
         PYTHONWARNINGS="ignore::DeprecationWarning",
@@ -252,13 +249,13 @@ def test_a_dialect_asks_once_for_all(stack: elefast.Stack, monkeypatch: pytest.M
 
     monkeypatch.setattr(PGDialect, "initialize", counted)
 
-    async def use(lent: LentDatabase) -> None:
+    async def use(lent: DatabaseCheckout) -> None:
         async with lent.async_.session() as session:
             assert await session.scalar(text("select count(*) from note")) == 0
 
     told: list[object] = []
     for _ in range(3):
-        lent = stack.open()
+        lent = stack.checkout()
         assert pid(lent.sync.engine)
         asyncio.run(use(lent))
         dialects: list[Any] = [lent.sync.engine.dialect, lent.async_.engine.dialect]
@@ -315,8 +312,7 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
     """pg8000 raises where it cannot say goodbye: neither the test nor the pool, which goes on, is to see it."""
     with elefast.from_config(project, env=env, engine={"driver": "pg8000"}) as stack:
         lent = next_one(stack)
-        assert stack._running
-        slot = stack._running._ahead._slots[lent.name]
+        slot = stack.service._ahead._slots[lent.name]
         assert slot.first
         assert slot.engine
         (connection,) = slot.first._held
@@ -331,11 +327,11 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
         if used:
             assert pid(lent.sync.engine)
         lent.release()
-        pool = stack._running._pool
+        pool = stack.service._pool
         with pool._changed:
             assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
         assert pool._size
-    assert stack.leaks() == []
+    assert stack.service.take_leaks() == []
 
 
 def test_who_takes_the_next_database_before_it_is_connected_to_waits_for_that(
@@ -345,8 +341,7 @@ def test_who_takes_the_next_database_before_it_is_connected_to_waits_for_that(
     first = next_one(stack)
     assert pid(first.sync.engine)
     until_connected(stack)
-    assert stack._running
-    ahead = stack._running._ahead
+    ahead = stack.service._ahead
     chosen, asked = Event(), Event()
     prepare, make = ahead.prepare, ahead.engine
 
@@ -361,9 +356,9 @@ def test_who_takes_the_next_database_before_it_is_connected_to_waits_for_that(
 
     monkeypatch.setattr(ahead, "prepare", late)
     monkeypatch.setattr(ahead, "engine", asking)
-    second = stack.open()  # the pool turns to the one after it
+    second = stack.checkout()  # the pool turns to the one after it
     assert chosen.wait(60)
-    lent = stack.open()
+    lent = stack.checkout()
     engine = lent.sync.engine
     (open_already,) = on_it(lent)
     assert pid(engine) == open_already
@@ -413,7 +408,7 @@ def test_what_one_test_compiled_is_not_for_the_others(stack: elefast.Stack, isol
     """Queries and the statements of the mapper are compiled for each test, which may change how that is done."""
 
     def expression() -> str:
-        lent = stack.open() if isolation == "database" else stack.join()
+        lent = stack.checkout() if isolation == "database" else stack.checkout_transaction()
         try:
             with lent.sync.session() as session:
                 session.add(Note(body="x"))
@@ -434,7 +429,7 @@ def test_nothing_compiled_is_shared_where_nothing_is_to_be_kept(project: Path, e
     """`query_cache_size = 0` is obeyed."""
     with elefast.from_config(project, env=env, engine={"options": {"query_cache_size": 0}}) as stack:
         for _ in range(2):
-            lent = stack.open()
+            lent = stack.checkout()
             with lent.engine.connect() as connection:
                 connection.execute(select(Note.body))
             engine: Any = lent.engine
@@ -452,11 +447,10 @@ def test_a_database_that_comes_back_comes_connected(any_stack: elefast.Stack, on
             session.commit()
         lent.release()
         until_settled(any_stack)
-    assert any_stack._running
-    if any_stack._running.control.session.facts.version < FIRST_VERSION:
+    if any_stack.service.manager.session.facts.version < FIRST_VERSION:
         pytest.skip("PostgreSQL 14 does not tell what was written to, see docs/concepts/pool.md")
     assert len(any_stack.report().restore) > 3
-    lent = any_stack.open()
+    lent = any_stack.checkout()
     (open_already,) = on_it(lent)
     heard: list[str] = []
     event.listen(lent.engine, "connect", lambda *_: heard.append("connect"))
@@ -477,8 +471,7 @@ def test_a_database_that_comes_back_comes_connected(any_stack: elefast.Stack, on
 
 def until_settled(stack: elefast.Stack) -> None:
     """Wait until nothing is being made, put back or dropped."""
-    assert stack._running
-    pool = stack._running._pool
+    pool = stack.service._pool
     deadline = time.monotonic() + 60
     while pool._returned or pool._busy:
         assert time.monotonic() < deadline
@@ -532,7 +525,7 @@ def test_it_is_as_the_environment_says(
         lent.release()
         until_connected(stack)
         monkeypatch.delenv("PGOPTIONS")
-        lent = stack.open()
+        lent = stack.checkout()
         with lent.sync.engine.connect() as connection:
             assert connection.scalar(text("show statement_timeout")) == "0"
         lent.release()
@@ -542,14 +535,14 @@ def test_what_a_dialect_was_told_counts_for_what_it_compiles(project: Path, env:
     """Where a test has changed what its dialect asks for, text is written as that wants it, in each of its engines."""
     query = select(literal("a\\nb", String, literal_execute=True))
     with elefast.from_config(project, env=env, pool={"size": 0}) as stack:
-        first, second = stack.open(), stack.open()
+        first, second = stack.checkout(), stack.checkout()
         with first.sync.engine.connect() as connection:
             assert connection.scalar(query) == "a\\nb"
         with first.sync.engine.connect() as connection:
             connection.execute(text(f'alter database "{second.name}" set standard_conforming_strings = off'))
             connection.commit()
         for _ in range(3):
-            engine = stack.engine(second.name)
+            engine = stack.service.engine(second.name)
             with engine.connect() as connection:
                 assert connection.scalar(query) == "a\\nb"
             engine.dispose()
@@ -572,12 +565,11 @@ def test_a_thread_that_cannot_be_started(
         with caplog.at_level(logging.INFO, "elefast"), monkeypatch.context() as patch:
             patch.setattr(Thread, "start", refuse)
             for _ in range(8):
-                stack.open().release()
+                stack.checkout().release()
         assert "the pool has 0 threads: can't start new thread" in caplog.text
-        assert stack._running
-        pool = stack._running._pool
+        pool = stack.service._pool
         assert pool._threads == []
-        stack.open().release()
+        stack.checkout().release()
         assert len(pool._threads) == 2
 
 
@@ -634,7 +626,7 @@ def test_a_database_that_lets_nobody_in_any_more(any_stack: elefast.Stack) -> No
     lent.release()
 
 
-ASKS: dict[str, Callable[[LentDatabase], object]] = {
+ASKS: dict[str, Callable[[DatabaseCheckout], object]] = {
     "url": lambda lent: lent.sync.url,
     "dsn": lambda lent: lent.sync.dsn,
     "name": lambda lent: lent.sync.name,
@@ -673,6 +665,6 @@ def test_a_server_gives_an_async_database_without_others(stack: elefast.Stack, o
     until_connected(stack)
     database = asyncio.run(stack.async_server.create_database())
     assert database.engine.url.database
-    lent = LentDatabase(stack, database.engine.url.database, "")
+    lent = DatabaseCheckout(stack.service, stack.server, lambda: stack.async_server, database.engine.url.database, "")
     assert on_it(lent) == []
     lent.release()

@@ -44,12 +44,12 @@ def test_a_leak_under_a_clock_that_stands_still(one: elefast.Stack, stop: Stop) 
     for number in range(4):
         with stop():
             assert time.time() == THEN.timestamp()
-            lent = one.open(f"test {number}")
+            lent = one.checkout(f"test {number}")
             left.append(psycopg.connect(lent.dsn))
             lent.release()
-    one.open("another").release()
+    one.checkout("another").release()
     one.close()
-    assert sorted({leak.test for leak in one.leaks()}) == [f"test {number}" for number in range(4)]
+    assert sorted({leak.test for leak in one.service.take_leaks()}) == [f"test {number}" for number in range(4)]
     for connection in left:
         connection.close()
 

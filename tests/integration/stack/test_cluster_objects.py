@@ -11,11 +11,12 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from elefast.databases.backend import link_to, links_to
 from elefast.databases.manager import Control
 from elefast.errors import MigrationError
 from elefast.migrators import Function, Plan, Sql
 from elefast.postgres import cluster_objects
+from elefast.postgres.connections.connectors import link_to, links_to
+from elefast.templates.options import TemplateOptions
 
 Make = Callable[..., Control]
 
@@ -52,7 +53,7 @@ def make(server_url: str, tmp_path: Path, role: str) -> Iterator[Make]:
             links_to(url),
             link_to=partial(link_to, url),
             recipe=plan,
-            project=f"{project} {tmp_path}",
+            options=TemplateOptions(project=f"{project} {tmp_path}"),
             owned=owned,
         )
         made.append(control)

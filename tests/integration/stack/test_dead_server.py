@@ -23,7 +23,7 @@ from elefast.providers.local.state_file import KEEPER
 
 def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time alone does not count: on a starved machine it is over after a look or two."""
-    lent = stack.open()
+    lent = stack.checkout()
     client = psycopg.connect(lent.dsn)
     pid = client.info.backend_pid
     looks: list[int] = []
@@ -38,8 +38,7 @@ def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypat
         return found
 
     monkeypatch.setattr(databases, "backends", watched)
-    assert stack._running
-    assert stack._running.control.session.lingering(lent.name, 1e-9) == []
+    assert stack.service.manager.session.lingering(lent.name, 1e-9) == []
     assert looks == [1] * 10 + [0]
     lent.release()
 
@@ -48,28 +47,27 @@ def test_one_database_that_cannot_be_dropped_holds_up_no_other(
     stack: elefast.Stack, server_url: str, names: Callable[[], set[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its test is named, the pool goes on, and at the end all others go."""
-    stack.open().release(wait=True)
-    lent = stack.open("a test")
+    stack.checkout().release(wait=True)
+    lent = stack.checkout("a test")
     dsn = lent.dsn
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("create subscription stuck connection 'dbname=none' publication p with (connect = false)")
         # It would be cleared, if the database let anybody.
         connection.execute("create function no() returns event_trigger language plpgsql as 'begin raise; end'")
         connection.execute("create event trigger no on ddl_command_start execute function no()")
-    other = stack.open("another test")
+    other = stack.checkout("another test")
     lent.release()
     try:
-        assert stack._running
-        pool = stack._running._pool
+        pool = stack.service._pool
         with pool._changed:
             assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
         assert pool._size
-        (leak,) = stack.leaks()
+        (leak,) = stack.service.take_leaks()
         assert (leak.test, leak.what) == ("a test", "left a database that cannot be dropped")
         assert lent.name in leak.text
         assert "subscription" in leak.text
-        stack.open().release()
-        later = stack.open()
+        stack.checkout().release()
+        later = stack.checkout()
         stack.close()
         assert {other.name, later.name} & names() == set()
         assert lent.name in names()
@@ -115,10 +113,9 @@ def test_a_server_that_died_is_not_waited_for(
     make = partial(elefast.from_config, project, env=env, provider="local", local={"reuse": False})
     with make() as stack:
         for _ in range(3):
-            stack.open().release()
-        held = [stack.open() for _ in range(4)]
-        assert stack._running
-        running = stack._running
+            stack.checkout().release()
+        held = [stack.checkout() for _ in range(4)]
+        running = stack.service
         pool = running._pool
         with pool._changed:
             assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
@@ -133,15 +130,15 @@ def test_a_server_that_died_is_not_waited_for(
         os.kill(victim(running.lease), how)
         with pytest.raises(DatabaseNotReadyError, match=f"(?s) has ended in the middle of the run: {why}"):
             held.pop().release(wait=True)
-        ours = running.control.session
+        ours = running.manager.session
         for lent in held[:2]:
             with pytest.raises(DatabaseNotReadyError, match=" has ended "):
                 lent.release(wait=True)
         with pytest.raises(DatabaseNotReadyError, match=" has ended "):
-            running.control.template()
+            running.manager.template()
         held[2].release()
         stack.close()
         # Half a minute of patience are 60 at the least.
         assert attempts.count(ours) <= 30
     with make() as stack:
-        stack.open().release()
+        stack.checkout().release()

@@ -48,12 +48,11 @@ def test_it_comes_to_an_end(
     """Whoever closes the stack waits for nobody who waits for him."""
     monkeypatch.setattr(preconnect, "_PATIENCE", 0.1)
     stack = elefast.from_config(project, env=env)
-    held = [stack.open() for _ in range(3)]
+    held = [stack.checkout() for _ in range(3)]
     for lent in held:
         lent.engine.dispose()
         lent.release()
-    assert stack._running
-    pool = stack._running._pool
+    pool = stack.service._pool
     with pool._changed:
         assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy) and len(pool._ready) > 1, 60)
     assert len(pool._threads) == 2

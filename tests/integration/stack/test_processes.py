@@ -19,7 +19,7 @@ import elefast
 from sqlalchemy import text
 with elefast.from_config() as stack:
     for _ in range(5):
-        lent = stack.open()
+        lent = stack.checkout()
         with lent.sync.session() as session:
             assert session.scalar(text("select count(*) from note")) == 0
             session.execute(text("insert into note values ('x')"))
@@ -56,7 +56,7 @@ def test_a_failure_is_shared_by_the_workers_of_a_run(start: Start, project: Path
             "import elefast, pathlib; from elefast import run\n"
             "run.enter(run.Run(start=pathlib.Path.cwd(), test_run='one run'))\n"
             "stack = elefast.from_config()\n"
-            "try: stack.open()\n"
+            "try: stack.checkout()\n"
             "except elefast.ElefastError as error:\n"
             "    print('no_such_function' in str(error), 'already exists' in str(error))\n"
             "import time; time.sleep(2)\n"

@@ -37,17 +37,16 @@ def waiting(server_url: str) -> Waiting:
 def fill(stack: elefast.Stack, size: int = 4) -> None:
     """Have the pool full."""
     for _ in range(2):
-        stack.open().release()
-    assert stack._running
+        stack.checkout().release()
     deadline = time.monotonic() + 60
-    while len(stack._running._pool._ready) < size:
+    while len(stack.service._pool._ready) < size:
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
 def oid(stack: elefast.Stack, name: str) -> int:
     """What the server knows a database by, whatever its name."""
-    engine = stack.engine(name)
+    engine = stack.service.engine(name)
     with engine.connect() as connection:
         found = connection.scalar(text("select oid::int from pg_database where datname = current_database()"))
     engine.dispose()
@@ -59,7 +58,7 @@ def test_the_next_run_has_what_this_one_did_not_use(project: Path, env: dict[str
     before = waiting()
     with elefast.from_config(project, env=env) as stack:
         fill(stack)
-        used = stack.open()
+        used = stack.checkout()
         with used.sync.session() as session:
             session.execute(text("insert into note values ('dirty')"))
             session.commit()
@@ -70,7 +69,7 @@ def test_the_next_run_has_what_this_one_did_not_use(project: Path, env: dict[str
     with elefast.from_config(project, env=env, pool={"size": 0}) as stack:
         seen: list[int] = []
         for _ in left:
-            lent = stack.open()
+            lent = stack.checkout()
             with lent.sync.session() as session:
                 assert session.scalar(text("select count(*) from note")) == 0
             seen.append(oid(stack, lent.name))
@@ -91,11 +90,11 @@ def test_copies_of_a_template_that_was_dropped_meanwhile_are_not_left(
             connection.execute(f'alter database "{template}" is_template false'.encode())
             connection.execute(f'drop database "{template}"'.encode())
         (project / "schema.sql").write_text("create table other ()", encoding="utf-8")
-        name = stack.create("special", "utf8")
-        stack.give_back(name, wait=True)
+        name = stack.service.checkout("special", "utf8")
+        stack.service.release(name, wait=True)
     assert waiting().keys() <= before.keys()
     with elefast.from_config(project, env=env) as stack:
-        lent = stack.open()
+        lent = stack.checkout()
         with lent.sync.session() as session:
             assert session.scalar(text("select to_regclass('other') is not null"))
         lent.release()
@@ -121,7 +120,7 @@ from sqlalchemy import text
 from tests.stack.test_ready import fill
 with elefast.from_config() as stack:
     fill(stack)
-    for lent in [stack.open() for _ in range(3)]:
+    for lent in [stack.checkout() for _ in range(3)]:
         with lent.sync.session() as session:
             assert session.scalar(text("select count(*) from note")) == 0
             session.execute(text("insert into note values ('x')"))
@@ -150,9 +149,9 @@ def test_they_go_with_their_template(project: Path, env: dict[str, str], waiting
         connection.execute(f'alter database "{template}" is_template false')
         connection.execute(f'drop database "{template}"')
     with elefast.from_config(project, env=env) as stack:
-        stack.open()
+        stack.checkout()
         assert not left & waiting().keys()
-        assert stack.upkeep().prune(templates=True) is not None
+        assert stack.admin().prune(templates=True) is not None
 
 
 def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
@@ -162,7 +161,7 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
     env = {"_ELEFAST_ROOT": str(elefast_root)}
     with elefast.from_config(project, env=env, provider="local", local={"reuse": False}) as stack:
         fill(stack)
-        lent = stack.open("a test")
+        lent = stack.checkout("a test")
         leaked = psycopg.connect(lent.dsn, application_name="culprit")
         dropped: list[str] = []
         drop = databases.drop
@@ -171,8 +170,7 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
             dropped.append(name)
             return drop(connection, name, force=force)
 
-        assert stack._running
-        pool = stack._running._pool
+        pool = stack.service._pool
         deadline = time.monotonic() + 60
         while pool._returned or pool._busy:
             assert time.monotonic() < deadline
@@ -185,7 +183,7 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
             pool._wake()
         stack.close()
         assert dropped == []
-        assert [(leak.test, "culprit" in leak.text) for leak in stack.leaks()] == [("a test", True)]
+        assert [(leak.test, "culprit" in leak.text) for leak in stack.service.take_leaks()] == [("a test", True)]
         leaked.close()
 
 
@@ -203,7 +201,7 @@ def test_no_drop_meets_a_session(project: Path, env: dict[str, str], monkeypatch
     monkeypatch.setattr(databases, "drop", watched)
     with elefast.from_config(project, env=env, pool={"reuse": False}) as stack:
         for _ in range(12):
-            lent = stack.open()
+            lent = stack.checkout()
             with lent.sync.session() as session:
                 session.execute(text("insert into note values ('x')"))
                 session.commit()
@@ -215,26 +213,24 @@ def test_no_drop_meets_a_session(project: Path, env: dict[str, str], monkeypatch
 
 def test_a_pool_without_room_makes_nothing_ahead(stack: elefast.Stack) -> None:
     """What is asked for is made all the same."""
-    stack.open().release(wait=True)
-    assert stack._running
+    stack.checkout().release(wait=True)
     looked: list[bool] = []
 
     def has_room() -> bool:
         looked.append(True)
         return False
 
-    control = stack._running.control
+    control = stack.service.manager
     pool = Pool(control, Returns(control), size=4, limit=8, has_room=has_room)
-    taken = [pool.take() for _ in range(3)]
+    taken = [pool.checkout() for _ in range(3)]
     assert [ready for _, ready in taken] == [False] * 3
     for name, _ in taken:
-        pool.give_back(name, "")
+        pool.release(name, "")
     assert pool.close() == []
     assert looked
 
 
 def test_a_single_database_starts_no_thread(stack: elefast.Stack) -> None:
     """A run of one test ends without waiting for anybody."""
-    stack.open().release()
-    assert stack._running
-    assert stack._running._pool._threads == []
+    stack.checkout().release()
+    assert stack.service._pool._threads == []

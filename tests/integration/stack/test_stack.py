@@ -18,9 +18,9 @@ from sqlalchemy.pool import NullPool
 
 import elefast
 from elefast.config.overrides import EngineTable
-from elefast.databases.backend import links_to
 from elefast.errors import ClosedError, ConfigurationError, DatabaseNotReadyError, ElefastError, MigrationError
 from elefast.postgres.connections import maintenance_session as elefast_session
+from elefast.postgres.connections.connectors import links_to
 from elefast.templates import store
 
 Names = Callable[[], set[str]]
@@ -93,7 +93,7 @@ def test_options_of_pools_are_no_trouble_for_async_engines(project: Path, env: d
     )
     for engine in variants:
         with elefast.from_config(project, env=env, engine=engine) as stack:
-            lent = stack.open()
+            lent = stack.checkout()
             assert isinstance(lent.async_.engine.pool, NullPool) == ("pool_size" not in engine)
             lent.release(wait=True)
 
@@ -106,7 +106,7 @@ def test_options_that_do_not_go_together(project: Path, env: dict[str, str]) -> 
 
 def test_a_stack_gives_databases_of_both_kinds(stack: elefast.Stack, names: Names) -> None:
     """One database, two views, gone after its release."""
-    lent = stack.open("a test")
+    lent = stack.checkout("a test")
     with lent.sync.session() as session:
         session.execute(text("insert into note values ('x')"))
         session.commit()
@@ -175,8 +175,7 @@ def test_older_templates_retire(project: Path, env: dict[str, str]) -> None:
     with elefast.from_config(project, env=env, template={"keep": 1}) as stack:
         assert stack.server.create_database().name
         assert stack.report().builds == 0
-        assert stack._running
-        made = stack._running.control.session.call(store.of_project, stack.project)
+        made = stack.service.manager.session.call(store.of_project, stack.project)
         assert len(made) == 2
 
 
@@ -199,7 +198,7 @@ def test_a_failing_migration_is_tried_once(project: Path, env: dict[str, str], n
     with elefast.from_config(project, env=env) as stack:
         for _ in range(3):
             with pytest.raises(MigrationError, match=r"schema\.sql:1"):
-                stack.open()
+                stack.checkout()
     assert names() == before
 
 
@@ -215,7 +214,7 @@ def test_a_server_that_is_not_there_is_waited_for_once(
     with elefast.from_config(project, env=dead) as stack:
         for _ in range(2):
             with pytest.raises(DatabaseNotReadyError, match="did not answer"):
-                stack.open()
+                stack.checkout()
 
 
 def test_a_server_of_the_wrong_version_is_refused(project: Path, env: dict[str, str]) -> None:
@@ -224,21 +223,21 @@ def test_a_server_of_the_wrong_version_is_refused(project: Path, env: dict[str, 
         elefast.from_config(project, env=env, postgres=">=99") as stack,
         pytest.raises(ElefastError, match=r'is PostgreSQL \d+\.\d+, but the project needs postgres = ">=99"'),
     ):
-        stack.open()
+        stack.checkout()
 
 
 def test_the_pool_fills_only_for_a_second_database(stack: elefast.Stack, names: Names) -> None:
     """A single test pays for one database; then others are ready before they are asked for."""
     before = names()
-    first = stack.open()
+    first = stack.checkout()
     time.sleep(0.3)
     assert len(names() - before) == 2  # the database and its template
-    stack.open()
+    stack.checkout()
     deadline = time.monotonic() + 60
     while len(names() - before) < 7 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(names() - before) == 7
-    third = stack.open()
+    third = stack.checkout()
     assert stack.report().from_pool == 1
     first.release()
     third.release()
@@ -250,7 +249,7 @@ def test_nothing_is_handed_out_that_was_made_before_the_run_was_taken_for_dead(
 ) -> None:
     """While its connection was cut, anybody may have swept the databases that were ready."""
     before = names()
-    first, second = stack.open(), stack.open()
+    first, second = stack.checkout(), stack.checkout()
     deadline = time.monotonic() + 60
     while len(names() - before) < 7 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -259,7 +258,7 @@ def test_nothing_is_handed_out_that_was_made_before_the_run_was_taken_for_dead(
         connection.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name like 'elefast run %'"
         )
-    third = stack.open()
+    third = stack.checkout()
     assert third.name not in stale
     with third.sync.session() as session:
         assert session.scalar(text("select count(*) from note")) == 0
@@ -271,18 +270,18 @@ def test_a_limit_on_live_databases_is_kept(project: Path, env: dict[str, str], n
     with elefast.from_config(project, env=env, pool={"size": 2, "max": 3}) as stack:
         before = names()
         for _ in range(10):
-            stack.open().release()
-        held = [stack.open() for _ in range(3)]
+            stack.checkout().release()
+        held = [stack.checkout() for _ in range(3)]
         assert len(names() - before) <= 3 + 1
         with pytest.raises(ElefastError, match=r"3 databases are in use at once, and pool.max = 3"):
-            stack.open()
+            stack.checkout()
         for lent in held:
             lent.release()
 
 
 def test_a_leak_is_named_with_its_test(stack: elefast.Stack) -> None:
     """Found in the background, or at once where that is asked for."""
-    first, second = stack.open("test_one"), stack.open("test_two")
+    first, second = stack.checkout("test_one"), stack.checkout("test_two")
     leaked = [psycopg.connect(lent.dsn, application_name="culprit") for lent in (first, second)]
     (leak,) = first.release(wait=True)
     assert (leak.test, "culprit" in leak.text) == ("test_one", True)
@@ -290,10 +289,10 @@ def test_a_leak_is_named_with_its_test(stack: elefast.Stack) -> None:
     found: list[object] = []
     deadline = time.monotonic() + 60
     while not found and time.monotonic() < deadline:
-        found = [(leak.test, "culprit" in leak.text) for leak in stack.leaks()]
+        found = [(leak.test, "culprit" in leak.text) for leak in stack.service.take_leaks()]
         time.sleep(0.02)
     assert found == [("test_two", True)]
-    assert stack.leaks() == []
+    assert stack.service.take_leaks() == []
     for connection in leaked:
         connection.close()
 
@@ -303,7 +302,7 @@ def test_a_leak_on_a_database_that_is_not_the_pools_is_named_too(stack: elefast.
     database = stack.server.create_database(prefix="mine")
     leaked = psycopg.connect(database.dsn, application_name="culprit")
     database.drop()
-    assert ["culprit" in leak.text for leak in stack.leaks()] == [True]
+    assert ["culprit" in leak.text for leak in stack.service.take_leaks()] == [True]
     assert stack.report().databases == 1
     leaked.close()
 
@@ -316,13 +315,13 @@ def test_engine_options_reach_the_engines(project: Path, env: dict[str, str]) ->
         "options": {"poolclass": NullPool},
     }
     with elefast.from_config(project, env=env, engine=options) as stack:
-        lent = stack.open()
+        lent = stack.checkout()
         assert isinstance(lent.sync.engine.pool, NullPool)
         with lent.sync.session() as session:
             assert session.scalar(text("show application_name")) == "mine"
         lent.release()
     with elefast.from_config(project, env=env, engine={"pool_size": 2}) as stack:
-        lent = stack.open()
+        lent = stack.checkout()
         assert lent.sync.engine.pool.status().startswith("Pool size: 2 ")
         assert not isinstance(lent.async_.engine.pool, NullPool)
         lent.release()
@@ -331,11 +330,11 @@ def test_engine_options_reach_the_engines(project: Path, env: dict[str, str]) ->
 def test_a_leak_is_named_though_the_database_is_kept(project: Path, env: dict[str, str]) -> None:
     """Keeping it for a look is no excuse."""
     with elefast.from_config(project, env=env) as stack:
-        lent = stack.open("a test")
+        lent = stack.checkout("a test")
         leaked = psycopg.connect(lent.dsn, application_name="culprit")
         (leak,) = lent.release(keep="always")
         assert "culprit" in leak.text
-        assert len(stack.upkeep().prune()) == 1
+        assert len(stack.admin().prune()) == 1
         leaked.close()
 
 
@@ -346,7 +345,7 @@ def test_the_servers_sessionmaker_makes_the_sessions_of_tests(stack: elefast.Sta
         pass
 
     stack.server.sessionmaker_factory = lambda engine: sessionmaker(engine, class_=MySession)
-    lent = stack.open()
+    lent = stack.checkout()
     assert isinstance(lent.sync.session(), MySession)
     lent.release()
 
@@ -357,9 +356,8 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
     from elefast.databases.pool import Pool
     from elefast.databases.recycler import Returns
 
-    stack.open().release(wait=True)
-    assert stack._running
-    control = stack._running.control
+    stack.checkout().release(wait=True)
+    control = stack.service.manager
     pool = Pool(control, Returns(control), size=0, limit=1)
     failing = threading.Event()
 
@@ -372,14 +370,14 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
 
     def fail() -> None:
         with pytest.raises(DatabaseNotReadyError):
-            pool.take()
+            pool.checkout()
 
     monkeypatch.setattr(Control, "make", make)
     first = threading.Thread(target=fail)
     first.start()
     failing.wait()
     second: list[object] = []
-    waiting = threading.Thread(target=lambda: second.append(pool.take()))
+    waiting = threading.Thread(target=lambda: second.append(pool.checkout()))
     waiting.start()
     waiting.join(60)
     first.join()
@@ -390,33 +388,32 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
 def test_a_lost_lease_at_the_limit_does_not_block(project: Path, env: dict[str, str]) -> None:
     """What was ready makes room for what is asked for."""
     with elefast.from_config(project, env=env, pool={"size": 1, "max": 2}) as stack:
-        first = stack.open()
-        stack.open().release(wait=True)
-        assert stack._running
+        first = stack.checkout()
+        stack.checkout().release(wait=True)
         deadline = time.monotonic() + 60
-        while not stack._running._pool._ready and time.monotonic() < deadline:
+        while not stack.service._pool._ready and time.monotonic() < deadline:
             time.sleep(0.01)
         with psycopg.connect(env["ELEFAST_ENGINE__URL"].replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(
                 "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
                 "where application_name like 'elefast run %'"
             )
-        stack.open().release()
+        stack.checkout().release()
         first.release()
 
 
 def test_a_kept_database_stays_and_can_be_looked_at(project: Path, env: dict[str, str], names: Names) -> None:
     """It has another name, survives the stack and the sweep of the next one."""
     with elefast.from_config(project, env=env) as stack:
-        lent = stack.open("tests/test_x.py::test_a")
+        lent = stack.checkout("tests/test_x.py::test_a")
         with lent.sync.session() as session:
             session.execute(text("insert into note values ('evidence')"))
             session.commit()
         lent.release(failed=True, keep="failed")
-        (kept,) = stack.kept
-        stack.open().release(failed=False, keep="failed")
+        (kept,) = stack.report().kept
+        stack.checkout().release(failed=False, keep="failed")
     with elefast.from_config(project, env=env) as stack:
-        stack.open().release()
+        stack.checkout().release()
     with psycopg.connect(kept.dsn) as connection:
         assert connection.execute("select body from note").fetchone() == ("evidence",)
     assert kept.test == "tests/test_x.py::test_a"
@@ -431,11 +428,11 @@ def test_a_kept_database_stays_and_can_be_looked_at(project: Path, env: dict[str
 def test_a_closed_stack_says_so(project: Path, env: dict[str, str]) -> None:
     """And closing twice does no harm."""
     stack = elefast.from_config(project, env=env)
-    stack.open()
+    stack.checkout()
     stack.close()
     stack.close()
     with pytest.raises(ClosedError, match="from_config"):
-        stack.open()
+        stack.checkout()
 
 
 def test_a_forgotten_stack_warns_and_is_stopped_later(project: Path, env: dict[str, str], names: Names) -> None:
@@ -444,7 +441,7 @@ def test_a_forgotten_stack_warns_and_is_stopped_later(project: Path, env: dict[s
 
     before = names()
     stack = elefast.from_config(project, env=env)
-    stack.open()
+    stack.checkout()
     factory._stacks.clear()
     left, last = names(), [stack]
     del stack
@@ -478,7 +475,7 @@ from elefast.kernel import databases
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with elefast.from_config() as stack:
     for _ in range(3):
-        stack.open()
+        stack.checkout()
     print(stack.report().template, flush=True)
     drop = databases.drop
     def interrupted(*given, **named):
@@ -518,7 +515,7 @@ def test_threads_share_a_stack(stack: elefast.Stack) -> None:
     seen: list[str] = []
 
     def use() -> None:
-        lent = stack.open()
+        lent = stack.checkout()
         seen.append(lent.name)
         lent.release()
 
@@ -534,20 +531,17 @@ def test_threads_share_a_stack(stack: elefast.Stack) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_has_databases_of_its_own(stack: elefast.Stack, names: Names) -> None:
     """It shares the server with its parent, but neither the connection nor the databases."""
-    mine = stack.open()
+    mine = stack.checkout()
 
     def backend() -> object:
-        assert stack._running
-        return stack._running.control.session.call(
-            lambda connection: connection.scalar(text("select pg_backend_pid()"))
-        )
+        return stack.service.manager.session.call(lambda connection: connection.scalar(text("select pg_backend_pid()")))
 
     before = backend()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            other = stack.open()
+            other = stack.checkout()
             with other.sync.session() as session:
                 session.execute(text("insert into note values ('child')"))
             code = 0 if other.name != mine.name else 2

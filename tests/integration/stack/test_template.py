@@ -23,13 +23,12 @@ def test_copies_have_statistics_and_the_cache_file_of_their_catalogs(project: Pa
         f"create table empty (id int);\n-- {project}\n"
     )
     with elefast.from_config(project, env=env, template={"strategy": "file_copy"}) as stack:
-        lent = stack.open()
+        lent = stack.checkout()
         with lent.sync.session() as session:
             assert session.scalar(text("select reltuples from pg_class where relname = 'note'")) == 500
             assert session.scalar(text("select count(*) from pg_stats where tablename = 'note'")) == 2
         lent.release()
-        assert stack._running
-        files = stack._running.control.session.call(_files, stack.report().template)
+        files = stack.service.manager.session.call(_files, stack.report().template)
         assert "pg_internal.init" in files
 
 
@@ -37,9 +36,8 @@ def test_files_are_copied_as_always_where_blocks_cannot_be_shared(
     stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stands in for a file system that refuses; PostgreSQL reports what it says as an internal error."""
-    stack.open().release()
-    assert stack._running
-    control = stack._running.control
+    stack.checkout().release()
+    control = stack.service.manager
     if control.session.facts.version < 180000:
         pytest.skip("the server has one way to copy files")
     ways: list[str] = []
@@ -54,8 +52,8 @@ def test_files_are_copied_as_always_where_blocks_cannot_be_shared(
         clone(connection, name, **options)
 
     monkeypatch.setattr(databases, "clone", refusing)
-    stack.create("first", "utf8")
-    stack.create("second", "utf8")
+    stack.service.checkout("first", "utf8")
+    stack.service.checkout("second", "utf8")
     assert ways == ["clone", "copy", "copy"]
 
 
@@ -73,7 +71,7 @@ def test_an_interrupt_right_after_a_draft_was_made_leaves_none(
 
     monkeypatch.setattr(databases, "create", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        stack.open()
+        stack.checkout()
     assert names() == before
 
 
@@ -93,7 +91,7 @@ def test_an_interrupt_right_after_a_template_of_the_run_was_made_leaves_none(
     with elefast.from_config(project, env=env, template={"cache": False}) as stack, monkeypatch.context() as patch:
         patch.setattr(databases, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            stack.open()
+            stack.checkout()
     assert names() == before
 
 
@@ -112,7 +110,7 @@ def _alone(project: Path) -> None:
 
 def _reason(project: Path, env: dict[str, str], **keys: Any) -> str:
     with elefast.from_config(project, env=env, **{f"template__{key}": value for key, value in keys.items()}) as stack:
-        stack.open().release()
+        stack.checkout().release()
         return stack.report().template_reason
 
 

@@ -223,7 +223,7 @@ class LocalPlace:
         os.environ["_ELEFAST_ROOT"] = str(self._root)
         try:
             with elefast.from_config(project.path, env={**os.environ, **self.env}) as stack:
-                ask = stack.upkeep().ask
+                ask = stack.admin().ask
                 return [*leftovers(ask, project, set()), *(f"base/{name}" for (name,) in ask(_UNKNOWN_FILES))]
         finally:
             os.environ["_ELEFAST_ROOT"] = before

@@ -100,7 +100,7 @@ def clear(server: Server) -> None:
 
 def works(stack: elefast.Stack) -> None:
     """A test would have its schema, empty, and could write."""
-    lent = stack.open("works")
+    lent = stack.checkout("works")
     try:
         with lent.sync.engine.begin() as connection:
             assert connection.exec_driver_sql("select count(*) from note").scalar() == 0

@@ -90,7 +90,7 @@ def test_in_a_failing_build(open_stack: Open, proxy: Proxy, behind: dict[str, st
     project.write("schema.sql", "create table note (body tex);")
     proxy.strike_at("RENAME TO", answer=True)
     with open_stack(**behind) as stack, pytest.raises(MigrationError, match='type "tex" does not exist'):
-        stack.open()
+        stack.checkout()
     assert proxy.struck == 1
 
 
@@ -99,10 +99,10 @@ def test_while_keeping(open_stack: Open, proxy: Proxy, behind: dict[str, str], s
     """It is kept, and the summary has its name."""
     with open_stack(**behind) as stack:
         works(stack)
-        lent = stack.open("kept")
+        lent = stack.checkout("kept")
         proxy.strike_at("RENAME TO", answer=True)
         lent.release(keep="always")
-        (kept,) = stack.kept
+        (kept,) = stack.report().kept
     assert proxy.struck == 1
     assert kept.name in server.names()
     server.ask(f'drop database "{kept.name}"')
@@ -168,7 +168,7 @@ def test_all_swallowed(
         works(stack)
         proxy.silent = True
         with pytest.raises(DatabaseNotReadyError, match="did not answer within"):
-            stack.open()
+            stack.checkout()
 
 
 def _sleep(connection: Connection) -> object:
@@ -180,8 +180,7 @@ def test_a_long_statement_is_waited_for(open_stack: Open, impatient: None, caplo
     with open_stack() as stack:
         for _ in range(2):
             works(stack)
-        assert stack._running
-        assert stack._running.control.session.call(_sleep) == 1
+        assert stack.service.manager.session.call(_sleep) == 1
     assert "no answer" not in caplog.text
 
 
@@ -194,8 +193,7 @@ def test_a_machine_that_is_gone(open_stack: Open) -> None:
     """Its server notices in half a minute, and lets go of the locks that were its sign of life."""
     with open_stack() as stack:
         works(stack)
-        assert stack._running
-        assert stack._running.control.session.call(_keepalives) == ["15", "5", "3", "30000"]
+        assert stack.service.manager.session.call(_keepalives) == ["15", "5", "3", "30000"]
 
 
 @pytest.fixture
@@ -213,7 +211,7 @@ def test_tests_of_a_machine_that_is_gone(open_stack: Open, elsewhere: str, drive
     """The server notices as soon of its tests' sessions, in new databases and in such that were put back."""
     with open_stack(ELEFAST_ENGINE__URL=elsewhere.replace("psycopg", driver)) as stack:
         for _ in range(4):
-            lent = stack.open()
+            lent = stack.checkout()
             with lent.sync.engine.connect() as connection:
                 assert _keepalives(connection) == ["15", "5", "3", "30000"]
             lent.release()
@@ -261,7 +259,7 @@ def test_at_random(
         try:
             for _ in range(rounds):
                 with suppress(elefast.ElefastError):
-                    lent = stack.open()
+                    lent = stack.checkout()
                     with suppress(DBAPIError), lent.sync.engine.begin() as connection:
                         connection.exec_driver_sql("insert into note values ('a')")
                         time.sleep(dice.uniform(0, 0.1))

@@ -37,13 +37,13 @@ def test_dropped_before_use(open_stack: Open, server: Server) -> None:
     """The test's own driver says that it does not exist; the tests after it have theirs."""
     with open_stack() as stack:
         works(stack)
-        lent = stack.open("the unlucky one")
+        lent = stack.checkout("the unlucky one")
         server.ask(f'drop database "{lent.name}" with (force)')
         with pytest.raises(DBAPIError, match="does not exist"):
             lent.sync.engine.connect()
         assert lent.release(wait=True) == []
         works(stack)
-        assert stack.leaks() == []
+        assert stack.service.take_leaks() == []
 
 
 @pytest.mark.fault("ready databases dropped by somebody else", how="DROP DATABASE WITH (FORCE) of what was made ahead")
@@ -97,7 +97,7 @@ def test_template_in_use(open_stack: Open, server: Server) -> None:
             somebody.execute("set application_name = 'nosy monitoring'")
             server.ask(f'alter database "{name}" with allow_connections false')
             with pytest.raises(ElefastError, match=rf"{name}.*\n.*nosy monitoring \(pid \d+") as caught:
-                stack.open()
+                stack.checkout()
             assert caught.value.code == "template-in-use"
             assert somebody.execute("select 1").fetchone() == (1,)
         works(stack)

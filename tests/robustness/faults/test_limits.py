@@ -82,7 +82,7 @@ def test_full(open_stack: Open, few: Server) -> None:
             pytest.raises(DatabaseNotReadyError, match="max_connections") as caught,
             open_stack(ELEFAST_ENGINE__URL=url) as stack,
         ):
-            stack.upkeep(timeout=1)
+            stack.admin(timeout=1)
         assert caught.value.code == "too-many-connections"
         with open_stack(ELEFAST_ENGINE__URL=url) as stack:
             works(stack)
@@ -104,7 +104,7 @@ def test_full_in_a_build(few: Server, open_stack: Open) -> None:
     with _role(few, "ordinary") as url, open_stack(ELEFAST_ENGINE__URL=url) as stack:
         assert stack.url  # elefast itself is connected
         with _hog(few), pytest.raises(DatabaseNotReadyError, match=r"\d+ x without a name \(role hog, ") as caught:
-            stack.open()
+            stack.checkout()
         assert caught.value.code == "too-many-connections"
         works(stack)
 
@@ -162,9 +162,9 @@ def small_disk(server: Server, tmp_path: Path) -> Iterator[None]:
 def test_disk(open_stack: Open, server: Server, small_disk: None) -> None:
     """One error that says so; when databases are given back the next ones work, and nothing half-made is left."""
     with open_stack(ELEFAST_POOL__SIZE="0") as stack:
-        lent = [stack.open("first")]
+        lent = [stack.checkout("first")]
         with pytest.raises(DatabaseNotReadyError, match="No space left on device") as caught:
-            lent += [stack.open("more") for _ in range(20)]
+            lent += [stack.checkout("more") for _ in range(20)]
         assert caught.value.code == "server-disk-full"
         for one in lent:
             one.release(wait=True)
@@ -176,7 +176,7 @@ def test_read_only(open_stack: Open, server: Server) -> None:
     """elefast's own work goes on; a migration that may not write says so in the server's words."""
     with _role(server, "reader", "default_transaction_read_only = on") as url:
         with open_stack(ELEFAST_ENGINE__URL=url) as stack, pytest.raises(MigrationError, match="read-only transaction"):
-            stack.open()
+            stack.checkout()
         server.ask("alter role reader reset all")
         with open_stack(ELEFAST_ENGINE__URL=url) as stack:
             works(stack)
@@ -210,7 +210,7 @@ def test_timeouts_of_the_database(open_stack: Open, server: Server) -> None:
 
 
 async def _works_async(stack: elefast.Stack) -> None:
-    lent = stack.open("works")
+    lent = stack.checkout("works")
     async with lent.async_engine.begin() as connection:
         await connection.exec_driver_sql("insert into note values ('a')")
     await lent.async_engine.dispose()

@@ -36,7 +36,7 @@ def test_between_tests(open_stack: Open, server: Server, how: signal.Signals) ->
 def test_during_a_test(open_stack: Open, server: Server) -> None:
     """The test sees the error of its own connection, and the tests after it none."""
     with open_stack() as stack:
-        lent = stack.open("the unlucky one")
+        lent = stack.checkout("the unlucky one")
         connection = lent.sync.engine.connect()
         connection.execute(text("insert into note values ('lost')"))
         server.restart()
@@ -45,7 +45,7 @@ def test_during_a_test(open_stack: Open, server: Server) -> None:
         connection.close()
         lent.release()
         works(stack)
-        assert stack.leaks() == []
+        assert stack.service.take_leaks() == []
 
 
 @pytest.mark.fault("server away for a while", how="SIGQUIT to the postmaster, a new one a second later")
@@ -76,16 +76,15 @@ def test_away_for_good(open_stack: Open, server: Server, monkeypatch: pytest.Mon
     try:
         with open_stack() as stack:
             works(stack)
-            held = [stack.open() for _ in range(4)]
-            assert stack._running
-            ours = stack._running.control.session
+            held = [stack.checkout() for _ in range(4)]
+            ours = stack.service.manager.session
             server.stop(signal.SIGQUIT)
             attempts.clear()
             for lent in held:
                 with pytest.raises(DatabaseNotReadyError, match="did not answer within"):
                     lent.release(wait=True)
             with pytest.raises(DatabaseNotReadyError):
-                stack._running.control.template()
+                stack.service.manager.template()
         assert 4 < attempts.count(ours) <= 20
     finally:
         server.start()
@@ -100,7 +99,7 @@ def test_during_the_build(open_stack: Open, server: Server, project: Project) ->
     project.write("schema.sql", f"{whole}select pg_sleep(60);")
     sleeps = "select 1 from pg_stat_activity where query ~ 'pg_sleep' and pid <> pg_backend_pid()"
     with open_stack() as stack, ThreadPoolExecutor() as beside:
-        opening = beside.submit(stack.open)
+        opening = beside.submit(stack.checkout)
         assert until(lambda: server.ask(sleeps), 60)
         server.restart()
         with pytest.raises(DatabaseNotReadyError) as caught:

@@ -132,7 +132,7 @@ def test_a_block_with_a_stack(open_stack: Open, proxy: Proxy, connect: Connect) 
     """What is closed on the way out drops at once."""
     with _interrupted(lambda: proxy.struck), open_stack() as stack:
         _hold(proxy, "elefast")
-        connect(stack.open("interrupted").name)
+        connect(stack.checkout("interrupted").name)
 
 
 @pytest.mark.fault(
@@ -161,7 +161,7 @@ def test_an_async_block(open_stack: Open, server: Server, proxy: Proxy, of_a_sta
     async def work(stack: elefast.Stack) -> None:
         if of_a_stack:
             async with stack:
-                await connect(stack.open("interrupted").name)
+                await connect(stack.checkout("interrupted").name)
         else:
             async with await stack.async_server.create_database() as database:
                 await connect(database.name)
@@ -178,7 +178,7 @@ def test_a_build(open_stack: Open, proxy: Proxy, behind: dict[str, str]) -> None
     """What was built so far is dropped at once, and the next one builds it."""
     with open_stack(**behind) as stack, _interrupted(lambda: proxy.struck):
         _hold(proxy, "elefast_b")
-        stack.open("interrupted")
+        stack.checkout("interrupted")
     with open_stack() as stack:
         works(stack)
 

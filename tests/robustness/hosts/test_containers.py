@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from elefast.providers.files import directories
+from elefast.providers.files.directories import places_for
 from elefast.providers.files.locks import is_held
 from elefast.providers.local import cleanup, processes, running_servers, stop_held, supervisor_client
 from elefast.providers.local.account import candidates
 from elefast.providers.local.cluster import SERVING
-from elefast.providers.local.provider import places_for
 from elefast.providers.local.server import Server
 from tests.integration.providers.conftest import bin_dir, root
 from tests.integration.providers.provider_support import (

@@ -20,9 +20,9 @@ from sqlalchemy import URL, make_url
 import elefast
 from elefast.config import load_settings
 from elefast.config.drivers import async_driver, sync_driver
-from elefast.databases.backend import links_to
 from elefast.errors import ElefastError
 from elefast.postgres import sql
+from elefast.postgres.connections.connectors import links_to
 from elefast.postgres.connections.engines import maintenance_engine
 from elefast.postgres.connections.maintenance_session import Session
 from elefast.postgres.urls import dsn, host_of, port_of, shown, with_driver, without_secrets
@@ -269,7 +269,7 @@ def _use(place: Path, url: URL) -> None:
     (place / "elefast.toml").write_text("")
     text = url.render_as_string(hide_password=False)
     with elefast.from_config(place, env={"CI": "1"}, engine__url=text, pool__size=0, migrator="none") as stack:
-        lent = stack.open()
+        lent = stack.checkout()
         question = sqlalchemy.text("select current_user")
         with lent.engine.connect() as connection:
             assert connection.scalar(question) == url.username

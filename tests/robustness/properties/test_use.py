@@ -193,7 +193,7 @@ def test_what_is_accepted_works(
 
 def _ask(stack: elefast.Stack) -> None:
     """Be a test that uses both of its engines."""
-    lent = stack.open("a test")
+    lent = stack.checkout("a test")
     question = text("SELECT current_database()")
     with lent.engine.connect() as connection:
         found = connection.scalar(question)
@@ -290,7 +290,7 @@ def _use(place: Path, arguments: Mapping[str, Any]) -> str:
     """Have a database, and be connected to it; or have an error as the rule has it."""
     try:
         with elefast.from_config(place, env={**os.environ, "CI": "1"}, **arguments) as stack:
-            lent = stack.open("a test")
+            lent = stack.checkout("a test")
             with lent.engine.connect():
                 pass
             lent.release(wait=True)

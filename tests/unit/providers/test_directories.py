@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories
-from elefast.providers.local.state_file import KeeperError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's files")
 
@@ -30,7 +30,7 @@ def test_a_link_is_no_root(tmp_path: Path) -> None:
     """Somebody else may have put it there."""
     (tmp_path / "there").mkdir()
     (tmp_path / "root").symlink_to(tmp_path / "there")
-    with pytest.raises(KeeperError, match="symbolic link") as caught:
+    with pytest.raises(ProviderFailure, match="symbolic link") as caught:
         directories.root(str(tmp_path / "root"))
     assert caught.value.kind == "RefusedError"
 
@@ -41,7 +41,7 @@ def test_the_root_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "root"
     path.mkdir()
     os.chown(path, 65534, 65534)
-    with pytest.raises(KeeperError, match="belongs to the user 65534"):
+    with pytest.raises(ProviderFailure, match="belongs to the user 65534"):
         directories.root(str(path))
 
 
@@ -90,7 +90,7 @@ def test_a_data_dir_is_given_back_as_it_was(tmp_path: Path, existing: bool) -> N
 def test_a_data_dir_with_foreign_content_is_refused(tmp_path: Path) -> None:
     """It could not be told from ours later."""
     (tmp_path / "PG_VERSION").write_text("15\n")
-    with pytest.raises(KeeperError, match=r"not elefast's \(PG_VERSION\)") as caught:
+    with pytest.raises(ProviderFailure, match=r"not elefast's \(PG_VERSION\)") as caught:
         directories.adopt(str(tmp_path))
     assert caught.value.kind == "RefusedError"
     assert not (tmp_path / directories.MARKER).exists()

@@ -45,7 +45,7 @@ class Server:
         """Whether it answers; version, standby and pooler are looked at by whoever connects."""
         if not self._start and not self._stack.server_runs():
             return not_checked("it does not run, and nothing is started; elefast check --start starts it")
-        self._upkeep = self._stack.upkeep(timeout=30 if self._start else 3)
+        self._upkeep = self._stack.admin(timeout=30 if self._start else 3)
         return good(f"{self._upkeep.lease.description}, PostgreSQL {self._upkeep.version}")
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:

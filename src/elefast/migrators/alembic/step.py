@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from elefast.errors import MissingDependencyError
 from elefast.migrators.alembic.layout import Layout, read_layout
@@ -17,6 +17,9 @@ from elefast.migrators.files import file_input
 from elefast.migrators.steps import Target
 from elefast.templates.fingerprint import Input
 from elefast.templates.manifest import relative
+
+if TYPE_CHECKING:
+    from elefast.migrators.alembic.upgrade import UpgradeOptions
 
 __all__ = ["Alembic"]
 
@@ -83,7 +86,13 @@ class Alembic:
     def run(self, target: Target) -> None:
         from elefast.migrators.alembic.upgrade import upgrade_template
 
-        upgrade_template(self, self.layout(target.root), target)
+        upgrade_template(self.upgrade_options(), self.layout(target.root), target)
+
+    def upgrade_options(self) -> UpgradeOptions:
+        """What `elefast.migrators.alembic.upgrade` does for it."""
+        from elefast.migrators.alembic.upgrade import UpgradeOptions
+
+        return UpgradeOptions(self.section, self.revision, self.x, self.label)
 
 
 def require_alembic() -> None:

@@ -27,16 +27,32 @@ from elefast.templates.manifest import relative
 
 if TYPE_CHECKING:
     from elefast.migrators.alembic.layout import Layout
-    from elefast.migrators.alembic.step import Alembic
     from elefast.migrators.steps import Target
 
-__all__ = ["upgrade", "upgrade_template"]
+__all__ = ["UpgradeOptions", "upgrade", "upgrade_template"]
 
 _WAYS_OUT = (
     "Ways out: let env.py read `sqlalchemy.url` (config.get_main_option, as Alembic's own templates do), let it use "
     'config.attributes["connection"], or name the environment variable that it takes its URL from in `alembic.env`; '
     'variables with parts of the URL are written as "NAME={host}".'
 )
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeOptions:
+    """What to upgrade to.
+
+    Args:
+        section: Section of the ini file, as with ``alembic -n``.
+        revision: The revision to upgrade to, such as ``heads``.
+        x: Arguments for env.py, as with ``alembic -x``.
+        label: What messages call the upgrade.
+    """
+
+    section: str
+    revision: str
+    x: tuple[str, ...]
+    label: str
 
 
 @dataclass(slots=True)
@@ -47,7 +63,7 @@ class _Progress:
     step: Any = None
 
 
-def upgrade_template(part: Alembic, layout: Layout, target: Target) -> None:
+def upgrade_template(options: UpgradeOptions, layout: Layout, target: Target) -> None:
     """Upgrade the template, in an interpreter that runs nothing else.
 
     Raises:
@@ -57,14 +73,14 @@ def upgrade_template(part: Alembic, layout: Layout, target: Target) -> None:
     url = with_driver(target.url, "postgresql+psycopg")
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        upgrade(part, layout, connection, url.render_as_string(hide_password=False), target.step)
+        upgrade(options, layout, connection, url.render_as_string(hide_password=False), target.step)
     # Alembic puts relative entries there; they shall mean the same when the directory changes.
     sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     os.chdir(target.root)
 
 
 def upgrade(
-    part: Alembic,
+    options: UpgradeOptions,
     layout: Layout,
     connection: Connection,
     url: str,
@@ -73,7 +89,7 @@ def upgrade(
     """Upgrade the database of `connection`, in the working directory that Alembic is meant to run in.
 
     Args:
-        part: What to upgrade to.
+        options: What to upgrade to.
         layout: Where the files are.
         connection: env.py may use it. What it leaves uncommitted is committed, unless there was a transaction
             before.
@@ -84,7 +100,7 @@ def upgrade(
         PlaceError: A revision failed; the cause has why.
         MigrationError: The revisions did not arrive.
     """
-    config = _config(part, layout)
+    config = _config(options, layout)
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     config.attributes["connection"] = connection
     script = ScriptDirectory.from_config(config)
@@ -93,7 +109,7 @@ def upgrade(
     def steps(current: Any, context: Any) -> Iterator[Any]:
         progress.version_tables.append((context.version_table, context.version_table_schema))
         # As in the example of Alembic's documentation for EnvironmentContext.
-        found = list(script._upgrade_revs(part.revision, current))  # pyright: ignore[reportPrivateUsage]
+        found = list(script._upgrade_revs(options.revision, current))  # pyright: ignore[reportPrivateUsage]
         for number, step in enumerate(found, 1):
             on_step(number, len(found), "revisions")
             progress.step = step
@@ -102,7 +118,7 @@ def upgrade(
 
     began = connection.in_transaction()
     environment = EnvironmentContext(
-        config, script, fn=steps, as_sql=False, starting_rev=None, destination_rev=part.revision, tag=None
+        config, script, fn=steps, as_sql=False, starting_rev=None, destination_rev=options.revision, tag=None
     )
     try:
         with environment:
@@ -115,19 +131,19 @@ def upgrade(
         raise PlaceError(_place(progress.step.revision, layout)) from error
     if connection.closed:
         with connection.engine.connect() as another:
-            _verify(part, layout, script, progress, another)
+            _verify(options, layout, script, progress, another)
         return
-    _verify(part, layout, script, progress, connection)
+    _verify(options, layout, script, progress, connection)
     if not began:
         connection.rollback()  # it only looked
 
 
-def _config(part: Alembic, layout: Layout) -> Config:
-    arguments = ["-n", part.section]
-    for argument in part.x:
+def _config(options: UpgradeOptions, layout: Layout) -> Config:
+    arguments = ["-n", options.section]
+    for argument in options.x:
         arguments += ["-x", argument]
     # As the command line would give them to env.py, which may look at them.
-    options = CommandLine().parser.parse_args([*arguments, "upgrade", part.revision])
+    parsed = CommandLine().parser.parse_args([*arguments, "upgrade", options.revision])
     # Alembic reads pyproject.toml from 1.16 on; older ones do not know the argument, and ignore the table.
     reads_toml = "toml_file" in inspect.signature(Config).parameters
     if layout.ini is None and not reads_toml:
@@ -139,8 +155,8 @@ def _config(part: Alembic, layout: Layout) -> Config:
     toml: dict[str, Any] = {"toml_file": str(layout.toml)} if layout.toml and reads_toml else {}
     return Config(
         file_=str(layout.ini) if layout.ini else None,
-        ini_section=part.section,
-        cmd_opts=options,
+        ini_section=options.section,
+        cmd_opts=parsed,
         **toml,
     )
 
@@ -150,17 +166,17 @@ def _place(revision: Any, layout: Layout) -> str:
 
 
 def _verify(
-    part: Alembic, layout: Layout, script: ScriptDirectory, progress: _Progress, connection: Connection
+    options: UpgradeOptions, layout: Layout, script: ScriptDirectory, progress: _Progress, connection: Connection
 ) -> None:
     """Compare the version tables that env.py configured with what an upgrade of an empty database leads to."""
     env = relative(str(layout.env), str(layout.directory))
     if not progress.version_tables:
         raise MigrationError(
-            f"{part.label}: {env} ended without context.run_migrations(), so nothing was migrated. "
+            f"{options.label}: {env} ended without context.run_migrations(), so nothing was migrated. "
             "The env.py that `alembic init` writes calls it at its end.",
             code="migration-elsewhere",
         )
-    expected = _revisions(script, part.revision)
+    expected = _revisions(script, options.revision)
     if not expected:
         return
     for name, schema in dict.fromkeys(progress.version_tables):
@@ -169,7 +185,7 @@ def _verify(
         arrived = {place: versions for place, versions in found.items() if versions}
         if not arrived:
             raise MigrationError(
-                f'{part.label} ran, but the version table "{shown}" of the template '
+                f'{options.label} ran, but the version table "{shown}" of the template '
                 f"{'is empty' if found else 'does not exist'}: {env} connected elsewhere, or did not commit. "
                 f"{_WAYS_OUT}",
                 code="migration-elsewhere",
@@ -178,7 +194,7 @@ def _verify(
             missing = expected - _revisions(script, versions)
             if missing:
                 raise MigrationError(
-                    f'{part.label} ran, but "{place}.{name}" of the template says {", ".join(sorted(versions))}, so '
+                    f'{options.label} ran, but "{place}.{name}" of the template says {", ".join(sorted(versions))}, so '
                     f"these revisions are missing: {', '.join(sorted(missing))}. {env} migrated something else, or "
                     f"not everything. {_WAYS_OUT}",
                     code="migration-elsewhere",

@@ -15,7 +15,7 @@ from typing import Any, cast
 import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.postgres import register_default_adapters, types
-from sqlalchemy import URL, Connection, Dialect, Engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
@@ -277,3 +277,41 @@ def _connect_arguments(engine: Engine) -> Mapping[str, Any] | None:
     if getattr(creator, "__module__", "") != "sqlalchemy.engine.create":
         return None
     return cast("Mapping[str, Any] | None", inspect.getclosurevars(creator).nonlocals.get("cparams"))
+
+
+class EngineFactory:
+    """Makes engines for the databases of one server, like the engine that the user gave.
+
+    Args:
+        url: The server.
+        source: The user's engine; None where the user gave a URL.
+        options: ``create_engine`` keywords that win over those of `source`.
+        is_async: Whether the engines are async; then `make` gives the sync side of each.
+    """
+
+    def __init__(self, url: URL, source: Engine | None, options: Mapping[str, Any], is_async: bool) -> None:
+        self._url = url
+        self._source = source
+        self._options = options
+        self._is_async = is_async
+        self._inherited: dict[str, Any] | None = None
+
+    def make(self, name: str) -> Engine:
+        """A new engine to database `name`."""
+        if self._inherited is None:
+            self._inherited = options_of(self._source) if self._source is not None else {}
+        options = {**self._inherited, **self._options}
+        url = self._url.set(database=name)
+        if self._is_async:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            # A pooled async connection belongs to one event loop, and tests come with many.
+            if not {"pool_size", "max_overflow", "poolclass"} & self._options.keys():
+                options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
+                options["poolclass"] = NullPool
+            made = create_async_engine(url, **options).sync_engine
+        else:
+            made = create_engine(url, **options)
+        if self._source is not None:
+            forward_do_connect(self._source, made)
+        return made

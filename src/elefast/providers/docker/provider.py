@@ -23,7 +23,7 @@ from elefast.providers.docker.pull import find_image
 from elefast.providers.docker.readiness import Access, await_server
 from elefast.providers.docker.sharing import Share, Turn
 from elefast.providers.docker.turns import get_image, taking_turns
-from elefast.providers.local.provider import places_for
+from elefast.providers.files.directories import places_for
 from elefast.providers.protocol import nothing
 from elefast.providers.scram import ROUNDS
 

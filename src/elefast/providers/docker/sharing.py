@@ -22,8 +22,8 @@ from typing import Any
 
 from elefast import errors
 from elefast.errors import ElefastError, ServerStartError
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories, locks
-from elefast.providers.local.state_file import KeeperError
 from elefast.runtime import clock
 
 __all__ = ["Share", "Turn"]
@@ -115,7 +115,7 @@ class Share:
     def _usable(self) -> Generator[None]:
         try:
             yield
-        except KeeperError as error:
+        except ProviderFailure as error:
             kind: type[ElefastError] = getattr(errors, error.kind, ServerStartError)
             raise kind(error.message, code=error.code) from None
         except OSError as error:

@@ -19,8 +19,9 @@ import re
 import stat
 import time
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import locks
-from elefast.providers.local.state_file import KeeperError
+from elefast.runtime.cache_dir import ROOT_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "has_room",
     "is_kept",
     "is_ours",
+    "places_for",
     "publish",
     "release",
     "remove",
@@ -109,7 +111,7 @@ def root(path: str) -> str:
     As root it may be entered, not read, by others: the server's user has to get to its own directory.
 
     Raises:
-        KeeperError: It is a link, no directory, or somebody else's.
+        ProviderFailure: It is a link, no directory, or somebody else's.
     """
     os.makedirs(os.path.dirname(path), mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
     _private(path)
@@ -127,7 +129,7 @@ def adopt(path: str) -> None:
     """Make a directory that the user named ours: a new one, an empty one, or one with our marker.
 
     Raises:
-        KeeperError: It has something else in it, or cannot be used.
+        ProviderFailure: It has something else in it, or cannot be used.
     """
     made = not os.path.lexists(path)
     if made:
@@ -135,13 +137,13 @@ def adopt(path: str) -> None:
             os.makedirs(path)
             os.chmod(path, 0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
-            raise KeeperError(
+            raise ProviderFailure(
                 "ServerStartError",
                 f"local.data_dir: {path} cannot be made: {error.strerror}\nname a directory that this user may make",
                 code="data-dir-unfit",
             ) from None
     if not os.path.isdir(path):
-        raise KeeperError(
+        raise ProviderFailure(
             "RefusedError",
             f"local.data_dir: {path} is not a directory\nname one, or one that is not there yet",
             code="foreign-directory",
@@ -151,7 +153,7 @@ def adopt(path: str) -> None:
     foreign = sorted(name for name in os.listdir(path) if name != "lost+found")
     if foreign:
         some = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        raise KeeperError(
+        raise ProviderFailure(
             "RefusedError",
             f"local.data_dir: {path} has something in it that is not elefast's ({some})\n"
             "expected a new or an empty directory: elefast must be able to delete what is in it",
@@ -205,13 +207,13 @@ def _private(path: str) -> None:
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a directory"
-        raise KeeperError(
+        raise ProviderFailure(
             "RefusedError",
             f"{path} is {kind}; elefast keeps its servers there\nlook who made it, and remove it",
             code="foreign-directory",
         )
     if status.st_uid != os.geteuid():
-        raise KeeperError(
+        raise ProviderFailure(
             "RefusedError",
             f"{path} belongs to the user {status.st_uid}, not to {os.geteuid()} who runs this\n"
             "look who made it, and remove it",
@@ -338,3 +340,9 @@ def full_disk(path: str) -> str:
         f"no space left for the server's data: the file system of {path} has {free} MB free of {total} MB\n"
         "make room there, or set local.data_dir (ELEFAST_LOCAL__DATA_DIR) to a directory with some hundred MB"
     )
+
+
+def places_for(directory: str | os.PathLike[str] | None = None) -> Places:
+    """The roots below `directory`, or those of this user."""
+    named = str(directory) if directory else os.environ.get(ROOT_VARIABLE, "")
+    return Places.under(os.path.abspath(named)) if named else Places.default()

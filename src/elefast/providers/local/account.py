@@ -11,8 +11,8 @@ import os
 import signal
 import subprocess
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.local.processes import dies_with_parent, environment
-from elefast.providers.local.state_file import KeeperError
 
 __all__ = ["Account", "can_run", "candidates"]
 
@@ -81,7 +81,7 @@ def candidates(run_as: str) -> list[Account]:
     """The users to try, best first; not root: only ourselves, whatever `run_as` says.
 
     Raises:
-        KeeperError: The user named does not exist, or is root.
+        ProviderFailure: The user named does not exist, or is root.
     """
     if os.geteuid() != 0:
         return [Account(str(os.geteuid()), os.geteuid(), os.getegid(), switched=False)]
@@ -98,13 +98,13 @@ def candidates(run_as: str) -> list[Account]:
     if found:
         return found
     if run_as:
-        raise KeeperError(
+        raise ProviderFailure(
             "ConfigurationError",
             f"local.run_as: {run_as!r} is not a user of this machine other than root; "
             "PostgreSQL does not run as root, expected the name of an ordinary user",
             code="wrong-value",
         )
-    raise KeeperError(
+    raise ProviderFailure(
         "ServerUnavailableError",
         "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as\n"
         "set local.run_as (ELEFAST_LOCAL__RUN_AS) to an ordinary user, or run the tests as one",

@@ -13,6 +13,7 @@ import errno
 import os
 import subprocess
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories
 from elefast.providers.local import state_file
 from elefast.providers.local.processes import boot_identity
@@ -90,7 +91,7 @@ def build(
         timeout: Seconds that ``initdb`` may take.
 
     Raises:
-        KeeperError: ``initdb`` failed.
+        ProviderFailure: ``initdb`` failed.
         OSError: No space, most likely.
     """
     building = directories.building(parent)
@@ -165,7 +166,7 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
     try:
         done = account.run(command, timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise state_file.KeeperError(
+        raise ProviderFailure(
             "ServerStartError",
             f"initdb did not end within {timeout:g} s in {target}\n"
             "see what keeps the machine or its disk busy, and run again",
@@ -177,7 +178,7 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
         tail = "\n".join(f"  {line}" for line in done.stdout.splitlines()[-20:])
         full = os.strerror(errno.ENOSPC) in done.stdout
         hint = "\n" + directories.full_disk(target) if full else ""
-        raise state_file.KeeperError(
+        raise ProviderFailure(
             "ServerStartError",
             f"initdb failed ({' '.join(command[:3])} ...):\n{tail}{hint}",
             code="local-disk-full" if full else "local-start-failed",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories
-from elefast.providers.local.state_file import KeeperError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def copy_installation(binaries: str, parents: list[Callable[[], str]], key: str)
         The ``bin`` of the copy.
 
     Raises:
-        KeeperError: No parent will do.
+        ProviderFailure: No parent will do.
     """
     prefix = os.path.dirname(binaries)
     package = os.path.dirname(prefix)
@@ -55,7 +55,7 @@ def copy_installation(binaries: str, parents: list[Callable[[], str]], key: str)
             tried.append(f"{parent}: {error.strerror or error}")
             continue
         return os.path.join(target, relative)
-    raise KeeperError(
+    raise ProviderFailure(
         "ServerStartError",
         "\n".join([f"the PostgreSQL in {prefix} cannot be copied to where the server's user can execute it", *tried]),
         code="account-locked-out",

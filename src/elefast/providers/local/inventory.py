@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elefast.providers.files import locks
+from elefast.providers.files.directories import places_for
 from elefast.providers.local import state_file
-from elefast.providers.local.provider import places_for
 from elefast.providers.local.server import ADDRESS
 from elefast.runtime import clock
 

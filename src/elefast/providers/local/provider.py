@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from elefast import errors
 from elefast.errors import ConfigurationError, Problem, ServerStartError, ServerUnavailableError
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories, locks
 from elefast.providers.local import cleanup, provision, state_file
 from elefast.providers.local.lease import LocalLease
@@ -23,12 +24,11 @@ from elefast.providers.local.processes import namespace
 from elefast.providers.local.supervisor_client import dismiss, prove, start_keeper
 from elefast.providers.protocol import nothing
 from elefast.runtime import clock
-from elefast.runtime.cache_dir import ROOT_VARIABLE
 
 if TYPE_CHECKING:
     from elefast.providers.local.binaries import Binaries
 
-__all__ = ["LocalProvider", "places_for"]
+__all__ = ["LocalProvider"]
 
 FORMAT = 1
 """Part of every identity; goes up when a server's directory is laid out differently."""
@@ -128,13 +128,13 @@ class LocalProvider:
 
         binaries = find(self._bin_dir, self._requirement, self._extensions)
         try:
-            places = places_for(self._root)
+            places = directories.places_for(self._root)
             try:
                 return self._acquire(self._job(binaries, places), binaries, places, on_new)
             except _ElsewhereError:
                 job = self._job(binaries, places, apart=namespace("net"))
                 return self._acquire(job, binaries, places, on_new)
-        except state_file.KeeperError as failure:
+        except ProviderFailure as failure:
             raise _as_error(failure) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -152,7 +152,7 @@ class LocalProvider:
             return False
         from elefast.providers.local.binaries import find
 
-        binaries, places = find(self._bin_dir, self._requirement, self._extensions), places_for(self._root)
+        binaries, places = find(self._bin_dir, self._requirement, self._extensions), directories.places_for(self._root)
         for apart in ("", namespace("net")):
             directory = self._job(binaries, places, apart)["server"]
             described = state_file.read(directory)
@@ -242,7 +242,7 @@ class LocalProvider:
                 # One error for all who waited for this start; whoever came later has a try of his own.
                 if described["at"] >= began:
                     code = str(described.get("code", "local-start-failed"))
-                    raise state_file.KeeperError(described["kind"], described["message"], code=code)
+                    raise ProviderFailure(described["kind"], described["message"], code=code)
                 dismissed = dismiss(keeper, described)
             if status == "ready":
                 if started and not self._proven(directory, described):
@@ -362,13 +362,7 @@ class LocalProvider:
             )
 
 
-def places_for(directory: Path | None = None) -> directories.Places:
-    """The roots below `directory`, or those of this user."""
-    named = str(directory) if directory else os.environ.get(ROOT_VARIABLE, "")
-    return directories.Places.under(os.path.abspath(named)) if named else directories.Places.default()
-
-
-def _as_error(failure: state_file.KeeperError) -> errors.ElefastError:
+def _as_error(failure: ProviderFailure) -> errors.ElefastError:
     if failure.kind == "ConfigurationError":
         key, _, message = failure.message.partition(": ")
         return ConfigurationError([Problem("", key, message, code=failure.code)])

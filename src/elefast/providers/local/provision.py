@@ -10,8 +10,9 @@ import errno
 import os
 import time
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories, locks
-from elefast.providers.local import cluster, state_file
+from elefast.providers.local import cluster
 from elefast.providers.local.account import Account, can_run, candidates
 from elefast.providers.local.processes import stop_orphans
 from elefast.runtime import clock
@@ -76,7 +77,7 @@ class Preparation:
             if not (why := can_run(os.path.join(copied, "postgres"), account)):
                 return account, copied
             tried.append(f"the copy in {copied}, as {account.name}: {why}")
-        raise state_file.KeeperError(
+        raise ProviderFailure(
             "ServerStartError",
             "\n".join(
                 [
@@ -103,7 +104,7 @@ class Preparation:
                 continue
             if not self._take(path):
                 if named:
-                    raise state_file.KeeperError(
+                    raise ProviderFailure(
                         "ServerUnavailableError",
                         f"local.data_dir: another server uses {path}, such as one that another container started\n"
                         "wait until its last user has gone, or use another local.data_dir",
@@ -124,7 +125,7 @@ class Preparation:
                 os.utime(os.path.dirname(path))  # the sweep sees that somebody wants it
                 return found
             if named and found:
-                raise state_file.KeeperError(
+                raise ProviderFailure(
                     "ServerStartError",
                     f"local.data_dir: {why} in {path}\n"
                     f"remove {path}, or set local.bin_dir, postgres or local.data_dir to what fits it",
@@ -132,7 +133,7 @@ class Preparation:
                 )
             self.notes.append(f"rebuilt the data directory: {why} in {path}")
             if not directories.remove(path):
-                raise state_file.KeeperError(
+                raise ProviderFailure(
                     "RefusedError",
                     f"{path} is in the way and does not have elefast's mark\nlook what it is, and remove it",
                     code="foreign-directory",
@@ -210,7 +211,7 @@ class Preparation:
             # Another keeper may have the first: that of a container which has its own memory and the same disk.
             free = [path for path in homes(self.job)[1:] if not os.path.lexists(path) or not directories.is_kept(path)]
             if not free:
-                raise state_file.KeeperError(
+                raise ProviderFailure(
                     "ServerUnavailableError",
                     f"{MOST_ON_ONE_DISK} servers of this configuration have their data in {self.places.disk} already\n"
                     "set local.data_dir (ELEFAST_LOCAL__DATA_DIR) to another directory",
@@ -226,7 +227,7 @@ class Preparation:
             return
         done = account.run(["/bin/sh", "-c", 'cd "$1"', "sh", parent])
         if done.returncode:
-            raise state_file.KeeperError(
+            raise ProviderFailure(
                 "ServerStartError",
                 f"the server runs as the user {account.name}, who cannot enter {parent}\n"
                 "set local.data_dir (ELEFAST_LOCAL__DATA_DIR) to a directory that this user can enter",

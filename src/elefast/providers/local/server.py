@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories, locks
 from elefast.providers.local.processes import postmaster_file, stop_orphans
-from elefast.providers.local.state_file import KeeperError
 from elefast.runtime import clock
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ class Server:
             timeout: Seconds.
 
         Raises:
-            KeeperError: It did not start; the message ends with the end of its log.
+            ProviderFailure: It did not start; the message ends with the end of its log.
         """
         deadline = clock.now() + timeout
         for attempt in range(PORTS_TO_TRY):
@@ -101,7 +101,7 @@ class Server:
         full = os.strerror(errno.ENOSPC) in text
         if full:
             hint = "\n" + directories.full_disk("/dev/shm" if "shared memory segment" in text else self.data)
-        raise KeeperError(
+        raise ProviderFailure(
             "ServerStartError",
             f"the PostgreSQL server in {self.binaries} does not start on {self.data}; "
             f"the end of its log ({self.log}):\n{text or '  (nothing)'}{hint}",
@@ -141,7 +141,7 @@ class Server:
     def _lock(self, deadline: float) -> int:
         while (lock := locks.take(self.serving, exclusive=True)) is None:
             if clock.now() > deadline:
-                raise KeeperError(
+                raise ProviderFailure(
                     "ServerUnavailableError",
                     f"another server still uses {self.data}\nend it, or set local.data_dir to another directory",
                     code="local-server-in-use",

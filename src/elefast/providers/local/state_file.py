@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["HELD", "KEEPER", "LOG", "START", "STATE", "USERS", "KeeperError", "elsewhere", "read", "write"]
+__all__ = ["HELD", "KEEPER", "LOG", "START", "STATE", "USERS", "elsewhere", "read", "write"]
 
 USERS = "users"
 KEEPER = "keeper"
@@ -35,22 +35,6 @@ START = "start"
 STATE = "state.json"
 LOG = "log"
 HELD = "held"
-
-
-class KeeperError(Exception):
-    """An error on its way from the keeper to the users, who raise it as one of elefast's own.
-
-    Args:
-        kind: Name of a class of `elefast.errors`.
-        message: Its whole message.
-        code: Its name in `elefast.errors.explanations`.
-    """
-
-    def __init__(self, kind: str, message: str, *, code: str) -> None:
-        self.kind = kind
-        self.message = message
-        self.code = code
-        super().__init__(message)
 
 
 def read(directory: str, name: str = STATE) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 
+from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories, locks
 from elefast.providers.local import cluster, state_file
 from elefast.providers.local.processes import namespace, stop_orphans
@@ -83,7 +84,7 @@ class Keeper:
             account, binaries = self.preparation.find_account()
             self.cluster = self.preparation.find_cluster(binaries, account)
             self.server = self._start(binaries, account)
-        except state_file.KeeperError as error:
+        except ProviderFailure as error:
             self._tell("failed", kind=error.kind, message=error.message, code=error.code)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -161,7 +162,7 @@ class Keeper:
         try:
             if self.preparation.pristine:
                 cluster.publish_to_cache(self.preparation.pristine, self.job["cache"])
-        except (OSError, state_file.KeeperError):
+        except (OSError, ProviderFailure):
             directories.remove(self.preparation.pristine)
         from elefast.providers.local.cleanup import sweep
 

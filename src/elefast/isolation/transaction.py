@@ -1,0 +1,147 @@
+"""``isolation = "transaction"``: a transaction in the shared database for one test.
+
+The test's sessions see what the test commits, and no other session does. At the end of the test all of it is rolled
+back. Where that did not work, the database is dropped, and the next test gets a fresh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Engine
+
+from elefast.databases.report import Leak
+from elefast.databases.service import DatabaseService
+from elefast.isolation.engine import JoinedEngine
+from elefast.isolation.outer_transaction import Outer
+from elefast.isolation.shared_database import SharedDatabase
+from elefast.sync import Database, DatabaseServer
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from elefast.asyncio import AsyncDatabase, AsyncDatabaseServer
+
+__all__ = ["NOWHERE", "TransactionCheckout"]
+
+NOWHERE = "isolation-is-transaction.elefast.invalid"
+"""The host of URLs that an application would connect to by itself. Names under .invalid never resolve (RFC 6761)."""
+
+_THROWN_AWAY = (
+    "the database was thrown away, and the next test has a fresh one. Such a test needs a database of its own: "
+    '@pytest.mark.elefast(isolation="database")'
+)
+
+_NOT_ALONE = "was not alone: another session was connected to the database that all tests share"
+_OR_BEFORE = ", now or up to a second before"
+
+SESSION_OPTIONS: Mapping[str, Any] = {"join_transaction_mode": "create_savepoint"}
+
+
+class TransactionCheckout:
+    """The shared database, checked out by one test; with the shape of `elefast.isolation.database.DatabaseCheckout`.
+
+    Args:
+        service: The service that the database is from.
+        server: The server of the sync view.
+        async_server: Gives the server of the async view.
+        shared: The database.
+        test: The node id of the test.
+    """
+
+    session_options: Mapping[str, Any] = SESSION_OPTIONS
+
+    def __init__(
+        self,
+        service: DatabaseService,
+        server: DatabaseServer,
+        async_server: Callable[[], AsyncDatabaseServer],
+        shared: SharedDatabase,
+        test: str,
+    ) -> None:
+        self._service = service
+        self._server = server
+        self._async_server = async_server
+        self._shared = shared
+        self._outer = Outer(test, shared)
+        self._engine: JoinedEngine | None = None
+        self._async_engine: AsyncEngine | None = None
+        self._sync: Database | None = None
+        self._async: AsyncDatabase | None = None
+        self.name = shared.name
+        self.test = test
+
+    @property
+    def engine(self) -> Engine:
+        """An engine for sync sessions; no other code may connect with it."""
+        if self._engine is None:
+            self._engine = self._shared.engine("sync", self._outer)
+        return self._engine
+
+    @property
+    def async_engine(self) -> AsyncEngine:
+        """An engine for async sessions; no other code may connect with it."""
+        if self._async_engine is None:
+            self._async_server()  # first, because its error says what to install
+            from sqlalchemy.ext.asyncio import AsyncEngine
+
+            self._async_engine = AsyncEngine(self._shared.engine("async", self._outer))
+        return self._async_engine
+
+    @property
+    def sync(self) -> Database:
+        """The view with a sync engine.
+
+        Raises:
+            RefusedError: The test has the other view already.
+        """
+        self._outer.claim("sync")
+        if self._sync is None:
+            self._sync = Database(self.engine, self._server, self._server.sessionmaker_factory)
+            self._sync.sessionmaker.configure(**SESSION_OPTIONS)
+        return self._sync
+
+    @property
+    def async_(self) -> AsyncDatabase:
+        """The view with an async engine.
+
+        Raises:
+            RefusedError: The test has the other view already.
+        """
+        self._outer.claim("async")
+        if self._async is None:
+            from elefast.asyncio import AsyncDatabase
+
+            server = self._async_server()
+            self._async = AsyncDatabase(self.async_engine, server, server.sessionmaker_factory)
+            self._async.sessionmaker.configure(**SESSION_OPTIONS)
+        return self._async
+
+    def url_for(self, driver: str) -> URL:
+        """A URL that leads nowhere: a connection by it would write past the transaction."""
+        return URL.create(driver, username="elefast", host=NOWHERE, database=self.name)
+
+    def end_test(self) -> None:
+        """Note that the test only closes from here on what it has open."""
+        self._outer.frames.lenient = True
+
+    def release(self, *, failed: bool = False, keep: str = "never", wait: bool = False) -> list[Leak]:
+        """Roll back; where that did not do, throw the database away and say why.
+
+        Args:
+            failed: Not used: what a failed test wrote is rolled back as well.
+            keep: Not used, for the same reason.
+            wait: Wait until a database that was thrown away is dropped.
+        """
+        self._outer.release()
+        checked = self._outer.checked and self._shared.check()
+        if not checked and not self._outer.lost and not self._shared.was_alone():
+            self._outer.lose(_NOT_ALONE + ("" if self._shared.counts else _OR_BEFORE))
+        if not self._outer.lost:
+            self._shared.renew(self._outer)
+            self._service.leak_detector.ended(self.test, undone=True)
+            return []
+        self._shared.retire()
+        leaks = self._service.release(self.name, self.test, wait=wait)
+        return [Leak(self.test, _THROWN_AWAY, self._outer.lost), *leaks]
