@@ -214,7 +214,7 @@ def test_a_forked_child_connects_for_itself(start: Start) -> None:
         """
 import os, sys, elefast
 from sqlalchemy import text
-from tests.stack.test_ahead import next_one, pid
+from tests.integration.stack.test_ahead import next_one, pid
 with elefast.from_config() as stack:
     lent = next_one(stack)
     engine = lent.sync.engine

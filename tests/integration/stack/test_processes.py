@@ -53,7 +53,7 @@ def test_a_failure_is_shared_by_the_workers_of_a_run(start: Start, project: Path
             "select pg_sleep(0.5);\ncreate role tried_once;\nselect no_such_function();\n"
         )
         program = (
-            "import elefast, pathlib; from elefast import run\n"
+            "import elefast, pathlib; from elefast.config import current_run as run\n"
             "run.enter(run.Run(start=pathlib.Path.cwd(), test_run='one run'))\n"
             "stack = elefast.from_config()\n"
             "try: stack.checkout()\n"

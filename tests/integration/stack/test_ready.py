@@ -117,7 +117,7 @@ def test_no_more_than_the_size_of_a_pool_wait_for_a_template(start: Start, waiti
     program = """
 import elefast
 from sqlalchemy import text
-from tests.stack.test_ready import fill
+from tests.integration.stack.test_ready import fill
 with elefast.from_config() as stack:
     fill(stack)
     for lent in [stack.checkout() for _ in range(3)]:

@@ -459,7 +459,9 @@ def test_a_forgotten_stack_warns_and_is_stopped_later(project: Path, env: dict[s
 
 def test_closing_at_exit_is_silent_and_complete(start: Start, names: Names) -> None:
     """A program that never closes its stack leaves its template, and no word."""
-    program = "import elefast, sys; s = elefast.from_config(); [s.open() for _ in range(3)]; print(s.report().template)"
+    program = (
+        "import elefast, sys; s = elefast.from_config(); [s.checkout() for _ in range(3)]; print(s.report().template)"
+    )
     before = names()
     process = start(program, PYTHONDEVMODE="1", PYTHONWARNINGS="error")
     out, err = process.communicate(timeout=60)
@@ -471,7 +473,7 @@ def test_ctrl_c_at_the_end_leaves_nothing(start: Start, names: Names) -> None:
     """What had begun to go is gone, and then the program ends as it should."""
     program = """
 import signal, elefast
-from elefast.kernel import databases
+from elefast.postgres import databases
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with elefast.from_config() as stack:
     for _ in range(3):

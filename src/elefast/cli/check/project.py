@@ -32,7 +32,7 @@ plan = json.loads(sys.stdin.read())
 sys.path[:] = plan["path"]
 from pathlib import Path
 from elefast.errors import ElefastError
-from elefast.migrators.targets import load
+from elefast.migrators.import_target import load
 wrong = []
 for key, target in plan["targets"]:
     try:

@@ -34,7 +34,7 @@ import json, os, sys
 pipe = os.fdopen(os.dup(0), "rb")
 first = json.loads(pipe.readline())
 sys.path[:] = first["path"]
-from elefast.migrators.runner import main
+from elefast.migrators.sandbox.child import main
 main(first, pipe)
 """
 
