@@ -32,7 +32,7 @@ from elefast.templates.options import TemplateOptions
 
 if TYPE_CHECKING:
     from elefast.config.overrides import Overrides
-    from elefast.migrators import Part, Plan
+    from elefast.migrators import Plan, Step
     from elefast.providers import DockerProvider, LocalProvider, Provider
 
 __all__ = ["from_config"]
@@ -186,9 +186,9 @@ def _check_engines(loaded: Loaded) -> None:
     engine = loaded.settings.engine
     if not (engine.options or engine.connect_args or engine.async_connect_args):
         return
-    from elefast.postgres.connections.engine_options import refusals
+    from elefast.postgres.connections.engine_options import invalid_options
 
-    found = refusals(
+    found = invalid_options(
         sync_driver(loaded.settings),
         async_driver(loaded.settings),
         engine.options,
@@ -327,7 +327,7 @@ def _kept_digests(loaded: Loaded, env: Mapping[str, str]) -> str:
     return os.path.join(place, f"digests-{digest(str(loaded.project))}.json")
 
 
-def _migrator(loaded: Loaded) -> Part | None:
+def _migrator(loaded: Loaded) -> Step | None:
     settings = loaded.settings
     match loaded.migrator.migrator:
         case "metadata":

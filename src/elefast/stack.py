@@ -21,14 +21,14 @@ from elefast.databases.service import DatabaseService
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError
 from elefast.isolation.database import DatabaseCheckout
 from elefast.postgres.urls import shown
-from elefast.runtime.signals import close_unfinished, deferred
+from elefast.runtime.signals import close_unfinished, defer_interrupts
 from elefast.sync import DatabaseServer
 
 if TYPE_CHECKING:
     from elefast.asyncio import AsyncDatabaseServer
     from elefast.config import Settings
     from elefast.config.provenance import Origin
-    from elefast.databases.admin import Upkeep
+    from elefast.databases.admin import ServerAdmin
     from elefast.databases.spec import ServiceSpec
     from elefast.isolation.shared_database import SharedDatabase
     from elefast.isolation.transaction import TransactionCheckout
@@ -168,16 +168,16 @@ class Stack:
             return service
         return self._start()
 
-    def admin(self, timeout: float = 30) -> Upkeep:
+    def admin(self, timeout: float = 30) -> ServerAdmin:
         """The server, for commands that look at it and clean it up; starts it, and changes nothing on it by itself.
 
         Args:
             timeout: Seconds that the server may take to answer.
         """
-        from elefast.databases.admin import Upkeep
+        from elefast.databases.admin import ServerAdmin
 
         service = self._start(sweeps=False, timeout=timeout)
-        return Upkeep(service.manager, service.lease, self.project)
+        return ServerAdmin(service.manager, service.lease, self.project)
 
     def server_runs(self) -> bool:
         """Whether the server runs already, so that using it would start none; starts nothing.
@@ -208,7 +208,7 @@ class Stack:
         """Whether it was closed."""
         return self._closed
 
-    @deferred()
+    @defer_interrupts()
     def close(self) -> None:
         """Drop the databases and release the server; safe to repeat. A first Ctrl-C meanwhile waits for its end."""
         with self._lock:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
-    from elefast.databases.admin import Upkeep
+    from elefast.databases.admin import ServerAdmin
     from elefast.templates.store import State
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.config import current_run as runs
 
     # As `pytest --elefast-rebuild` says it to the stack that it makes.
-    outer = runs.enter(runs.Run(Path.cwd(), rebuild=arguments.force)) if arguments.action == "build" else None
+    outer = runs.enter(runs.CurrentRun(Path.cwd(), rebuild=arguments.force)) if arguments.action == "build" else None
     try:
         with configured(arguments) as stack:
             upkeep = stack.admin()
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             runs.enter(outer)
 
 
-def _build(upkeep: Upkeep, as_json: bool) -> int:
+def _build(upkeep: ServerAdmin, as_json: bool) -> int:
     made = upkeep.build_template()
     if as_json:
         print_json(None if made is None else {"name": made.name, "built": made.built, "reason": made.reason})
@@ -70,7 +70,7 @@ def _build(upkeep: Upkeep, as_json: bool) -> int:
     return 0
 
 
-def _drop(upkeep: Upkeep, as_json: bool) -> int:
+def _drop(upkeep: ServerAdmin, as_json: bool) -> int:
     names = upkeep.drop_templates()
     if as_json:
         print_json({"dropped": names})

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Run", "current", "enter", "libpq_variables"]
+__all__ = ["CurrentRun", "current", "enter", "libpq_variables"]
 
 
-class Run(NamedTuple):
+class CurrentRun(NamedTuple):
     """A run of pytest.
 
     Args:
@@ -31,10 +31,10 @@ class Run(NamedTuple):
     variables: Mapping[str, str] | None = None
 
 
-_current: Run | None = None
+_current: CurrentRun | None = None
 
 
-def current() -> Run | None:
+def current() -> CurrentRun | None:
     """The run that this process is part of."""
     return _current
 
@@ -44,7 +44,7 @@ def libpq_variables() -> Mapping[str, str] | None:
     return None if _current is None else _current.variables
 
 
-def enter(run: Run | None) -> Run | None:
+def enter(run: CurrentRun | None) -> CurrentRun | None:
     """Say which run this process is part of, or that it is part of none; what it was part of before."""
     global _current
     before, _current = _current, run

@@ -16,13 +16,13 @@ from elefast.postgres.names import Kind
 from elefast.templates.store import State, Template
 
 if TYPE_CHECKING:
-    from elefast.databases.manager import Control
+    from elefast.databases.manager import DatabaseManager
     from elefast.providers import Lease
 
-__all__ = ["Upkeep"]
+__all__ = ["ServerAdmin"]
 
 
-class Upkeep:
+class ServerAdmin:
     """The server of one stack, for whoever looks after it.
 
     Args:
@@ -31,7 +31,7 @@ class Upkeep:
         project: The stack's.
     """
 
-    def __init__(self, control: Control, lease: Lease, project: str) -> None:
+    def __init__(self, control: DatabaseManager, lease: Lease, project: str) -> None:
         self._control = control
         self.project = project
         self.lease = lease

@@ -14,10 +14,10 @@ from typing import Any, Protocol, cast
 
 from sqlalchemy import URL, Engine
 
-from elefast.databases.manager import Control
+from elefast.databases.manager import DatabaseManager
 from elefast.databases.service import DatabaseService
 from elefast.errors import RefusedError
-from elefast.postgres.connections.connectors import link_to, links_to
+from elefast.postgres.connections.connectors import connector_to, connectors_to
 from elefast.postgres.connections.engines import EngineFactory, require_driver
 from elefast.postgres.drop_blockers import Left
 from elefast.postgres.urls import as_url
@@ -79,10 +79,10 @@ class EngineBackend:
         source = None if isinstance(target, URL | str) else cast("Engine", getattr(target, "sync_engine", target))
         self._url = as_url(target)
         self._engines = EngineFactory(self._url, source, dict(engine_options or {}), is_async)
-        self._control = Control(
+        self._control = DatabaseManager(
             self._url,
-            links_to(source or self._url, echo=echo),
-            link_to=partial(link_to, source or self._url),
+            connectors_to(source or self._url, echo=echo),
+            link_to=partial(connector_to, source or self._url),
             recipe=None if schema is None else recipe_of(schema, self._engines),
             options=TemplateOptions(project=os.getcwd()),
         )
@@ -115,7 +115,7 @@ class EngineBackend:
         """Nothing is connected ahead."""
 
 
-_retired: deque[Control] = deque()
+_retired: deque[DatabaseManager] = deque()
 
 
 def _close_retired() -> None:

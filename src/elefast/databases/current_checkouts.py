@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from elefast.runtime import cache_dir
 
-__all__ = ["Checkout", "Checkouts", "current"]
+__all__ = ["Checkout", "CurrentCheckouts", "current"]
 
 _PREFIX, _SUFFIX = "running-", ".json"
 FORGOTTEN_AFTER = 14 * 24 * 3600.0
@@ -36,7 +36,7 @@ class Checkout(NamedTuple):
     test: str
 
 
-class Checkouts:
+class CurrentCheckouts:
     """Those of one process; safe to share by threads, and of no use where no file can be written.
 
     Args:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Self
 
-__all__ = ["Samples"]
+__all__ = ["Histogram"]
 
 _PER_DOUBLING = 16
 _SMALLEST = 1e-6
@@ -28,7 +28,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class Samples:
+class Histogram:
     """Durations in buckets that are 4 % wide, from a microsecond to a day: some hundred integers at most."""
 
     def __init__(self) -> None:
@@ -64,9 +64,9 @@ class Samples:
                     return min(2 ** (bucket / _PER_DOUBLING), self.longest)
         return 0.0
 
-    def __add__(self, other: Samples) -> Samples:
+    def __add__(self, other: Histogram) -> Histogram:
         """Those of both, as if they had been added to one."""
-        both = Samples()
+        both = Histogram()
         with _lock:
             for part in (self, other):
                 for bucket, count in part._buckets.items():

@@ -14,7 +14,7 @@ from typing import Any, Self
 from elefast.databases.report import Leak
 from elefast.runtime import clock
 
-__all__ = ["Findings", "Suspicion", "Watch", "leaks_of"]
+__all__ = ["ClusterChanges", "ClusterLeakDetector", "Suspicion", "leaks_of"]
 
 _NAMED = 4
 """So many tests are named for one thing; more of them at once would help nobody."""
@@ -41,7 +41,7 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ClusterChanges:
     """What one process saw, in plain values, to be put together with what others of the same run saw.
 
     Args:
@@ -65,7 +65,7 @@ class Findings:
         return cls(values["at"], values["now"], changed)
 
 
-class Watch:
+class ClusterLeakDetector:
     """What the tests of one process did to what all databases of the server share; safe to share by threads."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Watch:
         self._undone: dict[str, tuple[float, float]] = {}
         """Those of which all was rolled back that can be."""
         self._before: dict[str, str] | None = None
-        self._found = Findings(0, {})
+        self._found = ClusterChanges(0, {})
 
     def began(self, test: str) -> None:
         """A test got a database."""
@@ -120,15 +120,15 @@ class Watch:
                     for thing in self._before.keys() | now.keys()
                     if self._before.get(thing) != now.get(thing)
                 }
-                self._found = Findings(start, now, changed)
+                self._found = ClusterChanges(start, now, changed)
 
-    def findings(self) -> Findings | None:
+    def findings(self) -> ClusterChanges | None:
         """What was seen so far; None before the first look."""
         with self._lock:
             return None if self._before is None else self._found
 
 
-def leaks_of(findings: Iterable[Findings]) -> list[Leak]:
+def leaks_of(findings: Iterable[ClusterChanges]) -> list[Leak]:
     """What the tests of one run left behind for all databases, from what its processes saw.
 
     What somebody saw and whoever looked last did not was there for a while, and is no leak.

@@ -1,6 +1,6 @@
 """One process's hold on one server: its sign of life, and the databases that it makes, drops and keeps.
 
-All servers work through a `Control`, sync and async, public and of a stack.
+All servers work through a `DatabaseManager`, sync and async, public and of a stack.
 It knows no configuration and no tests.
 """
 
@@ -16,8 +16,8 @@ from itertools import count
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from elefast.databases.histogram import Samples
-from elefast.databases.sweeper import Leftovers, Scope, sweep
+from elefast.databases.histogram import Histogram
+from elefast.databases.sweeper import Scope, SparePool, sweep
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
 from elefast.postgres import (
     advisory_locks,
@@ -29,18 +29,18 @@ from elefast.postgres import (
     spares,
     sql,
 )
-from elefast.postgres.connections.maintenance_session import GRACE, LinkFactory, Session
+from elefast.postgres.connections.maintenance_session import GRACE, Connector, MaintenanceSession
 from elefast.postgres.drop_blockers import Left
 from elefast.postgres.names import Kind, Name, new_owner, serial
 from elefast.postgres.urls import shown
 from elefast.runtime import clock
-from elefast.runtime.signals import deferred
-from elefast.templates.builder import Templates
+from elefast.runtime.signals import defer_interrupts
+from elefast.templates.builder import TemplateBuilder
 from elefast.templates.options import TemplateOptions
 from elefast.templates.recipe import Recipe
 from elefast.templates.store import Template
 
-__all__ = ["KEPT_AT_MOST", "Control"]
+__all__ = ["KEPT_AT_MOST", "DatabaseManager"]
 
 _log = logging.getLogger("elefast")
 
@@ -51,7 +51,7 @@ _MADE = ("42P04", "23505")
 """The name is taken, or being taken: by ourselves, over a connection that was lost before the answer came."""
 
 
-class Control:
+class DatabaseManager:
     """What one process does on one server.
 
     Args:
@@ -68,9 +68,9 @@ class Control:
     def __init__(
         self,
         url: URL,
-        links: Sequence[LinkFactory],
+        links: Sequence[Connector],
         *,
-        link_to: Callable[..., LinkFactory | None] = lambda *_, **__: None,
+        link_to: Callable[..., Connector | None] = lambda *_, **__: None,
         recipe: Recipe | None = None,
         options: TemplateOptions | None = None,
         owned: bool = False,
@@ -79,9 +79,9 @@ class Control:
     ) -> None:
         self.url = url
         self.run = new_owner()
-        self.clones = Samples()
+        self.clones = Histogram()
         """What it took to make each database."""
-        self.drops = Samples()
+        self.drops = Histogram()
         """What it took to drop each, with the wait for its sessions to be gone."""
         self._links = links
         self._link_to = link_to
@@ -95,13 +95,13 @@ class Control:
         self.sweeps = True
         """Whether it begins with a sweep; who only looks must not change what there is."""
         self._closed = False
-        self._templates: Templates | None = None
-        self._leftovers = Leftovers()
+        self._templates: TemplateBuilder | None = None
+        self._leftovers = SparePool()
         self.session = self._new_session("run", self._show_life)
         self._templates = (
             None
             if recipe is None
-            else Templates(
+            else TemplateBuilder(
                 self.session,
                 recipe,
                 link_to=link_to,
@@ -113,12 +113,12 @@ class Control:
         _open_controls.add(self)
 
     @property
-    def templates(self) -> Templates | None:
+    def templates(self) -> TemplateBuilder | None:
         """What databases are copied from; None where they are empty."""
         return self._templates
 
     def ensure_ready(self, timeout: float | None = None, interval: float = 0.5) -> None:
-        """Wait until the server answers; see `Session.ensure_ready`, and `Session.patiently` for no `timeout`."""
+        """Wait until the server answers; see `MaintenanceSession.ensure_ready`, and `MaintenanceSession.patiently` for no `timeout`."""
         if self._closed:
             raise ClosedError(f"the server {shown(self.url)} was closed; make another one.", code="closed")
         if self._process != os.getpid():
@@ -154,7 +154,7 @@ class Control:
         return self.make(prefix, encoding)[0]
 
     def make(
-        self, prefix: str = "elefast", encoding: str = "utf8", session: Session | None = None
+        self, prefix: str = "elefast", encoding: str = "utf8", session: MaintenanceSession | None = None
     ) -> tuple[str, Template | None]:
         """Create a database.
 
@@ -191,7 +191,7 @@ class Control:
                 return str(name), made
         raise AssertionError("unreachable")
 
-    def drop(self, name: str, session: Session | None = None, grace: float = GRACE) -> list[Left]:
+    def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Left]:
         """Drop one of elefast's databases, once its sessions have gone; what had to be ended or cleared for that.
 
         Args:
@@ -244,8 +244,8 @@ class Control:
         """How databases are copied on this server; empty where it has no choice."""
         return self.session.facts.strategy(self._options.strategy)
 
-    def helper(self, purpose: str) -> Session:
-        """Another session on the server, for a thread of its own; the caller closes it."""
+    def open_session(self, purpose: str) -> MaintenanceSession:
+        """Another session on the server, for a thread; the caller closes it."""
         return self._new_session(purpose, lambda connection: None)
 
     def sweep(self, scope: Scope | None = None) -> list[str]:
@@ -259,7 +259,7 @@ class Control:
             ours = set(self._templates.names) if self._templates is not None else set[str]()
             return sweep(self.session, self.run, ours, scope or Scope(self._options.project, KEPT_AT_MOST))
 
-    @deferred()
+    @defer_interrupts()
     def close(self, *, unused: Sequence[str] = (), leave: int = 0, passing: bool = False) -> None:
         """Drop what this process still has on the server and let go of it; safe to repeat, raises no error.
 
@@ -319,8 +319,8 @@ class Control:
         for statement in database_properties.statements(made.replay, str(name)):
             sql.execute(connection, statement)
 
-    def _new_session(self, purpose: str, on_connect: Callable[[Connection], None]) -> Session:
-        return Session(
+    def _new_session(self, purpose: str, on_connect: Callable[[Connection], None]) -> MaintenanceSession:
+        return MaintenanceSession(
             self.url,
             self._links,
             link_to=self._link_to,
@@ -342,7 +342,7 @@ class Control:
         self._process = os.getpid()
         self.run = new_owner()
         self._building = threading.RLock()
-        self._leftovers = Leftovers()
+        self._leftovers = SparePool()
 
     def holders(self, error: BaseException) -> list[str]:
         """Who has the server's connections, where `error` says that there are no more and we have one to ask over."""
@@ -373,7 +373,7 @@ class Control:
         return DatabaseNotReadyError(f"{place} could not do its work: {text}.{advice}", code=code)
 
 
-_open_controls: set[Control] = set()
+_open_controls: set[DatabaseManager] = set()
 
 
 @atexit.register

@@ -1,6 +1,16 @@
-"""Databases made ahead of the tests, and put back or dropped behind them, by two threads with a session each.
+"""The pool: databases made before tests ask for them, and reset or dropped after the tests, by two threads.
 
-The test pays for connecting, not for copying; and where the next database comes connected, not for that either.
+    checkout ──► idle? ── yes ──► hand it out
+                  │ no
+                  ▼
+        wait for one that is being reset, or make one now
+
+    release ──► used ──► (thread) ──► look for leaks ──► reset ──► idle
+                                                         └─ not possible, or not needed ──► drop
+
+Each thread has a maintenance session, so that making and recycling go on side by side. A test waits for neither.
+The pool makes nothing ahead, and starts no thread, before a second database is asked for: a single test is not made
+to pay for others.
 """
 
 from __future__ import annotations
@@ -8,83 +18,115 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
-from elefast.databases.manager import Control
-from elefast.databases.pool_scheduler import Pace
-from elefast.databases.preconnect import Ahead
-from elefast.databases.recycler import Returns
+from elefast.databases.manager import DatabaseManager
+from elefast.databases.pool_scheduler import PoolScheduler
+from elefast.databases.preconnect import Preconnector
+from elefast.databases.report import Leak
+from elefast.databases.resetter import DatabaseResetter
 from elefast.errors import ElefastError
 from elefast.postgres.connections import watchdog
-from elefast.postgres.connections.maintenance_session import Session
+from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceSession
+from elefast.postgres.drop_blockers import Blocker, Left, Uncounted
 from elefast.runtime import clock
 from elefast.runtime.signals import unlock
 
-__all__ = ["Pool"]
+__all__ = ["DatabasePool", "PoolState", "leaks_of"]
 
 _log = logging.getLogger("elefast")
 
 _CONNECTED = 2
-"""So many of those that come back may be connected to before a test has them; others are connected to one by one.
-They have a connection anyway, and each one closed is one more to open."""
+"""How many databases that were reset may keep a connection for their next test; others are connected to one by one.
+The reset has opened the connection anyway, and each one that is closed has to be opened again."""
 
 _THREADS = 2
-"""Clones and drops are work for different cores; one behind the other, they are late for quick tests."""
+"""Copying and dropping use different cores of the server; one after the other, they are late for quick tests."""
 
 
-class Pool:
-    """Databases of one control, kept ready.
-
-    Nothing is made ahead, and no thread started, before a second database is asked for: one test alone is not
-    made to pay for others.
+class PoolState(NamedTuple):
+    """What a pool has at one moment; for tests of the pool, and for debugging.
 
     Args:
-        control: Makes them.
-        returns: Sees to those that tests have had.
+        idle: The databases that are ready, in the order in which tests get them.
+        used: The databases that tests have released and that are not yet recycled.
+        busy: How many databases are being made or recycled.
+        size: How many databases the pool keeps ready; 0 after an error of the server.
+        threads: How many threads it has.
+    """
+
+    idle: tuple[str, ...]
+    used: tuple[str, ...]
+    busy: int
+    size: int
+    threads: int
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the threads have nothing to recycle and make nothing."""
+        return not (self.used or self.busy)
+
+
+class DatabasePool:
+    """The databases of one manager, kept ready for tests.
+
+    Args:
+        manager: Makes and drops them.
         size: How many are kept ready.
-        limit: How many may live at once, ready, in use and given back.
-        ahead: Connects to the database that comes next; None where nobody connects ahead.
-        has_room: Whether there is space for a database that nobody has asked for yet.
+        limit: How many may exist at once: idle, in use and used.
+        resetter: Resets databases after their tests; None where each is dropped.
+        preconnector: Connects to the database that the next test gets; None where tests connect by themselves.
+        has_room: Whether the disk has room for a database that no test has asked for yet.
+        inspect: Called with a session before a database is recycled, to see what its test changed beside it.
     """
 
     def __init__(
         self,
-        control: Control,
-        returns: Returns,
+        manager: DatabaseManager,
         *,
         size: int,
         limit: int,
-        ahead: Ahead | None = None,
+        resetter: DatabaseResetter | None = None,
+        preconnector: Preconnector | None = None,
         has_room: Callable[[], bool] = lambda: True,
+        inspect: Callable[[MaintenanceSession], None] = lambda session: None,
     ) -> None:
-        self._control = control
-        self._returns = returns
+        self._manager = manager
+        self._resetter = resetter
+        self._preconnector = preconnector
         self._size = size
         self._limit = limit
-        self._ahead = ahead
         self._has_room = has_room
-        self._ready: deque[str] = deque()
-        self._returned: deque[tuple[str, str]] = deque()
+        self._inspect = inspect
+        self._idle: deque[str] = deque()
         self._in_use: set[str] = set()
+        self._used: deque[tuple[str, str]] = deque()
+        """Databases that were released, each with its test."""
+        self._leaks: list[Leak] = []
         self._busy = 0
-        """Databases that are being made, or seen to after a test, at this moment."""
+        """How many databases are being made, or recycled, at this moment."""
         self._making = 0
-        """Those of them that nobody has asked for yet."""
-        self._comes_back = returns.may_come_back and size > 0
-        """Whether a database that is given back is to be counted on: the last one came back."""
+        """How many of them no test has asked for yet."""
+        self._expects_reset = resetter is not None and size > 0
+        """Whether a database that is released is likely to be reset: the last one was."""
         self._asked = 0
-        self._pace = Pace()
-        self._life = control.session.connects
+        self._scheduler = PoolScheduler()
+        self._life = manager.session.connects
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
-        """Told to whoever waits for a database."""
+        """Notified for tests that wait for a database."""
         self._work = threading.Condition(lock)
-        """Told to the threads."""
+        """Notified for the threads."""
         self._closing = False
+        self._drops = True
+        """Whether a database that is not reset is dropped. At the end of a server it is only searched for leaks."""
         self._threads: list[threading.Thread] = []
-        self._sessions: list[Session] = []
+        self._sessions: list[MaintenanceSession] = []
         """One for each thread."""
+
+    # -- for tests ------------------------------------------------------------------------------------------
 
     def checkout(self) -> tuple[str, bool]:
         """A database for a test, and whether it was ready.
@@ -92,38 +134,38 @@ class Pool:
         Raises:
             ElefastError: It could not be made, or `limit` databases are in use.
         """
-        self._control.session.confirm()
+        self._manager.session.confirm()
         with self._changed:
             self._asked += 1
-            self._pace.ask()
-            if self._life != self._control.session.connects:
-                # The run was taken for dead in between, so what was ready may be gone.
-                self._life = self._control.session.connects
-                self._returned.extend((name, "") for name in self._ready)
-                self._ready.clear()
+            self._scheduler.ask()
+            if self._life != self._manager.session.connects:
+                # Other runs took this one for dead while it had no connection, so the idle databases may be gone.
+                self._life = self._manager.session.connects
+                self._used.extend((name, "") for name in self._idle)
+                self._idle.clear()
             self._wake()
             start = clock.now()
-            while not self._ready and self._living >= self._limit:
-                if not self._threads and self._see_to_one(self._control.session):
+            while not self._idle and self._existing >= self._limit:
+                if not self._threads and self._recycle_one(self._manager.session):
                     continue
-                if not (self._returned or self._busy):
+                if not (self._used or self._busy):
                     raise ElefastError(
                         f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
                         "more. Drop some, or raise pool.max.",
                         code="pool-exhausted",
                     )
                 self._changed.wait()
-            while (patience := self._patience(start)) > 0:
-                self._changed.wait(patience)
-            if self._ready:
-                name = self._ready.popleft()
+            while (seconds := self._worth_waiting(start)) > 0:
+                self._changed.wait(seconds)
+            if self._idle:
+                name = self._idle.popleft()
                 self._in_use.add(name)
                 self._wake()
                 return name, True
             self._busy += 1
         name = ""
         try:
-            name = self._new(self._control.session)
+            name = self._make(self._manager.session)
         finally:
             with self._changed:
                 self._busy -= 1
@@ -133,104 +175,128 @@ class Pool:
         return name, False
 
     def release(self, name: str, test: str) -> bool:
-        """Have a database seen to, in the background; False where it is not one of the pool's."""
+        """Have database `name` of `test` recycled in the background; False where it is not one of the pool's."""
         with self._changed:
             if name not in self._in_use:
                 return False
             self._in_use.discard(name)
-            self._returned.append((name, test))
-            self._pace.give_back()
+            self._used.append((name, test))
+            self._scheduler.release()
             self._wake()
             return True
 
     def forget(self, name: str) -> None:
-        """Let go of a database that somebody else takes care of."""
-        self._returns.forget(name)
+        """Stop counting database `name`, which the caller keeps or drops."""
+        if self._resetter is not None:
+            self._resetter.forget(name)
         with self._changed:
             self._in_use.discard(name)
             self._wake()
 
+    def take_leaks(self) -> list[Leak]:
+        """The leaks that the threads have found since this was last called."""
+        with self._changed:
+            found, self._leaks = self._leaks, []
+        return found
+
+    def state(self) -> PoolState:
+        """What the pool has at this moment."""
+        with self._changed:
+            used = tuple(name for name, _ in self._used)
+            return PoolState(tuple(self._idle), used, self._busy, self._size, len(self._threads))
+
+    def wait_until(self, condition: Callable[[PoolState], bool], seconds: float) -> bool:
+        """Wait until `condition` holds for the pool's state, for at most `seconds`; whether it does."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition(self.state()), seconds)
+
     def close(self, *, drop: bool = True) -> list[str]:
-        """Stop the threads, and see to what was given back; the names of those that were ready, which stay.
+        """Stop the threads, and recycle what was released; the names of the idle databases, which stay.
 
         Args:
-            drop: Drop what was given back. Without, it is only looked at for what was left open on it.
+            drop: Drop what was released. Without, it is only searched for leaks.
         """
         unlock(self._changed)
         with self._changed:
-            self._closing, self._returns.drops = True, drop
-            for session in (*self._sessions, self._control.session):
-                session.give_up()  # also the control's: the threads may be waiting for it
-            # All: a `notify` that was interrupted leaves somebody in line who waits no more, and is told in vain.
+            self._closing, self._drops = True, drop
+            for session in (*self._sessions, self._manager.session):
+                session.give_up()  # also the manager's: the threads may be waiting for it
+            # All: a `notify` that was interrupted leaves a waiter in the queue that waits no more, and wakes it in vain.
             self._changed.notify_all()
             self._work.notify_all()
         for thread in self._threads:
             thread.join()
-        if self._returned:
-            with suppress(Exception):  # what is seen to next tells of a connection that is gone
-                self._control.session.settle()
-        while self._see_to_one(self._control.session):
+        if self._used:
+            with suppress(Exception):  # the recycling that follows reports a connection that is gone
+                self._manager.session.settle()
+        while self._recycle_one(self._manager.session):
             pass
-        # The next one last: somebody is connected to it, and takes a moment to be gone.
-        self._ready.rotate(-1)
-        ready = list(self._ready)
-        self._ready.clear()
-        for name in ready:
-            self._let_go(name)
-        return ready
+        # The database that is connected to goes last, because its backend needs a moment to exit.
+        self._idle.rotate(-1)
+        idle = list(self._idle)
+        self._idle.clear()
+        for name in idle:
+            self._disconnect(name)
+        return idle
+
+    # -- what is worth doing --------------------------------------------------------------------------------
 
     @property
-    def _living(self) -> int:
-        return len(self._ready) + len(self._returned) + len(self._in_use) + self._busy
+    def _existing(self) -> int:
+        return len(self._idle) + len(self._used) + len(self._in_use) + self._busy
 
-    def _patience(self, start: float) -> float:
-        """Seconds that are worth waiting for a database that is being put back; none where one is ready.
+    def _worth_waiting(self, start: float) -> float:
+        """Seconds that are worth waiting for a database that is being reset; 0 where one is idle.
 
         Args:
-            start: When it was asked for.
+            start: When the test asked for a database.
         """
-        if not self._ready:
-            return self._pace.until_new(start) if self._coming else 0.0
-        # One that is ready and not connected costs about half of what it takes to put one back, which comes connected.
-        return self._pace.until_back() if self._unconnected and self._comes_back else 0.0
+        if not self._idle:
+            return self._scheduler.until_made(start) if self._resetting else 0.0
+        # An idle database without a connection costs about half of what a reset takes, and that comes connected.
+        return self._scheduler.until_reset() if self._unconnected and self._expects_reset else 0.0
 
     @property
-    def _coming(self) -> int:
-        """How many databases are likely to be ready soon, as they were given back and need only be put back."""
-        return self._pace.under_way + len(self._returned) if self._comes_back and self._threads and self._size else 0
+    def _resetting(self) -> int:
+        """How many databases are likely to be idle soon, because they were released and need only be reset."""
+        if not (self._expects_reset and self._threads and self._size):
+            return 0
+        return self._scheduler.under_way + len(self._used)
 
     @property
     def _wants_more(self) -> bool:
-        enough = len(self._ready) + self._coming >= self._size
-        return not enough and self._living < self._limit and self._has_room()
+        enough = len(self._idle) + self._resetting >= self._size
+        return not enough and self._existing < self._limit and self._has_room()
 
     @property
     def _unconnected(self) -> bool:
-        """Whether the next database is there, and could be connected to ahead."""
-        ahead = self._ahead
-        return ahead is not None and ahead.wanted and bool(self._ready) and not ahead.has(self._ready[0])
+        """Whether the next database is idle without a connection, and tests would use one."""
+        connector = self._preconnector
+        return connector is not None and connector.wanted and bool(self._idle) and not connector.has(self._idle[0])
 
     @property
     def _to_connect(self) -> bool:
-        """Whether the next database is to be connected to; what is being put back comes connected."""
-        return self._unconnected and not self._coming
+        """Whether to connect to the next database now; one that is being reset comes connected."""
+        return self._unconnected and not self._resetting
 
     @property
     def _rest(self) -> float:
-        """Seconds for which the threads had better do nothing, as a test begins and has what it needs."""
-        if not self._ready or self._closing:
+        """Seconds for which the threads should do nothing, because a test begins and has what it needs."""
+        if not self._idle or self._closing:
             return 0.0
-        return self._pace.rest(self._pace.seeing + (0 if self._comes_back else self._pace.making))
+        return self._scheduler.rest(self._scheduler.recycling + (0 if self._expects_reset else self._scheduler.making))
+
+    # -- the threads ----------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """Have everybody look again at what has changed."""
+        """Wake the tests and threads that wait, after something has changed; start threads with the second test."""
         if len(self._threads) < _THREADS and self._asked > 1 and not self._closing:
-            for work in (self._make, self._drop)[len(self._threads) :]:
-                session = self._control.helper("pool")
+            for work in (self._run_maker, self._run_recycler)[len(self._threads) :]:
+                session = self._manager.open_session("pool")
                 thread = threading.Thread(target=work, args=(session,), name="elefast-pool", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # there are too many; perhaps not any more when we come here again
+                except RuntimeError as error:  # the process has too many; the next call tries again
                     _log.info("the pool has %d threads: %s", len(self._threads), error)
                     break
                 self._sessions.append(session)
@@ -238,124 +304,184 @@ class Pool:
             else:
                 watchdog.start()
         self._changed.notify_all()
-        # Where there is time, one of them does it all: each that wakes up interrupts the test.
+        # Where there is time, one thread does it all, because each that wakes up interrupts the test.
         both = self._rest <= 0 or self._to_connect or self._wants_more
         self._work.notify(2 if both else 1)
 
-    def _begins(self, work: bool) -> bool:
-        """Whether a thread that has `work` is to begin with it; if not, it has waited for something to change."""
+    def _may_begin(self, work: bool) -> bool:
+        """Whether a thread that has `work` may begin; if not, it has waited until something changed."""
         rest = self._rest
         if work and rest <= 0:
             return True
         self._work.wait(rest if work else None)
         return False
 
-    def _make(self, session: Session) -> None:
-        """The thread that makes databases, and connects to the next one; with nothing to make, it helps the other."""
+    def _run_maker(self, session: MaintenanceSession) -> None:
+        """The thread that makes databases and connects to the next one; with nothing to make, it recycles."""
         try:
-            while self._make_one(session):
+            while self._make_or_connect(session):
                 pass
-            while session.is_open and self._see_to_one(session):
+            while session.is_open and self._recycle_one(session):
                 pass
         finally:
             session.close()
 
-    def _make_one(self, session: Session) -> bool:
+    def _run_recycler(self, session: MaintenanceSession) -> None:
+        """The thread that resets or drops the databases that tests have released."""
+        try:
+            while True:
+                with self._changed:
+                    while not (self._closing or self._may_begin(bool(self._used))):
+                        pass
+                    if self._closing and not session.is_open:
+                        return  # at the end no thread connects any more; `close` recycles the rest
+                if not self._recycle_one(session) and self._closing:
+                    return
+        finally:
+            session.close()
+
+    def _make_or_connect(self, session: MaintenanceSession) -> bool:
         """Wait until something is to be done, and do it; False at the end."""
         with self._changed:
             while True:
                 if self._closing:
                     return False
-                connects = self._ahead if self._to_connect else None
-                makes = connects is None and self._wants_more
-                if self._begins(connects is not None or makes or bool(self._returned)):
+                connector = self._preconnector if self._to_connect else None
+                makes = connector is None and self._wants_more
+                if self._may_begin(connector is not None or makes or bool(self._used)):
                     break
-            next_one = self._ready[0] if connects is not None else ""
-            # At once: whoever takes the database from now on waits for what is made for it.
-            slot = connects.reserve(next_one) if connects is not None else None
+            next_one = self._idle[0] if connector is not None else ""
+            # Reserved at once: a test that gets the database from now on waits for this connection.
+            reservation = connector.reserve(next_one) if connector is not None else None
             self._busy += makes
             self._making += makes
-        if connects is not None and slot is not None:
-            connects.prepare(next_one, slot)
+        if connector is not None and reservation is not None:
+            connector.prepare(next_one, reservation)
         elif makes:
-            self._make_ready(session)
+            self._make_idle(session)
         else:
-            self._see_to_one(session)
+            self._recycle_one(session)
         return True
 
-    def _make_ready(self, session: Session) -> None:
+    def _make_idle(self, session: MaintenanceSession) -> None:
         name = ""
         try:
-            name = self._new(session)
+            name = self._make(session)
         except Exception as error:
             self._give_up(error)
         with self._changed:
             self._busy -= 1
             self._making -= 1
             if name:
-                self._ready.append(name)
+                self._idle.append(name)
             self._wake()
 
-    def _new(self, session: Session) -> str:
+    def _make(self, session: MaintenanceSession) -> str:
         start = clock.now()
-        name, template = self._control.make(session=session)
-        self._pace.making = clock.now() - start
-        self._returns.note(name, template, session)
+        name, template = self._manager.make(session=session)
+        self._scheduler.making = clock.now() - start
+        if self._resetter is not None:
+            self._resetter.track(name, template, session)
         return name
 
-    def _drop(self, session: Session) -> None:
-        """The thread that puts back or drops what was given back."""
-        try:
-            while True:
-                with self._changed:
-                    while not (self._closing or self._begins(bool(self._returned))):
-                        pass
-                    if self._closing and not session.is_open:
-                        return  # at the end nobody connects any more; whoever closes sees to the rest
-                if not self._see_to_one(session) and self._closing:
-                    return
-        finally:
-            session.close()
+    # -- recycling ------------------------------------------------------------------------------------------
 
-    def _see_to_one(self, session: Session) -> bool:
-        """See to one database that was given back; False where there is none."""
+    def _recycle_one(self, session: MaintenanceSession) -> bool:
+        """Recycle one database that was released; False where there is none, or no connection to go on with."""
         with self._changed:
-            if not self._returned:
+            if not self._used:
                 return False
-            name, test = self._returned.popleft()
+            name, test = self._used.popleft()
             # With the one that a test has now there are as many as the pool is to have.
-            others = len(self._ready) + self._pace.under_way + self._making
-            wanted = 0 < self._size >= others and not self._closing
-            ahead = self._ahead
-            if ahead is not None and (not ahead.wanted or sum(map(ahead.has, self._ready)) >= _CONNECTED):
-                ahead = None
+            others = len(self._idle) + self._scheduler.under_way + self._making
+            needed = 0 < self._size >= others and not self._closing
+            connector = self._preconnector
+            if connector is not None and (not connector.wanted or sum(map(connector.has, self._idle)) >= _CONNECTED):
+                connector = None
             self._busy += 1
-            begun = self._pace.begin()
-        back = ""
+            begun = self._scheduler.begin()
+        fresh = ""
         try:
-            self._let_go(name)
-            back = self._returns.see_to(name, test, session, wanted=wanted, ahead=ahead)
+            self._disconnect(name)
+            fresh = self._recycle(name, test, session, needed=needed, connector=connector)
         except Exception as error:
             self._give_up(error)
             with self._changed:
                 if self._closing:
-                    self._returned.appendleft((name, test))
+                    self._used.appendleft((name, test))
         with self._changed:
             self._busy -= 1
-            self._pace.end(begun, back=bool(back))
-            if wanted:
-                self._comes_back = bool(back)
-            if back:
-                # The one that is connected is the next.
-                (self._ready.append if ahead is None else self._ready.appendleft)(back)
+            self._scheduler.end(begun, was_reset=bool(fresh))
+            if needed:
+                self._expects_reset = bool(fresh)
+            if fresh:
+                # The next test gets the one that is connected to.
+                (self._idle.append if connector is None else self._idle.appendleft)(fresh)
             self._wake()
         return session.is_open or not self._closing
 
-    def _let_go(self, name: str) -> None:
-        if self._ahead is not None:
-            self._ahead.close(name)
+    def _recycle(
+        self, name: str, test: str, session: MaintenanceSession, *, needed: bool, connector: Preconnector | None
+    ) -> str:
+        """Reset or drop a database whose test has closed its connections, and note what was left open on it.
+
+        Args:
+            name: The name of the database.
+            test: The test that had it.
+            session: The session to do it over.
+            needed: Whether the pool needs the database, if it can be reset.
+            connector: Connects to it for the next test; None where the pool has enough connections.
+
+        Returns:
+            The name of the database where it was reset; empty where it was dropped.
+        """
+        try:
+            self._inspect(session)
+            left: Sequence[Left] = session.lingering(name)
+            if self._resetter is not None and needed and not left:
+                trusted = not self._resetter.deceived
+                name, is_fresh = self._resetter.reset(name, session, connector)
+                if is_fresh:
+                    return name
+                if trusted and self._resetter.deceived:
+                    self._note_leaks(leaks_of(test, [Uncounted(name)]))
+            if self._resetter is not None:
+                self._resetter.forget(name)
+            if self._drops:
+                left = self._manager.drop(name, session, grace=0 if left else GRACE)
+            self._note_leaks(leaks_of(test, left))
+        except Exception as error:
+            if not session.is_open:
+                raise
+            # The server is well: it is this database alone, such as one with a prepared transaction.
+            _log.warning("%s of %s was not dropped: %s", name, test or "no test", error)
+            self._note_leaks([Leak(test, f"{name}: {error}", "left a database that cannot be dropped")])
+        return ""
+
+    def _note_leaks(self, leaks: Sequence[Leak]) -> None:
+        with self._changed:
+            self._leaks += leaks
+
+    def _disconnect(self, name: str) -> None:
+        if self._preconnector is not None:
+            self._preconnector.close(name)
 
     def _give_up(self, error: Exception) -> None:
-        # Whoever asks for a database next meets the same error, and can say so; the sweep drops the rest.
+        # The next test that asks for a database meets the same error and reports it; the sweep drops the rest.
         _log.info("the pool gives up: %s", error)
         self._size = 0
+
+
+def leaks_of(test: str, left: Sequence[Left]) -> list[Leak]:
+    """What `test` left on its database, as leaks for the report."""
+    return [_leak(test, one) for one in left]
+
+
+def _leak(test: str, left: Left) -> Leak:
+    match left:
+        case Blocker():
+            return Leak(test, f"{left}, which was cleared", "left behind")
+        case Uncounted():
+            return Leak(test, str(left), "left behind")
+        case _:
+            return Leak(test, str(left))

@@ -1,4 +1,4 @@
-"""How often databases are asked for and how long they take, and who had better wait for whom."""
+"""When the pool's threads work: at once, or a moment later, when the test that has just begun does its own work."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 from elefast.runtime import clock
 
-__all__ = ["Pace"]
+__all__ = ["PoolScheduler"]
 
 _START = 0.006
 """Seconds in which a test that has just begun connects and asks its first questions, on two cores of a server."""
 _SPARE = 1.2
-"""How much longer than that and the work for one database an interval must be, for the work to be late for nobody."""
+"""How much longer than that and the work for one database an interval must be, so that no test waits for the work."""
 
 
-class Pace:
-    """The times of one pool. All of it is to be used under the pool's lock.
+class PoolScheduler:
+    """The times of one pool, used under the pool's lock.
 
-    On few cores, what is done behind a test makes the next one wait: for the processor, and for the interpreter.
-    Where tests come in no hurry, it is better done a moment later, when they do their own work.
+    On few cores, work behind a test makes the next test wait for the processor and for the interpreter's lock.
+    Where tests come slowly, the work is better done a moment later, while they do their own.
 
     Args:
         now: The time in seconds.
@@ -28,55 +28,55 @@ class Pace:
         self._now = now
         self.making = 0.0
         """Seconds that the last database took to be made."""
-        self.returning = 0.0
-        """Seconds that the last one that came back took for that."""
-        self.seeing = 0.0
-        """Seconds that the last one took that a test had, whether it was put back or dropped."""
+        self.resetting = 0.0
+        """Seconds that the last reset took."""
+        self.recycling = 0.0
+        """Seconds that the last database took that a test had released, whether it was reset or dropped."""
         self._begun: list[float] = []
         self._asked = self._last = 0.0
-        """When a database was asked for, and when the last thing of all happened."""
+        """When a database was last asked for, and when one was last asked for or released."""
         self._intervals = 0.0, 0.0
-        """Seconds between the last three that were asked for."""
+        """Seconds between the last three requests."""
 
     def ask(self) -> None:
-        """A database is asked for."""
+        """Note that a test asks for a database."""
         now = self._now()
         self._intervals = self._intervals[1], now - (self._asked or now)
         self._asked = self._last = now
 
-    def give_back(self) -> None:
-        """A database is given back."""
+    def release(self) -> None:
+        """Note that a test releases its database."""
         self._last = self._now()
 
     def begin(self) -> float:
-        """Begin to see to a database that a test had; the time that `end` asks for."""
+        """Note that the recycling of a database begins; the time, for `end`."""
         now = self._now()
         self._begun.append(now)
         return now
 
-    def end(self, begun: float, *, back: bool) -> None:
-        """It was seen to, and is back or is gone."""
+    def end(self, begun: float, *, was_reset: bool) -> None:
+        """Note that the recycling that began at `begun` is over."""
         self._begun.remove(begun)
-        self.seeing = self._now() - begun
-        if back:
-            self.returning = self.seeing
+        self.recycling = self._now() - begun
+        if was_reset:
+            self.resetting = self.recycling
 
     @property
     def under_way(self) -> int:
-        """How many are being seen to at this moment."""
+        """How many databases are being recycled at this moment."""
         return len(self._begun)
 
-    def until_new(self, asked: float) -> float:
+    def until_made(self, asked: float) -> float:
         """Seconds until a database that was asked for at `asked` would have been made."""
         return asked + self.making - self._now()
 
-    def until_back(self) -> float:
-        """Seconds until the next one is likely to be back, where that is less than half of what it takes; or 0."""
-        left = min(self._begun) + self.returning - self._now() if self._begun else 0.0
-        return left if left < self.returning / 2 else 0.0
+    def until_reset(self) -> float:
+        """Seconds until the next reset is likely to end, where that is less than half of what a reset takes; else 0."""
+        left = min(self._begun) + self.resetting - self._now() if self._begun else 0.0
+        return left if left < self.resetting / 2 else 0.0
 
     def rest(self, work: float) -> float:
-        """Seconds for which work had better wait, as a test begins or is about to; none where tests are in a hurry.
+        """Seconds for which work should wait, because a test begins or is about to; 0 where tests come quickly.
 
         Args:
             work: How many seconds there are to be done for each test.

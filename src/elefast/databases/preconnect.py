@@ -18,10 +18,10 @@ from typing import Any, cast
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import NullPool
 
-from elefast.postgres.connections.dialect_cache import Answers, Dialects, ask, is_plain, pid_of
+from elefast.postgres.connections.dialect_cache import Answers, DialectCache, ask, is_plain, pid_of
 from elefast.postgres.connections.engines import MaintenanceEngine
 
-__all__ = ["Ahead"]
+__all__ = ["Preconnector"]
 
 _log = logging.getLogger("elefast")
 
@@ -32,7 +32,7 @@ _PATIENCE = 5.0
 """Seconds that a connection under way may take before nobody waits for it in order to close it."""
 
 
-class Ahead:
+class Preconnector:
     """Sync engines for databases, some of them made and connected ahead.
 
     Args:
@@ -48,19 +48,19 @@ class Ahead:
         self._connect_args: Mapping[str, Any] = options.get("connect_args") or {}
         self._possible = not (_OTHERWISE & options.keys())
         self._connected = connected
-        self._dialects = Dialects()
-        self._slots: dict[str, _Slot] = {}
+        self._dialects = DialectCache()
+        self._slots: dict[str, _Reservation] = {}
         self.wanted = False
         """Whether tests use sync engines at all, as far as the last one tells."""
 
-    def reserve(self, name: str) -> _Slot:
+    def reserve(self, name: str) -> _Reservation:
         """A place for the engine of database `name`, for `prepare`; until that has filled it, `engine` waits."""
-        slot = _Slot()
+        slot = _Reservation()
         slot.lock.acquire()
         self._slots[name] = slot
         return slot
 
-    def prepare(self, name: str, slot: _Slot) -> None:
+    def prepare(self, name: str, slot: _Reservation) -> None:
         """Make the engine of database `name` and connect it; what fails is left to the test, which sees the error."""
         try:
             slot.adapters = _adapters()
@@ -77,6 +77,11 @@ class Ahead:
     def has(self, name: str) -> bool:
         """Whether database `name` is connected to ahead, or about to be."""
         return name in self._slots
+
+    def is_connected(self, name: str) -> bool:
+        """Whether the engine of database `name` is made, and no test has it yet."""
+        slot = self._slots.get(name)
+        return slot is not None and slot.engine is not None and not slot.lock.locked()
 
     def engine(self, name: str) -> Engine:
         """A new engine to database `name`: the one that was made ahead, if nobody has it yet."""
@@ -130,7 +135,7 @@ class Ahead:
         """Close the connection to database `name`, which no test had and none will have."""
         self._discard(name)
 
-    def _discard(self, name: str) -> _Slot | None:
+    def _discard(self, name: str) -> _Reservation | None:
         slot = self._slots.pop(name, None)
         # Who was interrupted just after locking it unlocks it no more; what is open then ends with its database.
         if slot is not None and slot.lock.acquire(timeout=_PATIENCE):
@@ -147,7 +152,7 @@ class Ahead:
             self.discard(name)
 
 
-class _Slot:
+class _Reservation:
     """What was made ahead for one database; the lock is held while it is being made."""
 
     def __init__(self) -> None:

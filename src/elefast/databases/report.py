@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
-from elefast.databases.histogram import Samples
+from elefast.databases.histogram import Histogram
 from elefast.runtime.text import short
 
 __all__ = ["Kept", "Leak", "Report"]
@@ -91,12 +91,12 @@ class Report:
     stop_seconds: float = 0.0
     databases: int = 0
     from_pool: int = 0
-    acquire: Samples = field(default_factory=Samples)
-    connect: Samples = field(default_factory=Samples)
-    release: Samples = field(default_factory=Samples)
-    clone: Samples = field(default_factory=Samples)
-    restore: Samples = field(default_factory=Samples)
-    drop: Samples = field(default_factory=Samples)
+    acquire: Histogram = field(default_factory=Histogram)
+    connect: Histogram = field(default_factory=Histogram)
+    release: Histogram = field(default_factory=Histogram)
+    clone: Histogram = field(default_factory=Histogram)
+    restore: Histogram = field(default_factory=Histogram)
+    drop: Histogram = field(default_factory=Histogram)
     processes: int = 1
     slowest: float = 0.0
     kept: list[Kept] = field(default_factory=list[Kept])
@@ -132,7 +132,7 @@ class Report:
         """From what `to_dict` gave."""
         made = cls(**{name: values[name] for name in _NAMES if name not in ("kept", "longest_waits", *_SAMPLES)})
         for name in _SAMPLES:
-            setattr(made, name, Samples.from_dict(values[name]))
+            setattr(made, name, Histogram.from_dict(values[name]))
         made.kept = [Kept(**item) for item in values["kept"]]
         made.longest_waits = [(seconds, test) for seconds, test in values["longest_waits"]]
         return made
@@ -181,7 +181,7 @@ class Report:
             + (f", copied by {self.strategy}" if self.strategy else "")
         ]
         for name, what in _WAITS.items():
-            samples: Samples = getattr(self, name)
+            samples: Histogram = getattr(self, name)
             if len(samples):
                 lines.append(
                     f"{name:<9} p50 {_ms(samples.quantile(0.5))}, p99 {_ms(samples.quantile(0.99))}, "

@@ -1,8 +1,7 @@
-"""Puts databases back as their template made them, after the tests that had them, where that can be proved.
+"""Resets databases after their tests to what their template made, where it can prove that the result is the same.
 
-It takes a fifth of what a new copy takes, and a drop. What is proved, and how, is in `elefast.postgres.reset`.
-A database that comes back has another name, so who still knows the old one, such as a thread of an earlier test,
-finds nothing there. It knows no tests and no pool.
+A reset takes a fifth of the time of a drop and a new copy. What is proved, and how, is in `elefast.postgres.reset`.
+A reset database gets another name, so a thread of an earlier test that still uses the old one finds no database.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from elefast.databases.histogram import Samples
-from elefast.databases.manager import Control
-from elefast.databases.preconnect import Ahead
+from elefast.databases.histogram import Histogram
+from elefast.databases.manager import DatabaseManager
+from elefast.databases.preconnect import Preconnector
 from elefast.postgres import contents, databases, driver_errors, reset
-from elefast.postgres.connections.maintenance_session import Session
+from elefast.postgres.connections.maintenance_session import MaintenanceSession
 from elefast.postgres.contents import Contents
 from elefast.postgres.drop_blockers import blockers
 from elefast.postgres.names import Name
@@ -31,7 +30,7 @@ from elefast.postgres.sql import execute
 from elefast.runtime import clock
 from elefast.templates.store import Template
 
-__all__ = ["Restorer"]
+__all__ = ["DatabaseResetter"]
 
 _log = logging.getLogger("elefast")
 
@@ -42,9 +41,9 @@ LAST_AUDITS = 1.0
 """Seconds that the audits at the end of a run may take; databases that they do not reach are dropped."""
 
 MOST = 100
-"""So often is one database put back. A new one now and then costs nothing, and takes with it whatever might add up."""
+"""How often one database is reset. A new one now and then costs little, and ends whatever might have added up."""
 
-# What is done inside takes milliseconds, and nobody else is there to wait for.
+# Statements of a reset take milliseconds, and no other session holds a lock there.
 _SETTINGS = {
     "search_path": "pg_catalog",
     "default_transaction_read_only": "off",
@@ -67,21 +66,23 @@ class _Known(NamedTuple):
     """It was audited after the last reset."""
 
 
-class Restorer:
-    """Puts the databases of one control back.
+class DatabaseResetter:
+    """Resets the databases of one manager.
 
     Args:
-        control: Makes and drops them.
+        manager: Makes and drops them.
         engine: Makes a maintenance engine to a database, whose sessions have ``settings``.
         connects: What the engines of tests connect with that may hold settings of their sessions.
     """
 
-    def __init__(self, control: Control, engine: Callable[..., Engine], connects: Iterable[object] = ()) -> None:
-        self.restored = Samples()
-        """What it took to put each back."""
+    def __init__(
+        self, manager: DatabaseManager, engine: Callable[..., Engine], connects: Iterable[object] = ()
+    ) -> None:
+        self.resets = Histogram()
+        """How long each reset took."""
         self.deceived = False
-        """An audit has found what PostgreSQL did not count, so its counts prove nothing in this run."""
-        self._control = control
+        """Whether an audit has found what PostgreSQL did not count, so that its counts prove nothing in this run."""
+        self._manager = manager
         self._uncounted = any(map(_switches_counting, connects))
         self._known: dict[str, _Known] = {}
         self._relations: dict[str, Mapping[int, Relation]] = {}
@@ -94,71 +95,73 @@ class Restorer:
         """Whether the server counts what sessions write, and tells it reliably."""
         # libpq passes PGOPTIONS to the server in each session of this process and of those that it starts.
         uncounted = self._uncounted or _switches_counting(os.environ.get("PGOPTIONS", ""))
-        facts = self._control.session.facts
+        facts = self._manager.session.facts
         return facts.version >= reset.FIRST_VERSION and not uncounted and not self.deceived
 
-    def note(self, name: str, template: Template | None, session: Session) -> None:
-        """Remember how database `name` is, a copy of `template` that has just been made and that nobody has had."""
+    def track(self, name: str, template: Template | None, session: MaintenanceSession) -> None:
+        """Remember how database `name` is, a new copy of `template` that no test has had."""
         if self.works and (found := session.call(reset.outside, name)) is not None:
             has, source = (Contents(), "") if template is None else (template.contents, template.name)
             self._known[name] = _Known(found, has, source)
 
     def forget(self, name: str) -> None:
-        """Database `name` will not come back."""
+        """Stop tracking database `name`, which will not be reset."""
         self._known.pop(name, None)
 
-    def restore(self, name: str, session: Session, ahead: Ahead | None = None) -> tuple[str, bool]:
-        """Put database `name` back, to which nobody is connected.
+    def reset(self, name: str, session: MaintenanceSession, connector: Preconnector | None = None) -> tuple[str, bool]:
+        """Reset database `name`, to which no session is connected.
 
         Args:
-            name: Its name.
-            session: To do it through.
-            ahead: Connects to it, and stays connected for who has it next; None where nobody wants that now.
+            name: The name of the database.
+            session: The session to do it over.
+            connector: Connects to it, and stays connected for the next test; None for a connection that is closed.
 
         Returns:
-            The name that it has now, and whether it is as its template made it. If not, it is to be dropped.
+            The name that it has now, and whether it is as its template made it. If not, the caller drops it.
         """
         known = self._known.pop(name, None)
         if known is None or known.times >= MOST or not self.works:
             return name, False
         start = clock.now()
-        new = self._control.new_name()
+        new = self._manager.new_name()
         try:
-            why_not = self._restore(name, new, known, session, ahead)
+            reason = self._try(name, new, known, session, connector)
         except Exception as error:  # also what a driver raises by itself, outside of a statement
-            why_not = driver_errors.cause(error)
-        if not why_not:
-            self.restored.add(clock.now() - start)
+            reason = driver_errors.cause(error)
+        if not reason:
+            self.resets.add(clock.now() - start)
             return str(new), True
-        _log.debug("%s is not put back: %s", name, why_not)
-        if ahead is not None:
-            ahead.discard(str(new))
+        _log.debug("%s is not reset: %s", name, reason)
+        if connector is not None:
+            connector.discard(str(new))
         return str(new) if session.call(databases.exists, str(new)) else name, False
 
-    def _restore(self, name: str, new: Name, known: _Known, session: Session, ahead: Ahead | None) -> str:
-        """Put it back, and note how it is then; why not, where that was not possible."""
+    def _try(
+        self, name: str, new: Name, known: _Known, session: MaintenanceSession, connector: Preconnector | None
+    ) -> str:
+        """Reset it, and remember how it is then; the reason against it, where it was not possible."""
         if session.facts.prepares and session.call(blockers, name):
             return "it has a prepared transaction"  # for which PostgreSQL would wait five seconds
-        # From here on nobody finds it who has had it; and who was just about to connect has come and gone.
+        # From here on no earlier user finds it, and a connection that was being made has come or failed.
         session.call(databases.rename, name, new)
         now = session.call(reset.outside, str(new))
         if now is None:
             return "it is gone"
-        if why_not := now.why_other(known.outside):
-            return why_not
+        if reason := now.why_other(known.outside):
+            return reason
         login = known.contents is not None and known.contents.login
         if login:
             # A session that is handed to the next test must begin, and fire the trigger, after the reset.
-            ahead = None
-        with self._inside(str(new), ahead, login=login) as (connection, stays):
+            connector = None
+        with self._inside(str(new), connector, login=login) as (connection, stays):
             execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
             relations = self._relations.get(known.template) or reset.relations(connection, session.facts)
             seen = reset.changes(connection, relations)
-            if why_not := reset.why_not(seen, known.outside, now, known.contents, session.facts):
-                return why_not
+            if reason := reset.reason_against(seen, known.outside, now, known.contents, session.facts):
+                return reason
             # No catalog was written to, so it is the same in all of them.
             self._relations.setdefault(known.template, relations)
-            counts = reset.undo(connection, seen, known.contents, session.facts) if seen.used else now.counts
+            counts = reset.reset(connection, seen, known.contents, session.facts) if seen.used else now.counts
             if counts is None:
                 return "something in it takes more room than before"
             audited = session.facts.superuser and self._audit_is_due
@@ -168,13 +171,13 @@ class Restorer:
             # What a sequence was set to, it would tell the session as its own last value.
             execute(connection, "; ".join([*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]))
         if not stays and session.lingering(str(new)):
-            return "somebody is connected to it"
+            return "another session is connected to it"
         outside = now._replace(counts=counts, horizon=known.outside.horizon)
         self._known[str(new)] = known._replace(outside=outside, times=known.times + 1, audited=audited)
         return ""
 
-    def proven(self, names: Sequence[str], session: Session) -> list[str]:
-        """Those of the databases `names`, which are ready, that an audit finds to be as their template made them.
+    def proven(self, names: Sequence[str], session: MaintenanceSession) -> list[str]:
+        """Those of the idle databases `names` that an audit finds to be as their template made them.
 
         The next run does not know their history, so it needs more than the counts.
         """
@@ -213,10 +216,12 @@ class Restorer:
         return difference
 
     @contextmanager
-    def _inside(self, name: str, ahead: Ahead | None, *, login: bool = False) -> Generator[tuple[Connection, bool]]:
-        """A connection to database `name`, and whether it stays when we are done."""
-        if ahead is not None:
-            with ahead.lend(name) as lent:
+    def _inside(
+        self, name: str, connector: Preconnector | None, *, login: bool = False
+    ) -> Generator[tuple[Connection, bool]]:
+        """A connection to database `name`, and whether it stays open afterwards."""
+        if connector is not None:
+            with connector.lend(name) as lent:
                 if lent is not None:
                     yield lent, True
                     return

@@ -21,22 +21,20 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from elefast.databases.current_checkouts import Checkouts
-from elefast.databases.histogram import Samples
-from elefast.databases.leak_detector import Watch
-from elefast.databases.manager import Control
-from elefast.databases.pool import Pool
-from elefast.databases.preconnect import Ahead
-from elefast.databases.recycler import Returns
+from elefast.databases.current_checkouts import CurrentCheckouts
+from elefast.databases.histogram import Histogram
+from elefast.databases.leak_detector import ClusterLeakDetector
+from elefast.databases.manager import DatabaseManager
+from elefast.databases.pool import DatabasePool, leaks_of
+from elefast.databases.preconnect import Preconnector
 from elefast.databases.report import Kept, Leak, Report
-from elefast.databases.resetter import Restorer
+from elefast.databases.resetter import DatabaseResetter
 from elefast.errors import ConfigurationError, ElefastError, RefusedError, ServerError
 from elefast.postgres import cluster_snapshot, libpq, server
-from elefast.postgres.connections.connectors import link_to, links_to
-from elefast.postgres.connections.dialect_cache import Dialects
+from elefast.postgres.connections.connectors import connector_to, connectors_to
+from elefast.postgres.connections.dialect_cache import DialectCache
 from elefast.postgres.connections.engines import maintenance_engine, require_driver
-from elefast.postgres.connections.maintenance_session import GRACE, Session
-from elefast.postgres.drop_blockers import Blocker, Left, Uncounted
+from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceSession
 from elefast.postgres.session_counts import session_counts
 from elefast.postgres.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
 from elefast.runtime import clock, progress
@@ -64,23 +62,23 @@ class DatabaseService:
     def __init__(self, spec: ServiceSpec, lease: Lease) -> None:
         self.process = os.getpid()
         self.lease = lease
-        self.leaks: list[Leak] = []
-        self.leak_detector = Watch()
+        self._leaks: list[Leak] = []
+        self.leak_detector = ClusterLeakDetector()
         self.shared: set[str] = set()
         """The databases that several tests share, which no single test may drop."""
-        self.checkouts = Checkouts(spec.templates.project, os.environ)
-        self.manager = Control(
+        self.checkouts = CurrentCheckouts(spec.templates.project, os.environ)
+        self.manager = DatabaseManager(
             lease.url,
-            links_to(lease.url, owned=lease.owned),
-            link_to=partial(link_to, lease.url, owned=lease.owned),
+            connectors_to(lease.url, owned=lease.owned),
+            link_to=partial(connector_to, lease.url, owned=lease.owned),
             recipe=spec.recipe,
             options=spec.templates,
             owned=lease.owned,
             requirement=spec.requirement,
             ended=lease.ended,
         )
-        self._restorer = restorer = (
-            Restorer(
+        self._resetter = (
+            DatabaseResetter(
                 self.manager,
                 partial(maintenance_engine, lease.url, owned=lease.owned),
                 connects=(lease.url.query, spec.engines.keywords, spec.engines.async_keywords),
@@ -94,25 +92,19 @@ class DatabaseService:
             lease.description,
             clone=self.manager.clones,
             drop=self.manager.drops,
-            restore=restorer.restored if restorer is not None else Samples(),
+            restore=self._resetter.resets if self._resetter is not None else Histogram(),
         )
         self._spec = spec
-        self._ahead = Ahead(self._new_engine, spec.engines.keywords, self._on_connect)
-        self._async_dialects = Dialects()
-        returns = Returns(
+        self.preconnector = Preconnector(self._new_engine, spec.engines.keywords, self._on_connect)
+        self._async_dialects = DialectCache()
+        self.pool = DatabasePool(
             self.manager,
-            on_leak=self._on_leak,
-            on_stuck=self._on_stuck,
-            on_return=self._look,
-            restorer=restorer,
-        )
-        self._pool = Pool(
-            self.manager,
-            returns,
             size=spec.pool.size,
             limit=spec.pool.max,
-            ahead=self._ahead,
+            resetter=self._resetter,
+            preconnector=self.preconnector,
             has_room=self._has_room,
+            inspect=self._look,
         )
         self._size = -1
 
@@ -171,11 +163,11 @@ class DatabaseService:
 
     def engine(self, name: str) -> Engine:
         """A new sync engine to database `name`; its first connection may be open already, which nobody can tell."""
-        return self._ahead.engine(name)
+        return self.preconnector.engine(name)
 
     def withdraw(self, name: str) -> None:
         """Close what is connected to database `name` ahead of its engine, and wait until the server has noticed."""
-        if pid := self._ahead.withdraw(name):
+        if pid := self.preconnector.withdraw(name):
             deadline = clock.now() + GRACE
             while self.manager.session.call(server.state, pid) and clock.now() < deadline:
                 time.sleep(0.001)
@@ -210,7 +202,7 @@ class DatabaseService:
                 self._look(self.manager.session)
             start = clock.now()
             if (prefix, encoding.lower()) == ("elefast", "utf8"):
-                name, ready = self._pool.checkout()
+                name, ready = self.pool.checkout()
             else:
                 name, ready = self.manager.create(prefix, encoding), False
         self.report.waited(test, clock.now() - start)
@@ -225,13 +217,13 @@ class DatabaseService:
         self.leak_detector.ended(test)
         self.checkouts.ended(name)
         found: list[Leak] = []
-        if wait or not self._pool.release(name, test):
-            self._pool.forget(name)
-            self._ahead.close(name)
+        if wait or not self.pool.release(name, test):
+            self.pool.forget(name)
+            self.preconnector.close(name)
             self._look(self.manager.session)
-            found = _leaks(test, self.manager.drop(name))
+            found = leaks_of(test, self.manager.drop(name))
             if not wait:
-                self.leaks += found
+                self._leaks += found
                 found = []
         self.report.release.add(clock.now() - start)
         return found
@@ -247,8 +239,8 @@ class DatabaseService:
             "test": test,
             "kept": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._pool.forget(name)
-        self._ahead.close(name)
+        self.pool.forget(name)
+        self.preconnector.close(name)
         final, stayed = self.manager.keep_database(name, json.dumps(note))
         url = self.lease.url.set(database=final)
         # The password of a server of somebody else's has no place in a log.
@@ -256,7 +248,7 @@ class DatabaseService:
         self.report.kept.append(Kept(final, test, dsn(url), psql))
         self.lease.hold()
         self.report.release.add(clock.now() - start)
-        return _leaks(test, stayed)
+        return leaks_of(test, stayed)
 
     def session_counts(self, name: str) -> tuple[int, int, str]:
         """The client sessions that database `name` ever had, those that it has now, and since when they are counted."""
@@ -264,8 +256,8 @@ class DatabaseService:
 
     def take_leaks(self) -> list[Leak]:
         """The leaks that the background found since this was last called."""
-        found, self.leaks = self.leaks, []
-        return found
+        found, self._leaks = self._leaks, []
+        return [*self.pool.take_leaks(), *found]
 
     def stop(self) -> None:
         """Undo `start`, in the reverse order, each part whatever becomes of the others."""
@@ -279,8 +271,8 @@ class DatabaseService:
         unused: Sequence[str] = []
         leave = 0 if self.lease.ephemeral else self._spec.pool.size
         try:
-            ready = self._pool.close(drop=not passing)
-            self._ahead.close_all()
+            ready = self.pool.close(drop=not passing)
+            self.preconnector.close_all()
             unused = self._proven(ready[:leave])
             if self.report.databases:
                 self._look(self.manager.session)
@@ -295,10 +287,10 @@ class DatabaseService:
 
     def _proven(self, ready: Sequence[str]) -> Sequence[str]:
         """Those of the databases `ready` that the next run may have."""
-        if self._restorer is None or not ready:
+        if self._resetter is None or not ready:
             return ready
         try:
-            return self._restorer.proven(ready, self.manager.session)
+            return self._resetter.proven(ready, self.manager.session)
         except (ElefastError, SQLAlchemyError) as error:
             _log.info("left no databases to the next run: %s", error)
             return []
@@ -339,14 +331,16 @@ class DatabaseService:
         except (ElefastError, SQLAlchemyError, OSError):
             return False  # whoever asks for a database meets the same, and can say so
 
-    def _look(self, session: Session) -> None:
+    def _look(self, session: MaintenanceSession) -> None:
         """See what the tests since the last look did to what all databases share."""
         if not self._spec.watches_cluster:
             return
         try:
             facts = session.facts
             self.leak_detector.look(
-                lambda: session.call(cluster_snapshot.look, system=facts.superuser, parameters=facts.version >= 150000)
+                lambda: session.call(
+                    cluster_snapshot.snapshot, system=facts.superuser, parameters=facts.version >= 150000
+                )
             )
         except (ElefastError, SQLAlchemyError) as error:
             # What is wrong with the server, whoever makes or drops a database meets as well, and can say so.
@@ -356,12 +350,6 @@ class DatabaseService:
         # In a forked child this is the parent's report, and somebody may have held its lock.
         if self.is_ours:
             self.report.connect.add(seconds)
-
-    def _on_leak(self, test: str, leaked: Sequence[Left]) -> None:
-        self.leaks += _leaks(test, leaked)
-
-    def _on_stuck(self, test: str, text: str) -> None:
-        self.leaks.append(Leak(test, text, "left a database that cannot be dropped"))
 
 
 @contextmanager
@@ -374,17 +362,3 @@ def _placing(provenance: Mapping[str, object]) -> Generator[None]:
         if placed is error:
             raise
         raise placed from error.__cause__
-
-
-def _leaks(test: str, leaked: Sequence[Left]) -> list[Leak]:
-    return [_leak(test, left) for left in leaked]
-
-
-def _leak(test: str, left: Left) -> Leak:
-    match left:
-        case Blocker():
-            return Leak(test, f"{left}, which was cleared", "left behind")
-        case Uncounted():
-            return Leak(test, str(left), "left behind")
-        case _:
-            return Leak(test, str(left))

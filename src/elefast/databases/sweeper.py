@@ -13,25 +13,25 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast.databases.inventory import lock_of
 from elefast.postgres import advisory_locks, databases, driver_errors, spares
-from elefast.postgres.connections.maintenance_session import Session
+from elefast.postgres.connections.maintenance_session import MaintenanceSession
 from elefast.postgres.databases import Entry
 from elefast.postgres.drop_blockers import blockers
 from elefast.postgres.names import Kind, Name
 from elefast.templates.builder import drop_orphans, drop_unused
 
-__all__ = ["Leftovers", "Scope", "sweep", "would_sweep"]
+__all__ = ["Scope", "SparePool", "sweep", "would_sweep"]
 
 _SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
 
 
-class Leftovers:
+class SparePool:
     """The databases that earlier runs have left for this one, as far as it knows; safe to share by threads."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
         self._lock = threading.Lock()
 
-    def take(self, session: Session, template: str, name: Name) -> bool:
+    def take(self, session: MaintenanceSession, template: str, name: Name) -> bool:
         """Give `name` to one that was left for `template`; False where there is none.
 
         Whatever there is is asked for once: who leaves something later leaves it for later runs.
@@ -77,7 +77,7 @@ class Scope(NamedTuple):
         return self.project is None or (bool(self.project) and entry.project == self.project)
 
 
-def sweep(session: Session, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
+def sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
     """Drop what dead runs left, by their free locks, never by force; the names of what went.
 
     Args:
@@ -91,7 +91,7 @@ def sweep(session: Session, run: str, ours: AbstractSet[str], scope: Scope) -> l
     return gone + drop_orphans(session)
 
 
-def would_sweep(session: Session, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
+def would_sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
     """What `sweep` would drop now; it drops nothing."""
     entries = session.call(databases.entries)
     found = _doomed(entries, run, ours, scope)
@@ -100,7 +100,7 @@ def would_sweep(session: Session, run: str, ours: AbstractSet[str], scope: Scope
     return [entry.text for entry in gone + spares.orphans(left)]
 
 
-def _drop(session: Session, entry: Entry) -> bool:
+def _drop(session: MaintenanceSession, entry: Entry) -> bool:
     if session.call(drop_unused, entry.text, lock_of(entry), entry.oid):
         return True
     if session.call(advisory_locks.holder, lock_of(entry)) or not session.call(blockers, entry.text):

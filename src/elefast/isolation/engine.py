@@ -19,17 +19,17 @@ from sqlalchemy.engine.base import OptionEngineMixin
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 from elefast.errors import RefusedError
-from elefast.isolation.outer_transaction import Outer
-from elefast.isolation.savepoints import OWN_DATABASE, Frame
+from elefast.isolation.outer_transaction import OuterTransaction
+from elefast.isolation.savepoints import OWN_DATABASE, SessionScope
 from elefast.postgres.driver_errors import cause
 
-__all__ = ["Joined", "JoinedEngine", "connected", "joined_dialect", "lenient"]
+__all__ = ["SharedConnectionEngine", "SharedConnectionProxy", "closing_fixture", "connected", "shared_dialect"]
 
 _RAW = "raw access"
 """In place of a statement that nobody but the driver will see."""
 
 
-class Joined(PoolProxiedConnection):
+class SharedConnectionProxy(PoolProxiedConnection):
     """The one connection, as one of those who use it has it.
 
     Args:
@@ -37,9 +37,9 @@ class Joined(PoolProxiedConnection):
         kind: ``sync`` or ``async``.
     """
 
-    def __init__(self, outer: Outer, kind: str) -> None:
+    def __init__(self, outer: OuterTransaction, kind: str) -> None:
         self.outer = outer
-        self.frame = Frame()
+        self.frame = SessionScope()
         self._kind = kind
         self._valid = True
         self._info: dict[Any, Any] = {}
@@ -143,13 +143,13 @@ class _NoCursor:
 class _JoinedPool(Pool):
     """Gives everybody the same connection."""
 
-    def __init__(self, outer: Outer, dialect: Dialect) -> None:
+    def __init__(self, outer: OuterTransaction, dialect: Dialect) -> None:
         super().__init__(_never, dialect=dialect)
         self.outer = outer
         self._kind = "async" if dialect.is_async else "sync"
 
     def connect(self, *, at_first_use: bool = False) -> PoolProxiedConnection:
-        joined = Joined(self.outer, self._kind)
+        joined = SharedConnectionProxy(self.outer, self._kind)
         if not at_first_use:
             self.outer.opened(self._kind)
         return joined
@@ -170,27 +170,27 @@ class _JoinedPool(Pool):
 
 
 class _JoinedConnection(Connection):
-    """A connection of a `JoinedEngine`."""
+    """A connection of a `SharedConnectionEngine`."""
 
     @property
     def connection(self) -> PoolProxiedConnection:
         """What goes past SQLAlchemy has to be inside of the transaction, too."""
         joined = super().connection
-        if isinstance(joined, Joined) and not _caller().startswith(_INSIDE):
+        if isinstance(joined, SharedConnectionProxy) and not _caller().startswith(_INSIDE):
             joined.enter()
         return joined
 
 
-class JoinedEngine(Engine):
+class SharedConnectionEngine(Engine):
     """An engine for the sessions of one test.
 
     Args:
         outer: The transaction of the test.
         original: An engine to the same database.
-        dialect: From `joined_dialect`.
+        dialect: From `shared_dialect`.
     """
 
-    def __init__(self, outer: Outer, original: Engine, dialect: Dialect) -> None:
+    def __init__(self, outer: OuterTransaction, original: Engine, dialect: Dialect) -> None:
         pool = _JoinedPool(outer, dialect)
         echo: Any = original.echo
         # As large as the project wants it. Each test compiles for itself, because a test may change how SQL compiles.
@@ -240,17 +240,17 @@ class JoinedEngine(Engine):
         """Nothing: applications do that when they end, and the test goes on."""
 
 
-class _OptionJoinedEngine(OptionEngineMixin, JoinedEngine):
-    """What `JoinedEngine.execution_options` gives."""
+class _OptionJoinedEngine(OptionEngineMixin, SharedConnectionEngine):
+    """What `SharedConnectionEngine.execution_options` gives."""
 
     def update_execution_options(self, **opt: Any) -> None:
         Engine.update_execution_options(self, **opt)
 
 
-JoinedEngine._option_cls = _OptionJoinedEngine  # type: ignore[assignment]  # as SQLAlchemy does with its own
+SharedConnectionEngine._option_cls = _OptionJoinedEngine  # type: ignore[assignment]  # as SQLAlchemy does with its own
 
 
-def joined_dialect(original: Dialect) -> Dialect:
+def shared_dialect(original: Dialect) -> Dialect:
     """A dialect like `original` that keeps account of what joined connections execute; without its listeners."""
     dialect: Any = copy.copy(original)
     dialect.__dict__.pop("dispatch", None)
@@ -259,7 +259,7 @@ def joined_dialect(original: Dialect) -> Dialect:
         def executed(cursor: Any, statement: str, *args: Any, **keywords: Any) -> Any:
             context = keywords.get("context", args[-1] if args else None)
             joined = None if context is None else context.root_connection.connection
-            if not isinstance(joined, Joined):
+            if not isinstance(joined, SharedConnectionProxy):
                 return execute(cursor, statement, *args, **keywords)
             with joined.executing(statement):
                 return execute(cursor, statement, *args, **keywords)
@@ -276,13 +276,13 @@ def joined_dialect(original: Dialect) -> Dialect:
 
 def connected(engine: Engine, *, at_first_use: bool = False) -> Connection:
     """A connection of `engine`, also where it has none to give to everybody."""
-    return engine.join(at_first_use=at_first_use) if isinstance(engine, JoinedEngine) else engine.connect()
+    return engine.join(at_first_use=at_first_use) if isinstance(engine, SharedConnectionEngine) else engine.connect()
 
 
 @contextmanager
-def lenient(engine: Engine) -> Generator[None]:
+def closing_fixture(engine: Engine) -> Generator[None]:
     """While a fixture closes what it gave out: what cannot be undone by itself goes with the test."""
-    if not isinstance(engine, JoinedEngine):
+    if not isinstance(engine, SharedConnectionEngine):
         yield
         return
     pool: Any = engine.pool

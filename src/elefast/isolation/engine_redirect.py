@@ -26,8 +26,8 @@ from sqlalchemy.pool.base import _AdhocProxiedConnection
 from sqlalchemy.util import immutabledict
 
 from elefast.errors import RefusedError
-from elefast.isolation.engine import JoinedEngine
-from elefast.postgres.connections.dialect_cache import Dialects
+from elefast.isolation.engine import SharedConnectionEngine
+from elefast.postgres.connections.dialect_cache import DialectCache
 
 if TYPE_CHECKING:
     from elefast.isolation.database import DatabaseCheckout
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Lent = DatabaseCheckout | TransactionCheckout
 
-__all__ = ["NOWHERE", "Redirect", "database_of", "root_of"]
+__all__ = ["NOWHERE", "EngineRedirect", "database_of", "root_of"]
 
 NOWHERE = "request-the-db-fixture.elefast.invalid"
 """The host in the engine's URL while no test has it. Names under .invalid never resolve (RFC 6761)."""
@@ -90,7 +90,7 @@ def database_of(connection: Any, pool: Any) -> str:
     return name if isinstance(name, str) else ""
 
 
-class Redirect:
+class EngineRedirect:
     """One engine of the application, for as long as elefast decides where it leads.
 
     `hold` takes it from the application, `lead` and `part` surround a test, `give_back` ends it all.
@@ -109,7 +109,7 @@ class Redirect:
         """What the engine was made with."""
         self._creator: Any = vars(self._pool)["_creator_arg"]
         self._own_arguments = _behaviour(_connect_arguments(engine.pool))
-        self._dialects = Dialects()
+        self._dialects = DialectCache()
         self._alike: bool | None = None
         self._derived: weakref.WeakSet[Any] = weakref.WeakSet()
         self._original: list[_State] = []
@@ -171,7 +171,7 @@ class Redirect:
         self.hold()
         target: Any = root_of(database.async_engine) if self._dialect.is_async else database.engine
         self._copy_listeners(self.engine)
-        if isinstance(target, JoinedEngine) or self._dialect.name != "postgresql":
+        if isinstance(target, SharedConnectionEngine) or self._dialect.name != "postgresql":
             self._become(target)
         else:
             self._connect_to(database, target)
@@ -181,7 +181,7 @@ class Redirect:
     def part(self) -> None:
         """End `lead`: close the connections that are not in use, and let the engine lead nowhere again."""
         pool = self.engine.pool
-        if not isinstance(self.engine, JoinedEngine) and not self._dialect.is_async:
+        if not isinstance(self.engine, SharedConnectionEngine) and not self._dialect.is_async:
             pool.dispose()
         known = {id(state.owner) for state in self._held}
         late = [derived for derived in self._derived if id(derived) not in known]

@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 
 from elefast.errors import RefusedError
 from elefast.isolation.lasting_effects import may_last
-from elefast.isolation.savepoints import OWN_DATABASE, Frame, Frames
+from elefast.isolation.savepoints import OWN_DATABASE, SavepointStack, SessionScope
 from elefast.postgres import driver_errors
 
-__all__ = ["Outer", "Source"]
+__all__ = ["ConnectionSource", "OuterTransaction"]
 
 _MARK = "elefast_outer"
 """A savepoint at the very beginning: where it is gone in the end, somebody has ended the transaction."""
@@ -30,7 +30,7 @@ _GONE = {"3B001", "25P01"}
 _WRITTEN, _SLOT = "22012", "2201F"
 
 
-class Source(Protocol):
+class ConnectionSource(Protocol):
     """Where the connection comes from, and what it must look like afterwards."""
 
     def open(self, kind: str) -> Connection:
@@ -55,7 +55,7 @@ class Source(Protocol):
         ...
 
 
-class Outer:
+class OuterTransaction:
     """The transaction of one test.
 
     Args:
@@ -63,7 +63,7 @@ class Outer:
         source: Gives the connection.
     """
 
-    def __init__(self, test: str, source: Source) -> None:
+    def __init__(self, test: str, source: ConnectionSource) -> None:
         self._test = test
         self._source = source
         self._process = os.getpid()
@@ -85,7 +85,7 @@ class Outer:
         """Whether the source's check held at the end of the test; a loop may end the transaction before it."""
         self.renews = False
         """Whether the session may have something that no rollback undoes, so that no other test may have it."""
-        self.frames = Frames(self._send, lambda: f"{source.begin()}; SAVEPOINT {_MARK}; ")
+        self.frames = SavepointStack(self._send, lambda: f"{source.begin()}; SAVEPOINT {_MARK}; ")
 
     def claim(self, kind: str) -> None:
         """Use it from ``sync`` or from ``async`` code.
@@ -156,7 +156,7 @@ class Outer:
             self._guard.release()
 
     @contextmanager
-    def executing(self, frame: Frame, statement: str) -> Generator[None]:
+    def executing(self, frame: SessionScope, statement: str) -> Generator[None]:
         """While `frame` executes `statement`.
 
         Raises:
@@ -171,13 +171,13 @@ class Outer:
                 raise
             frame.failed = False
 
-    def enter(self, kind: str, frame: Frame, statement: str) -> None:
+    def enter(self, kind: str, frame: SessionScope, statement: str) -> None:
         """As `executing`, for what elefast cannot see the end of."""
         self.opened(kind)
         with self.using():
             self._enter(frame, statement)
 
-    def end(self, frame: Frame, *, commit: bool) -> None:
+    def end(self, frame: SessionScope, *, commit: bool) -> None:
         """Commit or roll back `frame`; nothing happens once the transaction is gone.
 
         Raises:
@@ -288,7 +288,7 @@ class Outer:
         begun: Any = anext(self._tenancy)
         await_only(begun)
 
-    def _enter(self, frame: Frame, statement: str) -> None:
+    def _enter(self, frame: SessionScope, statement: str) -> None:
         # Code that uses the driver's connection directly may change it as well.
         self.renews = self.renews or may_last(statement)
         try:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from elefast.errors import RefusedError
 
-__all__ = ["OWN_DATABASE", "Frame", "Frames"]
+__all__ = ["OWN_DATABASE", "SavepointStack", "SessionScope"]
 
 OWN_DATABASE = 'give the test a database of its own: @pytest.mark.elefast(isolation="database")'
 
@@ -42,7 +42,7 @@ def _kind(statement: str) -> tuple[_Kind, str]:
     return _Kind.CHANGE, ""
 
 
-class Frame:
+class SessionScope:
     """What somebody takes for a transaction of its own."""
 
     __slots__ = ("failed", "marks", "others", "savepoint", "wrote")
@@ -62,7 +62,7 @@ class Frame:
         """Its own savepoints, with `others` as it was then."""
 
 
-class Frames:
+class SavepointStack:
     """The frames of one transaction.
 
     A frame that only read may be taken for one that begins now, at any time: it has nothing to undo.
@@ -75,7 +75,7 @@ class Frames:
     def __init__(self, send: Callable[[str], None], opening: Callable[[], str]) -> None:
         self._send = send
         self._opening: Callable[[], str] | None = opening
-        self._open: list[Frame] = []
+        self._open: list[SessionScope] = []
         self._number = 0
         self.lenient = False
         """Leave alone what cannot be undone, instead of refusing; for the end of a test, when all of it goes."""
@@ -85,7 +85,7 @@ class Frames:
         """Whether anything was sent."""
         return self._opening is None
 
-    def enter(self, frame: Frame, statement: str) -> None:
+    def enter(self, frame: SessionScope, statement: str) -> None:
         """`frame` is about to execute `statement`.
 
         Raises:
@@ -113,7 +113,7 @@ class Frames:
         for above in self._open[self._open.index(frame) + 1 :]:
             above.others += 1
 
-    def commit(self, frame: Frame) -> None:
+    def commit(self, frame: SessionScope) -> None:
         """`frame` is to stay.
 
         Raises:
@@ -139,7 +139,7 @@ class Frames:
             raise _entangled("is committed")
         frame.clear()
 
-    def rollback(self, frame: Frame) -> None:
+    def rollback(self, frame: SessionScope) -> None:
         """Undo what `frame` wrote.
 
         Raises:
@@ -161,7 +161,7 @@ class Frames:
         self._open.remove(frame)
         frame.clear()
 
-    def _begin(self, frame: Frame) -> None:
+    def _begin(self, frame: SessionScope) -> None:
         self._number += 1
         savepoint = f"elefast_{self._number}"
         opening = "" if self._opening is None else self._opening()
@@ -171,7 +171,7 @@ class Frames:
         frame.savepoint = savepoint
         self._open.append(frame)
 
-    def _settle(self, frame: Frame) -> None:
+    def _settle(self, frame: SessionScope) -> None:
         """Take away the frames above `frame` that have nothing to lose."""
         while self._open and self._open[-1] is not frame:
             top = self._open[-1]

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Dialect, Engine
 
 from elefast.databases.service import DatabaseService
 from elefast.errors import RefusedError
-from elefast.isolation.engine import JoinedEngine, joined_dialect
+from elefast.isolation.engine import SharedConnectionEngine, shared_dialect
 from elefast.isolation.lasting_effects import functions_that_last
-from elefast.isolation.outer_transaction import Outer
+from elefast.isolation.outer_transaction import OuterTransaction
 from elefast.postgres.session_counts import last_reset
 from elefast.postgres.sql import literal, rows
 from elefast.runtime import clock
@@ -61,14 +61,14 @@ class SharedDatabase:
     def _is_ours(self) -> bool:
         return self._process == os.getpid()
 
-    def engine(self, kind: str, outer: Outer) -> JoinedEngine:
+    def engine(self, kind: str, outer: OuterTransaction) -> SharedConnectionEngine:
         """An engine for ``sync`` or ``async`` sessions of the test that has `outer`."""
         original = self._original(kind)
         # Mappers keep compiled statements by their dialect, and listeners of a test are on it.
-        self._dialects[kind] = joined_dialect(original.dialect)
-        return JoinedEngine(outer, original, self._dialects[kind])
+        self._dialects[kind] = shared_dialect(original.dialect)
+        return SharedConnectionEngine(outer, original, self._dialects[kind])
 
-    # -- what `Outer` needs ---------------------------------------------------------------------------------
+    # -- what `OuterTransaction` needs ---------------------------------------------------------------------------------
 
     def open(self, kind: str) -> Connection:
         """See `elefast.isolation.outer_transaction.Source`."""
@@ -129,7 +129,7 @@ class SharedDatabase:
                 return False
         return sessions <= self._sessions
 
-    def renew(self, outer: Outer) -> None:
+    def renew(self, outer: OuterTransaction) -> None:
         """Close the sync connection where its session, or the driver, may not be as it was before the test."""
         if self._kept is not None and (outer.renews or self._renews):
             self._open -= 1

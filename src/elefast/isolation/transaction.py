@@ -13,8 +13,8 @@ from sqlalchemy import URL, Engine
 
 from elefast.databases.report import Leak
 from elefast.databases.service import DatabaseService
-from elefast.isolation.engine import JoinedEngine
-from elefast.isolation.outer_transaction import Outer
+from elefast.isolation.engine import SharedConnectionEngine
+from elefast.isolation.outer_transaction import OuterTransaction
 from elefast.isolation.shared_database import SharedDatabase
 from elefast.sync import Database, DatabaseServer
 
@@ -64,8 +64,8 @@ class TransactionCheckout:
         self._server = server
         self._async_server = async_server
         self._shared = shared
-        self._outer = Outer(test, shared)
-        self._engine: JoinedEngine | None = None
+        self._outer = OuterTransaction(test, shared)
+        self._engine: SharedConnectionEngine | None = None
         self._async_engine: AsyncEngine | None = None
         self._sync: Database | None = None
         self._async: AsyncDatabase | None = None

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from elefast.migrators.metadata import Metadata
     from elefast.migrators.plan import Plan
     from elefast.migrators.sql import Sql
-    from elefast.migrators.steps import Part
+    from elefast.migrators.steps import Step
 
-__all__ = ["Alembic", "Command", "Function", "Metadata", "Part", "Plan", "Sql"]
+__all__ = ["Alembic", "Command", "Function", "Metadata", "Plan", "Sql", "Step"]
 
 _HOMES = {
     "Alembic": "alembic.step",
     "Command": "command",
     "Function": "callable",
     "Metadata": "metadata",
-    "Part": "steps",
+    "Step": "steps",
     "Plan": "plan",
     "Sql": "sql",
 }

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from elefast.errors import ConfigurationError, Problem
 from elefast.migrators.import_target import load
-from elefast.migrators.steps import Target
+from elefast.migrators.steps import BuildTarget
 from elefast.postgres.urls import with_driver
 from elefast.runtime import event_loops
 from elefast.templates.fingerprint import Input
@@ -68,7 +68,7 @@ class Function:
     def describe(self, root: Path) -> tuple[Sequence[Input], str]:
         return self.inputs(root), self.why_not_kept(root)
 
-    def run(self, target: Target) -> None:
+    def run(self, target: BuildTarget) -> None:
         function = self.load(target.root)
         wanted = self.wanted(function)
         if wanted.startswith("Async"):
@@ -183,7 +183,7 @@ def _annotated(function: Any) -> str:
     return ""
 
 
-async def _call_async(function: Any, wanted: str, target: Target) -> None:
+async def _call_async(function: Any, wanted: str, target: BuildTarget) -> None:
     from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
     url = with_driver(target.url, f"postgresql+{target.async_driver}")

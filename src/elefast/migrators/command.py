@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from elefast.errors import ConfigurationError, MigrationError, Problem
 from elefast.migrators.error_report import tail, without_secret
-from elefast.migrators.steps import Target
+from elefast.migrators.steps import BuildTarget
 from elefast.postgres.environment import libpq_environment, variables
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.templates.fingerprint import Input
@@ -59,7 +59,7 @@ class Command:
     def describe(self, root: Path) -> tuple[Sequence[Input], str]:
         return self.inputs(root), self.why_not_kept(root)
 
-    def run(self, target: Target) -> None:
+    def run(self, target: BuildTarget) -> None:
         environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
         # What the tests' application reads has an unreachable host in this process, which no command may see.
         environment |= variables(target.url, target.variables, target.driver)

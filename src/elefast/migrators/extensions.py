@@ -15,7 +15,7 @@ from psycopg import sql
 
 from elefast.errors import MigrationError, MissingRightsError
 from elefast.migrators.extension_sources import meant, sources
-from elefast.migrators.steps import Target
+from elefast.migrators.steps import BuildTarget
 from elefast.postgres.connections.engines import raw_connection
 from elefast.postgres.urls import shown
 from elefast.templates.fingerprint import Input
@@ -50,7 +50,7 @@ class Extensions:
     def describe(self, root: Path) -> tuple[Sequence[Input], str]:
         return self.inputs(root), self.why_not_kept(root)
 
-    def run(self, target: Target) -> None:
+    def run(self, target: BuildTarget) -> None:
         with raw_connection(target.url, owned=target.owned) as connection:
             for name in self.names:
                 statement = sql.SQL("CREATE EXTENSION IF NOT EXISTS {} CASCADE").format(sql.Identifier(name))
@@ -63,7 +63,7 @@ class Extensions:
                     raise MigrationError(_missing(name, error, target, major), code="extension-missing") from error
 
 
-def _not_allowed(name: str, error: psycopg.Error, target: Target) -> str:
+def _not_allowed(name: str, error: psycopg.Error, target: BuildTarget) -> str:
     role = target.url.username
     return (
         f'extensions: the role "{role}" may not create the extension "{name}" on {shown(target.url)}: '
@@ -73,7 +73,7 @@ def _not_allowed(name: str, error: psycopg.Error, target: Target) -> str:
     )
 
 
-def _missing(name: str, error: psycopg.Error, target: Target, major: int) -> str:
+def _missing(name: str, error: psycopg.Error, target: BuildTarget, major: int) -> str:
     known = sources(name, major)
     if known:
         has = f'These have "{name}": {known}.'

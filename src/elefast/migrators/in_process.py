@@ -24,7 +24,7 @@ from elefast.migrators.callable import Function
 from elefast.migrators.error_report import code_of, explain
 from elefast.migrators.metadata import Metadata, load_metadata
 from elefast.migrators.sandbox.connection_guard import RefusedConnectionError
-from elefast.migrators.steps import Part
+from elefast.migrators.steps import Step
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.templates.metadata import create_all
 
@@ -37,7 +37,7 @@ _NOWHERE = f"postgresql+psycopg://nobody@{_NO_HOST}/nothing"
 _alone: ContextVar[bool] = ContextVar("elefast_alone", default=False)
 
 
-def run_here(part: Part, connection: Connection, root: Path, variables: Mapping[str, str], reason: str) -> None:
+def run_here(part: Step, connection: Connection, root: Path, variables: Mapping[str, str], reason: str) -> None:
     """Run one part on `connection`, and on nothing else.
 
     Args:

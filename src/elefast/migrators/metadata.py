@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from elefast.errors import ConfigurationError, Problem
 from elefast.migrators.import_target import load, project_on_path
-from elefast.migrators.steps import Target
+from elefast.migrators.steps import BuildTarget
 from elefast.postgres.urls import with_driver
 from elefast.templates import metadata as schema_of
 from elefast.templates.fingerprint import Input
@@ -55,7 +55,7 @@ class Metadata:
             opaque = opaque or unknown
         return found, opaque
 
-    def run(self, target: Target) -> None:
+    def run(self, target: BuildTarget) -> None:
         engine = create_engine(with_driver(target.url, "postgresql+psycopg"), poolclass=NullPool)
         with project_on_path(target.root), engine.begin() as connection:
             for metadata in load_metadata(self.targets, target.root):

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection
 
 from elefast.errors import ElefastError, MigrationError
 from elefast.migrators.files import watched, watched_variables
-from elefast.migrators.steps import Part, Target
+from elefast.migrators.steps import BuildTarget, Step
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.runtime import progress
 from elefast.templates import file_digests
@@ -26,7 +26,7 @@ from elefast.templates.manifest import Manifest
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from elefast.migrators.sandbox.parent import Interpreter
+    from elefast.migrators.sandbox.parent import BuildProcess
 
 __all__ = ["Plan"]
 
@@ -57,7 +57,7 @@ class Plan:
         *,
         root: Path,
         extensions: Sequence[str] = (),
-        migrator: Part | None = None,
+        migrator: Step | None = None,
         seeds: Sequence[str] = (),
         watch: Sequence[str] = (),
         watch_variables: Sequence[str] = (),
@@ -71,7 +71,7 @@ class Plan:
         # Without symbolic links, as the other interpreter sees it and the manifest counts it.
         self.root = root.resolve()
         self.migrator = migrator
-        self.parts: tuple[Part, ...] = (
+        self.parts: tuple[Step, ...] = (
             *([_extensions(extensions)] if extensions else []),
             *([migrator] if migrator else []),
             *(_seed(seed) for seed in seeds),
@@ -85,7 +85,7 @@ class Plan:
         self._test_run = test_run
         self._owned = owned
         self._application_name = f"elefast build {test_run}".rstrip()
-        self._waiting: Interpreter | None = None
+        self._waiting: BuildProcess | None = None
 
     def __repr__(self) -> str:
         return f"<Plan {'; '.join(part.label for part in self.parts) or 'of an empty database'}>"
@@ -151,7 +151,7 @@ class Plan:
             MigrationError: Code or SQL of the project failed.
             MissingRightsError: The role may not create an extension.
         """
-        target = Target(
+        target = BuildTarget(
             url,
             self.root,
             self._driver,
@@ -178,9 +178,9 @@ class Plan:
         """Begin with what `build` would have to wait for, since it will be asked soon."""
         rest = self._of_project
         if rest and self._waiting is None:
-            from elefast.migrators.sandbox.parent import Interpreter
+            from elefast.migrators.sandbox.parent import BuildProcess
 
-            self._waiting = Interpreter(rest, self.root)
+            self._waiting = BuildProcess(rest, self.root)
 
     def let_go(self) -> None:
         """Nobody will ask for `build` soon; safe to repeat."""
@@ -188,18 +188,18 @@ class Plan:
         if waiting is not None:
             waiting.dismiss()
 
-    def _interpreter(self, parts: Sequence[Part]) -> Interpreter:
+    def _interpreter(self, parts: Sequence[Step]) -> BuildProcess:
         waiting, self._waiting = self._waiting, None
         if waiting is not None and waiting.is_for(parts):
             return waiting
         if waiting is not None:
             waiting.dismiss()
-        from elefast.migrators.sandbox.parent import Interpreter
+        from elefast.migrators.sandbox.parent import BuildProcess
 
-        return Interpreter(parts, self.root)
+        return BuildProcess(parts, self.root)
 
     @property
-    def _of_project(self) -> tuple[Part, ...]:
+    def _of_project(self) -> tuple[Step, ...]:
         """The parts from the first one on that runs code of the project."""
         return tuple(dropwhile(lambda part: not part.runs_project_code, self.parts))
 
@@ -250,7 +250,7 @@ class Plan:
             run_here(part, connection, self.root, self._variables, reason)
 
 
-def _run(part: Part, target: Target) -> None:
+def _run(part: Step, target: BuildTarget) -> None:
     progress.begin(part.label)
     try:
         part.run(target)
@@ -262,13 +262,13 @@ def _run(part: Part, target: Target) -> None:
         raise MigrationError(explain(part.label, error, target.root), code=code_of(error)) from error
 
 
-def _extensions(names: Sequence[str]) -> Part:
+def _extensions(names: Sequence[str]) -> Step:
     from elefast.migrators.extensions import Extensions
 
     return Extensions(tuple(names))
 
 
-def _seed(seed: str) -> Part:
+def _seed(seed: str) -> Step:
     if seed.endswith(".sql"):
         from elefast.migrators.sql import Sql
 

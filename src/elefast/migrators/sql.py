@@ -18,7 +18,7 @@ from sqlalchemy import URL
 
 from elefast.errors import MigrationError
 from elefast.migrators.files import expand, file_input
-from elefast.migrators.steps import Target
+from elefast.migrators.steps import BuildTarget
 from elefast.postgres.cluster_objects import CREATES
 from elefast.postgres.connections.engines import raw_connection
 from elefast.templates.fingerprint import Input
@@ -68,7 +68,7 @@ class Sql:
     def describe(self, root: Path) -> tuple[Sequence[Input], str]:
         return self.inputs(root), self.why_not_kept(root)
 
-    def run(self, target: Target) -> None:
+    def run(self, target: BuildTarget) -> None:
         for path in self.declared(target.root):
             run_file(
                 path,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from elefast.templates.fingerprint import Input
 
-__all__ = ["Part", "Target", "from_json", "say", "to_json"]
+__all__ = ["BuildTarget", "Step", "from_json", "say", "to_json"]
 
 # The parts by name; where they are, so that only those that are used get imported.
 _MODULES = {
@@ -31,7 +31,7 @@ _MODULES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BuildTarget:
     """The database that parts work on, and what their code is told of it.
 
     Args:
@@ -63,7 +63,7 @@ class Target:
             say(self.answers, {"step": number, "of": total, "unit": unit})
 
 
-class Part(Protocol):
+class Step(Protocol):
     """One step of a plan."""
 
     runs_project_code: ClassVar[bool]
@@ -97,7 +97,7 @@ class Part(Protocol):
         """Both `inputs` and `why_not_kept`, for the price of one where they come from one look."""
         ...
 
-    def run(self, target: Target) -> None:
+    def run(self, target: BuildTarget) -> None:
         """Do it."""
         ...
 
@@ -108,12 +108,12 @@ def say(answers: IO[bytes], answer: Mapping[str, Any]) -> None:
     answers.flush()
 
 
-def to_json(part: Part) -> dict[str, Any]:
+def to_json(part: Step) -> dict[str, Any]:
     """Plain data of a part, for `from_json`."""
     return {"part": type(part).__name__, **asdict(part)}  # type: ignore[call-overload]
 
 
-def from_json(data: Mapping[str, Any]) -> Part:
+def from_json(data: Mapping[str, Any]) -> Step:
     """The part that `to_json` gave `data` for."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
@@ -121,5 +121,5 @@ def from_json(data: Mapping[str, Any]) -> Part:
         if name != "part"
     }
     module = importlib.import_module(_MODULES[data["part"]])
-    part: Part = getattr(module, data["part"])(**fields)
+    part: Step = getattr(module, data["part"])(**fields)
     return part

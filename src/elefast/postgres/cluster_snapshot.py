@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from elefast.postgres.names import Name
 from elefast.postgres.sql import repeated
 
-__all__ = ["look"]
+__all__ = ["snapshot"]
 
 # The catalogs that are shared, see "shared relations" in PostgreSQL's bki.sgml, as far as everybody may read them.
 # A prepared transaction and a subscription of a test's own database go with it. Those that PostgreSQL is born with,
@@ -71,7 +71,7 @@ _SYSTEM = r"""
 """
 
 
-def look(connection: Connection, *, system: bool, parameters: bool) -> dict[str, str]:
+def snapshot(connection: Connection, *, system: bool, parameters: bool) -> dict[str, str]:
     """What databases share now: a name that says what it is, and a text that differs where the thing does.
 
     Args:

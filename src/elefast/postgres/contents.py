@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from elefast.postgres.sql import rows
 
-__all__ = ["FIRST_OWN", "Contents", "audit", "look"]
+__all__ = ["FIRST_OWN", "Contents", "audit", "read_contents"]
 
 FIRST_OWN = 16384
 """The lowest oid of what is not PostgreSQL's own (FirstNormalObjectId in access/transam.h)."""
@@ -73,7 +73,7 @@ class Contents:
         return cls(frozenset(values["filled"]), advanced, values["uncounted"], values["rows"], values["login"])
 
 
-def look(connection: Connection) -> Contents | None:
+def read_contents(connection: Connection) -> Contents | None:
     """What the database of `connection` has in it; None where some of its tables are not PostgreSQL's own heaps.
 
     Nobody knows whether what an extension stores is counted, and whether it goes by ``DELETE`` and ``VACUUM``.

@@ -16,7 +16,17 @@ from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsErr
 from elefast.postgres import libpq
 from elefast.postgres.urls import shown
 
-__all__ = ["bare", "cause", "ended", "full", "hopeless", "may_not_end", "no_createdb", "silent", "sqlstate"]
+__all__ = [
+    "cause",
+    "ended",
+    "full",
+    "may_not_end",
+    "no_createdb",
+    "not_answering",
+    "permanent_error",
+    "sqlstate",
+    "strip_tracebacks",
+]
 
 # What libpq and psycopg say of options that no server will make right.
 _OPTIONS = re.compile(
@@ -60,7 +70,7 @@ def full(error: BaseException) -> bool:
     return sqlstate(error) == "53300" or bool(_FULL.search(cause(error)))
 
 
-def bare(error: Exception) -> Exception:
+def strip_tracebacks(error: Exception) -> Exception:
     """`error` of a connection, without the frames of drivers: these have the password in their variables, which
     `pytest --showlocals` and debuggers in CI show of each exception in a chain."""
     seen: list[BaseException] = []
@@ -74,7 +84,7 @@ def bare(error: Exception) -> Exception:
     return error
 
 
-def hopeless(error: BaseException, url: URL) -> ElefastError | None:
+def permanent_error(error: BaseException, url: URL) -> ElefastError | None:
     """The error to raise at once, or None where waiting may help.
 
     Args:
@@ -115,7 +125,7 @@ def _of_options(url: URL) -> str:
     return f"Correct the options of the URL, or unset what is not meant for this server: {variables}."
 
 
-def silent(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:
+def not_answering(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:
     """The error for a server that let nobody in as long as we waited."""
     text = cause(error)
     if full(error):

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from elefast.postgres.contents import FIRST_OWN, Contents
-from elefast.postgres.server import Facts
+from elefast.postgres.server import ServerInfo
 from elefast.postgres.sql import execute, repeated, rows
 
 __all__ = [
@@ -35,9 +35,9 @@ __all__ = [
     "Relation",
     "changes",
     "outside",
+    "reason_against",
     "relations",
-    "undo",
-    "why_not",
+    "reset",
 ]
 
 FIRST_VERSION = 150000
@@ -230,7 +230,7 @@ def outside(connection: Connection, name: str) -> Outside | None:
     return None
 
 
-def relations(connection: Connection, facts: Facts) -> dict[int, Relation]:
+def relations(connection: Connection, facts: ServerInfo) -> dict[int, Relation]:
     """What the database of `connection` has that can be used, by oid; its search path is ``pg_catalog``."""
 
     def indexes(found: str) -> tuple[tuple[int, int], ...]:
@@ -254,7 +254,7 @@ def changes(connection: Connection, known: Mapping[int, Relation]) -> Changes:
     return Changes(found[0][0] if found else 0, used, counting=len(used) == len(found))
 
 
-def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents | None, facts: Facts) -> str:
+def reason_against(seen: Changes, before: Outside, after: Outside, contents: Contents | None, facts: ServerInfo) -> str:
     """Why a database cannot be put back as it was, in words; empty where it can.
 
     Args:
@@ -291,12 +291,12 @@ def why_not(seen: Changes, before: Outside, after: Outside, contents: Contents |
     return ""
 
 
-def undo(connection: Connection, seen: Changes, contents: Contents | None, facts: Facts) -> Counts | None:
+def reset(connection: Connection, seen: Changes, contents: Contents | None, facts: ServerInfo) -> Counts | None:
     """Empty tables and set sequences back.
 
     Args:
         connection: To the database, and the only session there.
-        seen: What was used, all of it by the leave of `why_not`.
+        seen: What was used, all of it by the leave of `reason_against`.
         contents: What the template has in it.
         facts: What the server is.
 

@@ -14,7 +14,7 @@ from elefast.postgres.sql import execute, literal, rows, scalar
 __all__ = [
     "FIRST_LOGIN",
     "NO_EVENT_TRIGGERS",
-    "Facts",
+    "ServerInfo",
     "holders",
     "inspect",
     "ping",
@@ -37,7 +37,7 @@ FIRST_LOGIN = 170000
 """Before it there are no login triggers, and no such setting."""
 
 
-class Facts(NamedTuple):
+class ServerInfo(NamedTuple):
     """What elefast needs to know of a server.
 
     Args:
@@ -84,7 +84,7 @@ class Facts(NamedTuple):
         return "WAL_LOG" if self.fsync else "FILE_COPY"
 
 
-def inspect(connection: Connection) -> Facts:
+def inspect(connection: Connection) -> ServerInfo:
     """Ask the server who it is and who we are."""
     (row,) = rows(
         connection,
@@ -98,7 +98,7 @@ def inspect(connection: Connection) -> Facts:
         """,
     )
     driver: Any = connection.connection.driver_connection
-    return Facts._make((*row, getattr(getattr(driver, "pgconn", None), "ssl_in_use", True)))
+    return ServerInfo._make((*row, getattr(getattr(driver, "pgconn", None), "ssl_in_use", True)))
 
 
 def prepare(connection: Connection, application: str) -> None:

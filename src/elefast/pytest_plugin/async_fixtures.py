@@ -21,7 +21,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from elefast.errors import ElefastError
-from elefast.isolation.engine import JoinedEngine, connected, lenient
+from elefast.isolation.engine import SharedConnectionEngine, closing_fixture, connected
 
 __all__ = ["closed_by_test", "closer", "unopened"]
 
@@ -33,7 +33,7 @@ def unopened(engine: AsyncEngine) -> AsyncConnection:
 
     To SQLAlchemy it is a connection that was invalidated, which it opens again on demand.
     """
-    if isinstance(engine.sync_engine, JoinedEngine):
+    if isinstance(engine.sync_engine, SharedConnectionEngine):
         return AsyncConnection(engine, connected(engine.sync_engine, at_first_use=True))
     nothing: Any = SimpleNamespace(is_valid=False)
     connection = Connection(engine.sync_engine, nothing)
@@ -67,7 +67,7 @@ def closer(engine: AsyncEngine, close: Callable[[], Awaitable[None]]) -> Callabl
     """`close` of something on `engine`, for the end of a test."""
 
     async def close_leniently() -> None:
-        with lenient(engine.sync_engine):
+        with closing_fixture(engine.sync_engine):
             await close()
 
     return close_leniently

@@ -28,7 +28,7 @@ from elefast.pytest_plugin.unreachable_host import NOWHERE
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["Environment", "Intrusion", "mentioned", "mentions"]
+__all__ = ["ExportedEnvironment", "Intrusion", "mentioned", "mentions"]
 
 # What counts for libpq more than PGHOST does.
 _BEFORE_PGHOST = ("PGHOSTADDR", "PGSERVICE")
@@ -69,7 +69,7 @@ class Intrusion(NamedTuple):
         return f"{self.name} was {self.what} by {self.place}: {outcome}"
 
 
-class Environment:
+class ExportedEnvironment:
     """Decides what the variables hold; also a plugin, whose hooks tell it what pytest is doing.
 
     Args:

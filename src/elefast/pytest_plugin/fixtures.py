@@ -131,22 +131,22 @@ def elefast_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Datab
 @pytest.fixture
 def db_connection(elefast_db: Database) -> Iterator[Connection]:
     """A connection to the test's database; what is not committed at the end is rolled back."""
-    from elefast.isolation.engine import connected, lenient
+    from elefast.isolation.engine import closing_fixture, connected
 
     connection = connected(elefast_db.engine)
     yield connection
-    with lenient(elefast_db.engine):
+    with closing_fixture(elefast_db.engine):
         connection.close()
 
 
 @pytest.fixture
 def db_session(elefast_db: Database) -> Iterator[Session]:
     """A session on the test's database, closed at the end."""
-    from elefast.isolation.engine import lenient
+    from elefast.isolation.engine import closing_fixture
 
     session = elefast_db.session()
     yield session
-    with lenient(elefast_db.engine):
+    with closing_fixture(elefast_db.engine):
         session.close()
 
 

@@ -25,7 +25,7 @@ from elefast.errors import ElefastError, LeakWarning
 from elefast.postgres import libpq
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.pytest_plugin import terminal_report
-from elefast.pytest_plugin.export_env import Environment, mentioned, mentions
+from elefast.pytest_plugin.export_env import ExportedEnvironment, mentioned, mentions
 from elefast.pytest_plugin.import_watch import ImportWatch, mentions_patch
 from elefast.pytest_plugin.interrupt_traceback import shorten
 from elefast.pytest_plugin.item_options import ItemOptions
@@ -36,7 +36,7 @@ from elefast.runtime.signals import close_unfinished
 if TYPE_CHECKING:
     from elefast.config import Loaded, Settings
     from elefast.config.discovery import Found
-    from elefast.databases.leak_detector import Findings
+    from elefast.databases.leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
     from elefast.pytest_plugin.patch import Patch
     from elefast.pytest_plugin.stale_connections import StaleConnections
@@ -72,7 +72,7 @@ class Harness:
         self.config = config
         self.found = found
         self._process = os.getpid()
-        self.environment = Environment(config, (), "")
+        self.environment = ExportedEnvironment(config, (), "")
         self._lock = threading.RLock()
         self._loaded: Loaded | ElefastError | None = None
         self._stack: Stack | None = None
@@ -80,7 +80,7 @@ class Harness:
         self._told: dict[str, str] = {}
         self._reports: list[Report] = []
         self._late_leaks: list[Leak] = []
-        self._findings: list[Findings] = []
+        self._findings: list[ClusterChanges] = []
         self._problems: list[str] = []
         self._intrusions: list[str] = []
         self._patch: Patch | None = None
@@ -89,7 +89,7 @@ class Harness:
         config.stash[_KEY] = self
         # From here on `elefast.from_config()` in a conftest means the stack of this run.
         self._outer_run = current_run.enter(
-            current_run.Run(
+            current_run.CurrentRun(
                 start=config.rootpath,
                 profile=self.option("elefast_profile") or "",
                 rebuild=bool(self.option("elefast_rebuild")),
@@ -196,7 +196,7 @@ class Harness:
         else:
             variables, driver = [ExportedVariable.parse(entry) for entry in settings.export_env], sync_driver(settings)
         if variables:
-            self.environment = Environment(self.config, variables, driver)
+            self.environment = ExportedEnvironment(self.config, variables, driver)
             self.environment.protect()
             self.config.pluginmanager.register(self.environment, "elefast-environment")
 

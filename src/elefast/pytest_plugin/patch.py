@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Engine
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.isolation.engine_redirect import Redirect, root_of
+from elefast.isolation.engine_redirect import EngineRedirect, root_of
 from elefast.pytest_plugin.patch_targets import (
     EXPECTED,
     WrongTargetError,
@@ -65,7 +65,7 @@ class Patch:
         self._targets = targets
         self._origin = origin
         self._exports = exports
-        self._redirects: dict[int, Redirect] = {}
+        self._redirects: dict[int, EngineRedirect] = {}
         self._extensions: list[Any] = []
         self._cached: dict[int, list[Engine]] = {}
         """By the identity of a cached function, the engines that its cache keeps between tests."""
@@ -222,11 +222,11 @@ class Patch:
         redirect.lead(database)
         self._led.add(id(redirect.engine))
 
-    def _redirect(self, engine: Any, target: str) -> Redirect:
+    def _redirect(self, engine: Any, target: str) -> EngineRedirect:
         root = root_of(engine)
         redirect = self._redirects.get(id(root))
         if redirect is None:
-            redirect = self._redirects[id(root)] = Redirect(root, target)
+            redirect = self._redirects[id(root)] = EngineRedirect(root, target)
         return redirect
 
     def _engines_of(self, found: Any, target: str) -> Iterator[Any]:
@@ -324,7 +324,7 @@ class Patch:
                 yield engine
 
 
-def _require_free(redirect: Redirect) -> None:
+def _require_free(redirect: EngineRedirect) -> None:
     if redirect.in_use:
         raise WrongTargetError(
             f"has {redirect.in_use} connection(s) in use that were opened at import, and that elefast cannot lead "

@@ -16,7 +16,7 @@ from elefast.runtime.text import short
 
 if TYPE_CHECKING:
     from elefast.config import Loaded
-    from elefast.databases.leak_detector import Findings
+    from elefast.databases.leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
 
 __all__ = ["broken_header", "failure", "header", "leak_line", "packed", "summary", "unpacked"]
@@ -129,7 +129,7 @@ def leak_line(leak: Leak) -> str:
 
 
 def packed(
-    reports: Sequence[Report], leaks: Sequence[Leak], findings: Sequence[Findings], intrusions: Sequence[str]
+    reports: Sequence[Report], leaks: Sequence[Leak], findings: Sequence[ClusterChanges], intrusions: Sequence[str]
 ) -> dict[str, Any]:
     """What a worker sends to the controller: plain values only."""
     return {
@@ -140,11 +140,11 @@ def packed(
     }
 
 
-def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[Findings], list[str]]:
+def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[ClusterChanges], list[str]]:
     """What a worker sent."""
-    from elefast.databases.leak_detector import Findings
+    from elefast.databases.leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
 
     reports = [Report.from_dict(item) for item in values["reports"]]
-    findings = [Findings.from_dict(item) for item in values["findings"]]
+    findings = [ClusterChanges.from_dict(item) for item in values["findings"]]
     return reports, [Leak(**item) for item in values["leaks"]], findings, values["intrusions"]

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["close_unfinished", "deferred", "unlock"]
+__all__ = ["close_unfinished", "defer_interrupts", "unlock"]
 
 
 def close_unfinished(interrupt: BaseException | None = None) -> None:
@@ -54,7 +54,7 @@ def unlock(condition: threading.Condition) -> None:
 
 
 @contextmanager
-def deferred() -> Generator[None]:
+def defer_interrupts() -> Generator[None]:
     """Let an interrupt wait for the end of this block; a second one comes at once, as ever.
 
     Only the main thread gets any, so elsewhere this does nothing; and so where nobody handles them.

@@ -25,7 +25,7 @@ from elefast.postgres import (
     spares,
 )
 from elefast.postgres.cluster_objects import Made
-from elefast.postgres.connections.maintenance_session import LinkFactory, Session
+from elefast.postgres.connections.maintenance_session import Connector, MaintenanceSession
 from elefast.postgres.contents import Contents
 from elefast.postgres.names import Kind, Name
 from elefast.postgres.sql import identifier
@@ -36,7 +36,7 @@ from elefast.templates.options import TemplateOptions
 from elefast.templates.recipe import Recipe
 from elefast.templates.store import State, Template, use_lock
 
-__all__ = ["Templates", "drop_orphans", "drop_unused"]
+__all__ = ["TemplateBuilder", "drop_orphans", "drop_unused"]
 
 _BUILT = (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE)
 
@@ -49,7 +49,7 @@ _CANCELLED = (
 )
 
 
-class Templates:
+class TemplateBuilder:
     """The templates of one recipe, one for each encoding.
 
     Args:
@@ -64,10 +64,10 @@ class Templates:
 
     def __init__(
         self,
-        session: Session,
+        session: MaintenanceSession,
         recipe: Recipe,
         *,
-        link_to: Callable[..., LinkFactory | None],
+        link_to: Callable[..., Connector | None],
         run: str,
         options: TemplateOptions,
         owned: bool = False,
@@ -235,7 +235,7 @@ class Templates:
                 ) from error
             self._take_back(drafted, encoding, strategy)
             session.call(store.fail, drafted, key, run=self._run, test_run=self._test_run, error=text, code=error.code)
-            raise driver_errors.bare(error)  # noqa: B904  it is the same; what ran it had the environment in a variable
+            raise driver_errors.strip_tracebacks(error)  # noqa: B904  it is the same; what ran it had the environment in a variable
         except BaseException:
             with suppress(Exception):  # what brought us here is the one to see, and the next sweep takes the draft
                 session.drop(name, grace=0)
@@ -327,7 +327,7 @@ class Templates:
         try:
             link.open(10)
             link.call(store.polish)
-            return link.call(contents.look)
+            return link.call(contents.read_contents)
         except Exception as error:
             _log.info("%s has no statistics: %s", name, driver_errors.cause(error))
             return None
@@ -391,7 +391,7 @@ def _lost() -> DatabaseNotReadyError:
     )
 
 
-def drop_orphans(session: Session) -> list[str]:
+def drop_orphans(session: MaintenanceSession) -> list[str]:
     """Drop the databases that wait for a template which is no more; their names."""
     found = session.call(databases.entries)
     return [e.text for e in spares.orphans(found) if session.call(drop_unused, e.text, spares.lock(e.name), e.oid)]

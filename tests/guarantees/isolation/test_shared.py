@@ -79,7 +79,7 @@ def test_a_change_is_seen(server: Connection, name: str) -> None:
     statement, thing, undo = CHANGES[name]
 
     def look() -> dict[str, str]:
-        return cluster_snapshot.look(server, system=True, parameters=has_parameters)
+        return cluster_snapshot.snapshot(server, system=True, parameters=has_parameters)
 
     execute(server, "GRANT CONNECT ON DATABASE postgres TO shared")  # so that the rights are no longer the default ones
     before = look()

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from elefast import DatabaseServer
-from elefast.databases.manager import Control
+from elefast.databases.manager import DatabaseManager
 from elefast.databases.sweeper import Scope
 from elefast.errors import RefusedError
 from elefast.postgres import databases, keepalives, spares
-from elefast.postgres.connections.control_connection import SyncLink
+from elefast.postgres.connections.control_connection import SyncControlConnection
 from elefast.postgres.connections.engines import MAINTENANCE, maintenance_engine
 from elefast.postgres.names import Kind, Name, new_owner, new_serial
 from elefast.templates import store
@@ -76,7 +76,9 @@ def test_a_method(server: Server, decoys: dict[str, str], what: str) -> None:
     name = decoys[what]
     engine = create_engine(server.url, poolclass=NullPool)
     public = DatabaseServer(engine)
-    control = Control(server.url, [lambda setup: SyncLink(maintenance_engine(server.url, MAINTENANCE), setup)])
+    control = DatabaseManager(
+        server.url, [lambda setup: SyncControlConnection(maintenance_engine(server.url, MAINTENANCE), setup)]
+    )
     with server.connect(database=name) as somebody:
         somebody.execute("create temporary table t ()")
         with server.connect(database=name) as another:
@@ -112,7 +114,9 @@ def test_another_of_that_name(server: Server, monkeypatch: pytest.MonkeyPatch, k
     """A sweep that has looked at the old one leaves the new one alone; the next one, which looks at it, does not."""
     name = str(Name("elefast", kind, new_owner(), new_serial()))
     _make(server, name)
-    control = Control(server.url, [lambda setup: SyncLink(maintenance_engine(server.url, MAINTENANCE), setup)])
+    control = DatabaseManager(
+        server.url, [lambda setup: SyncControlConnection(maintenance_engine(server.url, MAINTENANCE), setup)]
+    )
     control.sweeps = False
     seen = [entry for entry in control.session.call(databases.entries) if entry.text == name]
     server.ask(f'drop database "{name}"')

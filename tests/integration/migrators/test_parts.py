@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import URL
 
 from elefast.errors import ConfigurationError, ElefastError, MigrationError, MissingRightsError
-from elefast.migrators import Command, Function, Part, Plan, Sql
+from elefast.migrators import Command, Function, Plan, Sql, Step
 from elefast.migrators.error_report import without_secret
 from tests.integration.migrators.migrator_support import Project, dsn_of, query, tables
 
 
-def build(project: Project, template: URL, migrator: Part | None = None, **options: object) -> None:
+def build(project: Project, template: URL, migrator: Step | None = None, **options: object) -> None:
     """Build a plan of the project."""
     Plan(root=project.root, migrator=migrator, **options).build(template)  # type: ignore[arg-type]
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import make_url
 
 from elefast.errors import ConfigurationError, DatabaseNotReadyError
-from elefast.postgres.connections.connectors import links_to
-from elefast.postgres.connections.maintenance_session import Session
+from elefast.postgres.connections.connectors import connectors_to
+from elefast.postgres.connections.maintenance_session import MaintenanceSession
 from elefast.postgres.urls import shown, with_driver, without_secrets
 from elefast.providers import UrlProvider
 from elefast.providers.url import maintenance_url
@@ -108,7 +108,7 @@ def test_a_host_among_the_options_for_a_driver_that_knows_none(given: str, expec
 def test_options_that_no_server_will_make_right(options: str) -> None:
     """They are told at once, and not after half a minute of patience."""
     url = maintenance_url(f"postgresql://u@127.0.0.1:1/x?{options}")
-    session = Session(url, links_to(url))
+    session = MaintenanceSession(url, connectors_to(url))
     with pytest.raises(DatabaseNotReadyError) as caught:
         session.ensure_ready(timeout=600)
     assert caught.value.code == "url-options"

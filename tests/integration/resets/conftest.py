@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,15 +46,9 @@ class Bench:
         return len(self.stack.report().restore) > before
 
     def settle(self) -> None:
-        """Wait until nothing is being put back, dropped or made."""
-        pool = self.stack.service._pool
-        deadline = time.monotonic() + 60
-        while True:
-            with pool._changed:
-                if not (pool._returned or pool._busy) and len(pool._ready) >= pool._size:
-                    return
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        """Wait until no database is being reset, dropped or made."""
+        pool = self.stack.service.pool
+        assert pool.wait_until(lambda state: state.is_quiet and len(state.idle) >= state.size, 60)
 
     def _look(self, name: str) -> dict[str, object]:
         engine = self.stack.service.engine(name)

@@ -250,7 +250,7 @@ def test_an_audit_finds_nothing_where_nothing_is(bench: Bench, audited: None) ->
 def test_audits_take_a_share_of_the_time(bench: Bench) -> None:
     """The first reset is audited; the next one is only when the audit before is long enough ago."""
     assert bench.stack.service
-    audits = bench.stack.service._restorer
+    audits = bench.stack.service._resetter
     assert audits
     ended = audits._audit_ended
     assert ended > 0
@@ -279,18 +279,18 @@ def test_the_next_run_gets_what_was_audited(
     with opened(tmp_path, server_url, schema=schema) as bench:
         running = bench.stack.service
         assert running
-        assert running._restorer
-        running._restorer._audit_cost = 1e6
+        assert running._resetter
+        running._resetter._audit_cost = 1e6
         assert bench.use(work)  # nothing tells
         assert oids[0] in left()
     assert oids[0] not in left()
     with opened(tmp_path, server_url, schema=schema) as bench:  # which looks at what it gets
         running = bench.stack.service
         assert running
-        assert running._restorer
-        running._restorer._audit_cost = 1e6
+        assert running._resetter
+        running._resetter._audit_cost = 1e6
         assert bench.use(lambda connection: None)
-        ready = running._pool.close()
+        ready = running.pool.close()
         assert ready
         assert running._proven(ready) == ready
 

@@ -105,7 +105,7 @@ def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pyte
     """Each of the pool's threads is led to the database that it sees to, whatever the other one does meanwhile."""
     assert bench.use(insert)
     assert bench.stack.service
-    restorer = bench.stack.service._pool._returns._restorer
+    restorer = bench.stack.service.pool._resetter
     assert restorer
     both = threading.Barrier(2)
     seen: dict[str, object] = {}
@@ -181,9 +181,9 @@ def test_what_is_gone_is_forgotten(bench: Bench) -> None:
         left[0].close()
     bench.stack.service.take_leaks()
     assert bench.stack.service
-    pool = bench.stack.service._pool
-    assert pool._returns._restorer
-    assert pool._returns._restorer._known.keys() == set(pool._ready)
+    pool = bench.stack.service.pool
+    assert pool._resetter
+    assert pool._resetter._known.keys() == set(pool.state().idle)
 
 
 def dsn_of(connection: psycopg.Connection) -> str:
@@ -245,5 +245,7 @@ def test_several_at_once(tmp_path: Path, server_url: str) -> None:
                     insert(connection)
                 one.release()
             bench.settle()
-            assert len(stack.service._pool._ready) <= 2 + 2  # one for the test that had it, one made when none came
+            assert (
+                len(stack.service.pool.state().idle) <= 2 + 2
+            )  # one for the test that had it, one made when none came
         assert len(stack.report().restore) > 3

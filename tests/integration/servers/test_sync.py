@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 
 from elefast import Database, DatabaseServer, LeakWarning, MetadataMigrator
-from elefast.databases.manager import Control
+from elefast.databases.manager import DatabaseManager
 from elefast.databases.sweeper import Scope
 from elefast.errors import (
     DatabaseNotReadyError,
@@ -44,7 +44,7 @@ from elefast.errors import (
     MissingRightsError,
     RefusedError,
 )
-from elefast.postgres.connections.connectors import links_to
+from elefast.postgres.connections.connectors import connectors_to
 from elefast.postgres.names import Kind, Name, new_owner
 from elefast.postgres.urls import dsn
 from elefast.providers import LocalProvider
@@ -248,7 +248,7 @@ def test_a_sweep_beside_a_build_leaves_the_processes_own_alone(server_url: str, 
         def still_fits(self, manifest: Manifest) -> list[str]:
             return []
 
-    control = Control(url, links_to(url), recipe=Recipe())
+    control = DatabaseManager(url, connectors_to(url), recipe=Recipe())
     try:
         control.drop(control.create())
         sweeps[0].join()

@@ -47,9 +47,9 @@ def next_one(stack: elefast.Stack) -> DatabaseCheckout:
 
 def until_connected(stack: elefast.Stack) -> None:
     """Wait until the pool has done to the next database whatever it does."""
-    pool, ahead = stack.service._pool, stack.service._ahead
+    pool, preconnector = stack.service.pool, stack.service.preconnector
     deadline = time.monotonic() + 60
-    while not (pool._ready and (slot := ahead._slots.get(pool._ready[0])) and not slot.lock.locked() and slot.engine):
+    while not ((idle := pool.state().idle) and preconnector.is_connected(idle[0])):
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -193,7 +193,7 @@ def test_a_database_that_nobody_connects_to_leaves_no_session(stack: elefast.Sta
     lent = next_one(stack)
     assert len(on_it(lent)) == 1
     assert lent.release(wait=True) == []
-    assert stack.service._ahead.wanted is False
+    assert stack.service.preconnector.wanted is False
     assert stack.service.take_leaks() == []
 
 
@@ -312,7 +312,7 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
     """pg8000 raises where it cannot say goodbye: neither the test nor the pool, which goes on, is to see it."""
     with elefast.from_config(project, env=env, engine={"driver": "pg8000"}) as stack:
         lent = next_one(stack)
-        slot = stack.service._ahead._slots[lent.name]
+        slot = stack.service.preconnector._slots[lent.name]
         assert slot.first
         assert slot.engine
         (connection,) = slot.first._held
@@ -327,10 +327,9 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
         if used:
             assert pid(lent.sync.engine)
         lent.release()
-        pool = stack.service._pool
-        with pool._changed:
-            assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
-        assert pool._size
+        pool = stack.service.pool
+        assert pool.wait_until(lambda state: state.is_quiet, 60)
+        assert pool.state().size
     assert stack.service.take_leaks() == []
 
 
@@ -341,7 +340,7 @@ def test_who_takes_the_next_database_before_it_is_connected_to_waits_for_that(
     first = next_one(stack)
     assert pid(first.sync.engine)
     until_connected(stack)
-    ahead = stack.service._ahead
+    ahead = stack.service.preconnector
     chosen, asked = Event(), Event()
     prepare, make = ahead.prepare, ahead.engine
 
@@ -471,9 +470,9 @@ def test_a_database_that_comes_back_comes_connected(any_stack: elefast.Stack, on
 
 def until_settled(stack: elefast.Stack) -> None:
     """Wait until nothing is being made, put back or dropped."""
-    pool = stack.service._pool
+    pool = stack.service.pool
     deadline = time.monotonic() + 60
-    while pool._returned or pool._busy:
+    while not pool.state().is_quiet:
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -567,10 +566,10 @@ def test_a_thread_that_cannot_be_started(
             for _ in range(8):
                 stack.checkout().release()
         assert "the pool has 0 threads: can't start new thread" in caplog.text
-        pool = stack.service._pool
-        assert pool._threads == []
+        pool = stack.service.pool
+        assert pool.state().threads == 0
         stack.checkout().release()
-        assert len(pool._threads) == 2
+        assert pool.state().threads == 2
 
 
 # What a test may do over a connection of its own before its engine connects, and what tells of it in a new session.

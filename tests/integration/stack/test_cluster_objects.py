@@ -11,14 +11,14 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from elefast.databases.manager import Control
+from elefast.databases.manager import DatabaseManager
 from elefast.errors import MigrationError
 from elefast.migrators import Function, Plan, Sql
 from elefast.postgres import cluster_objects
-from elefast.postgres.connections.connectors import link_to, links_to
+from elefast.postgres.connections.connectors import connector_to, connectors_to
 from elefast.templates.options import TemplateOptions
 
-Make = Callable[..., Control]
+Make = Callable[..., DatabaseManager]
 
 
 @pytest.fixture
@@ -40,18 +40,18 @@ def server(server_url: str) -> Iterator[psycopg.Connection]:
 def make(server_url: str, tmp_path: Path, role: str) -> Iterator[Make]:
     """Makes what a process has for a project with one SQL file or one function; all is dropped at the end."""
     url = make_url(server_url)
-    made: list[Control] = []
+    made: list[DatabaseManager] = []
 
-    def make(text: str, *, project: str = "one", owned: bool = True) -> Control:
+    def make(text: str, *, project: str = "one", owned: bool = True) -> DatabaseManager:
         place = tmp_path / project
         place.mkdir(exist_ok=True)
         is_sql = not text.startswith("def ")
         (place / ("schema.sql" if is_sql else "creating.py")).write_text(f"{text}\n")
         plan = Plan(root=place, migrator=Sql(("schema.sql",)) if is_sql else Function("creating:create"))
-        control = Control(
+        control = DatabaseManager(
             url,
-            links_to(url),
-            link_to=partial(link_to, url),
+            connectors_to(url),
+            link_to=partial(connector_to, url),
             recipe=plan,
             options=TemplateOptions(project=f"{project} {tmp_path}"),
             owned=owned,
@@ -76,7 +76,7 @@ def oid_of(server: psycopg.Connection, role: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def name_of(control: Control) -> str:
+def name_of(control: DatabaseManager) -> str:
     """The template, built if there is none that fits."""
     made = control.template()
     assert made

@@ -58,10 +58,9 @@ def test_one_database_that_cannot_be_dropped_holds_up_no_other(
     other = stack.checkout("another test")
     lent.release()
     try:
-        pool = stack.service._pool
-        with pool._changed:
-            assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
-        assert pool._size
+        pool = stack.service.pool
+        assert pool.wait_until(lambda state: state.is_quiet, 60)
+        assert pool.state().size
         (leak,) = stack.service.take_leaks()
         assert (leak.test, leak.what) == ("a test", "left a database that cannot be dropped")
         assert lent.name in leak.text
@@ -116,17 +115,16 @@ def test_a_server_that_died_is_not_waited_for(
             stack.checkout().release()
         held = [stack.checkout() for _ in range(4)]
         running = stack.service
-        pool = running._pool
-        with pool._changed:
-            assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy), 60)
-        attempts: list[maintenance_session.Session] = []
-        connect = maintenance_session.Session._connect
+        pool = running.pool
+        assert pool.wait_until(lambda state: state.is_quiet, 60)
+        attempts: list[maintenance_session.MaintenanceSession] = []
+        connect = maintenance_session.MaintenanceSession._connect
 
-        def counted(self: maintenance_session.Session, timeout: float) -> Exception | None:
+        def counted(self: maintenance_session.MaintenanceSession, timeout: float) -> Exception | None:
             attempts.append(self)
             return connect(self, timeout)
 
-        monkeypatch.setattr(maintenance_session.Session, "_connect", counted)
+        monkeypatch.setattr(maintenance_session.MaintenanceSession, "_connect", counted)
         os.kill(victim(running.lease), how)
         with pytest.raises(DatabaseNotReadyError, match=f"(?s) has ended in the middle of the run: {why}"):
             held.pop().release(wait=True)

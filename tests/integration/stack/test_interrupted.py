@@ -15,16 +15,16 @@ import pytest
 
 import elefast
 from elefast.databases import preconnect
-from elefast.databases.pool import Pool
+from elefast.databases.pool import DatabasePool
 from tests.integration.providers.provider_support import until
 
 
-def _locked(pool: Pool) -> None:
+def _locked(pool: DatabasePool) -> None:
     """Locked, and not yet in the block that unlocks."""
     pool._changed.acquire()
 
 
-def _line(pool: Pool) -> None:
+def _line(pool: DatabasePool) -> None:
     """Told to go on, and not yet taken out of the line."""
     line: deque[threading.Lock] = pool._work._waiters  # type: ignore[attr-defined]
     assert until(lambda: len(line) == 2)
@@ -33,17 +33,17 @@ def _line(pool: Pool) -> None:
     line.appendleft(one)
 
 
-def _connection_locked(pool: Pool) -> None:
+def _connection_locked(pool: DatabasePool) -> None:
     """The same, for what was connected to ahead: that stays open until its database goes."""
-    assert pool._ahead
-    for slot in pool._ahead._slots.values():
+    assert pool._preconnector
+    for slot in pool._preconnector._slots.values():
         slot.lock.acquire()
 
 
 @pytest.mark.fault("Ctrl-C between two steps of a lock", how="the lock, or the line of those who wait, is left so")
 @pytest.mark.parametrize("left", [_locked, _line, _connection_locked])
 def test_it_comes_to_an_end(
-    project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, left: Callable[[Pool], None]
+    project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, left: Callable[[DatabasePool], None]
 ) -> None:
     """Whoever closes the stack waits for nobody who waits for him."""
     monkeypatch.setattr(preconnect, "_PATIENCE", 0.1)
@@ -52,12 +52,11 @@ def test_it_comes_to_an_end(
     for lent in held:
         lent.engine.dispose()
         lent.release()
-    pool = stack.service._pool
-    with pool._changed:
-        assert pool._changed.wait_for(lambda: not (pool._returned or pool._busy) and len(pool._ready) > 1, 60)
-    assert len(pool._threads) == 2
-    assert pool._ahead
-    made_ahead = [slot.first for slot in pool._ahead._slots.values()]
+    pool = stack.service.pool
+    assert pool.wait_until(lambda state: state.is_quiet and len(state.idle) > 1, 60)
+    assert pool.state().threads == 2
+    assert pool._preconnector
+    made_ahead = [slot.first for slot in pool._preconnector._slots.values()]
 
     def interrupted() -> None:
         left(pool)

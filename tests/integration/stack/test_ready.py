@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 import elefast
-from elefast.databases.pool import Pool
-from elefast.databases.recycler import Returns
+from elefast.databases.pool import DatabasePool
 from elefast.postgres import databases
 from elefast.postgres.databases import Backend
 from elefast.postgres.names import Kind, Name
@@ -39,7 +38,7 @@ def fill(stack: elefast.Stack, size: int = 4) -> None:
     for _ in range(2):
         stack.checkout().release()
     deadline = time.monotonic() + 60
-    while len(stack.service._pool._ready) < size:
+    while len(stack.service.pool.state().idle) < size:
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -170,16 +169,16 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
             dropped.append(name)
             return drop(connection, name, force=force)
 
-        pool = stack.service._pool
+        pool = stack.service.pool
         deadline = time.monotonic() + 60
-        while pool._returned or pool._busy:
+        while not pool.state().is_quiet:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         monkeypatch.setattr(databases, "drop", noted)
         with pool._changed:
             pool._in_use.discard(lent.name)
-            pool._returned.append((lent.name, "a test"))
-            pool._closing, pool._returns.drops = True, False
+            pool._used.append((lent.name, "a test"))
+            pool._closing, pool._drops = True, False
             pool._wake()
         stack.close()
         assert dropped == []
@@ -221,7 +220,7 @@ def test_a_pool_without_room_makes_nothing_ahead(stack: elefast.Stack) -> None:
         return False
 
     control = stack.service.manager
-    pool = Pool(control, Returns(control), size=4, limit=8, has_room=has_room)
+    pool = DatabasePool(control, size=4, limit=8, has_room=has_room)
     taken = [pool.checkout() for _ in range(3)]
     assert [ready for _, ready in taken] == [False] * 3
     for name, _ in taken:
@@ -233,4 +232,4 @@ def test_a_pool_without_room_makes_nothing_ahead(stack: elefast.Stack) -> None:
 def test_a_single_database_starts_no_thread(stack: elefast.Stack) -> None:
     """A run of one test ends without waiting for anybody."""
     stack.checkout().release()
-    assert stack.service._pool._threads == []
+    assert stack.service.pool.state().threads == 0

@@ -20,7 +20,7 @@ import elefast
 from elefast.config.overrides import EngineTable
 from elefast.errors import ClosedError, ConfigurationError, DatabaseNotReadyError, ElefastError, MigrationError
 from elefast.postgres.connections import maintenance_session as elefast_session
-from elefast.postgres.connections.connectors import links_to
+from elefast.postgres.connections.connectors import connectors_to
 from elefast.templates import store
 
 Names = Callable[[], set[str]]
@@ -206,10 +206,10 @@ def test_a_server_that_is_not_there_is_waited_for_once(
     project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second test fails at once; it must not wait another half minute."""
-    from elefast.postgres.connections.maintenance_session import Session
+    from elefast.postgres.connections.maintenance_session import MaintenanceSession
 
-    original = Session.ensure_ready
-    monkeypatch.setattr(Session, "ensure_ready", lambda self, *a: original(self, 0.3, 0.1))
+    original = MaintenanceSession.ensure_ready
+    monkeypatch.setattr(MaintenanceSession, "ensure_ready", lambda self, *a: original(self, 0.3, 0.1))
     dead = {**env, "ELEFAST_ENGINE__URL": "postgresql://127.0.0.1:1/x"}
     with elefast.from_config(project, env=dead) as stack:
         for _ in range(2):
@@ -352,16 +352,15 @@ def test_the_servers_sessionmaker_makes_the_sessions_of_tests(stack: elefast.Sta
 
 def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one database allowed, a thread whose create fails must not leave the other one waiting for ever."""
-    from elefast.databases.manager import Control
-    from elefast.databases.pool import Pool
-    from elefast.databases.recycler import Returns
+    from elefast.databases.manager import DatabaseManager
+    from elefast.databases.pool import DatabasePool
 
     stack.checkout().release(wait=True)
     control = stack.service.manager
-    pool = Pool(control, Returns(control), size=0, limit=1)
+    pool = DatabasePool(control, size=0, limit=1)
     failing = threading.Event()
 
-    def make(self: Control, *arguments: object, **keywords: object) -> tuple[str, None]:
+    def make(self: DatabaseManager, *arguments: object, **keywords: object) -> tuple[str, None]:
         if not failing.is_set():
             failing.set()
             time.sleep(0.2)
@@ -372,7 +371,7 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
         with pytest.raises(DatabaseNotReadyError):
             pool.checkout()
 
-    monkeypatch.setattr(Control, "make", make)
+    monkeypatch.setattr(DatabaseManager, "make", make)
     first = threading.Thread(target=fail)
     first.start()
     failing.wait()
@@ -391,7 +390,7 @@ def test_a_lost_lease_at_the_limit_does_not_block(project: Path, env: dict[str, 
         first = stack.checkout()
         stack.checkout().release(wait=True)
         deadline = time.monotonic() + 60
-        while not stack.service._pool._ready and time.monotonic() < deadline:
+        while not stack.service.pool.state().idle and time.monotonic() < deadline:
             time.sleep(0.01)
         with psycopg.connect(env["ELEFAST_ENGINE__URL"].replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(
@@ -496,7 +495,7 @@ with elefast.from_config() as stack:
 def test_the_end_does_not_wait_for_a_server_that_is_gone() -> None:
     """A thread that is patient with it is told that nobody needs it any more."""
     url = make_url("postgresql+psycopg://127.0.0.1:1/x")
-    session = elefast_session.Session(url, links_to(url))
+    session = elefast_session.MaintenanceSession(url, connectors_to(url))
     seen: list[str] = []
 
     def connect() -> None:

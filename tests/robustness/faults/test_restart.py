@@ -64,15 +64,15 @@ def test_away_for_a_while(open_stack: Open, server: Server) -> None:
 @pytest.mark.fault("server away for good", how="SIGQUIT to the postmaster in the middle of a run")
 def test_away_for_good(open_stack: Open, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for once; whatever the tests after that ask for fails at the first attempt, also at the end."""
-    attempts: list[maintenance_session.Session] = []
-    connect = maintenance_session.Session._connect
+    attempts: list[maintenance_session.MaintenanceSession] = []
+    connect = maintenance_session.MaintenanceSession._connect
 
-    def counted(self: maintenance_session.Session, timeout: float) -> Exception | None:
+    def counted(self: maintenance_session.MaintenanceSession, timeout: float) -> Exception | None:
         attempts.append(self)
         return connect(self, timeout)
 
     monkeypatch.setattr(maintenance_session, "PATIENCE", 2.0)
-    monkeypatch.setattr(maintenance_session.Session, "_connect", counted)
+    monkeypatch.setattr(maintenance_session.MaintenanceSession, "_connect", counted)
     try:
         with open_stack() as stack:
             works(stack)

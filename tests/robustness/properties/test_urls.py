@@ -22,9 +22,9 @@ from elefast.config import load_settings
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.errors import ElefastError
 from elefast.postgres import sql
-from elefast.postgres.connections.connectors import links_to
+from elefast.postgres.connections.connectors import connectors_to
 from elefast.postgres.connections.engines import maintenance_engine
-from elefast.postgres.connections.maintenance_session import Session
+from elefast.postgres.connections.maintenance_session import MaintenanceSession
 from elefast.postgres.urls import dsn, host_of, port_of, shown, with_driver, without_secrets
 from elefast.providers.url import UrlProvider, maintenance_url
 from tests.robustness.properties import addresses
@@ -224,7 +224,7 @@ def test_no_secret_is_shown(tally: Tally, place: Path, value: str, other: str, o
         server = elefast.DatabaseServer(url.set(drivername="postgresql+psycopg"))
         texts = [repr(loaded), repr(lease), lease.description, repr(stack), repr(server), shown(lease.url)]
         with pytest.raises(ElefastError) as caught:
-            Session(lease.url, links_to(lease.url)).ensure_ready(timeout=0.1, interval=0.1)
+            MaintenanceSession(lease.url, connectors_to(lease.url)).ensure_ready(timeout=0.1, interval=0.1)
         texts.append(str(caught.value))
         texts.append(str(without_secrets(lease.url)))
         stack.close()

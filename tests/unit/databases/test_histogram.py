@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from elefast.databases.histogram import Samples
+from elefast.databases.histogram import Histogram
 
 
-def _of(*seconds: float) -> Samples:
-    samples = Samples()
+def _of(*seconds: float) -> Histogram:
+    samples = Histogram()
     for value in seconds:
         samples.add(value)
     return samples
@@ -37,7 +37,7 @@ def test_without_values_all_is_zero() -> None:
 def test_parts_add_up_to_the_whole() -> None:
     """Two workers' samples say the same as those of one that did it all, also after a trip through JSON."""
     values = [random.Random(7).expovariate(100) for _ in range(500)]
-    both = _of(*values[:200]) + Samples.from_dict(json.loads(json.dumps(_of(*values[200:]).to_dict())))
+    both = _of(*values[:200]) + Histogram.from_dict(json.loads(json.dumps(_of(*values[200:]).to_dict())))
     whole = _of(*values).to_dict()
     assert both.to_dict() == whole | {"seconds": pytest.approx(whole["seconds"])}
 
@@ -59,7 +59,7 @@ def test_memory_is_bounded() -> None:
 
 def test_threads_lose_nothing() -> None:
     """The pool's thread and those of the tests add to the same."""
-    samples = Samples()
+    samples = Histogram()
 
     def add() -> None:
         for _ in range(2000):

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 
-from elefast.databases.leak_detector import Findings, Watch, leaks_of
+from elefast.databases.leak_detector import ClusterChanges, ClusterLeakDetector, leaks_of
 
 
-def _sent(watch: Watch) -> Findings:
+def _sent(watch: ClusterLeakDetector) -> ClusterChanges:
     """As the controller of pytest-xdist has it from a worker."""
     findings = watch.findings()
     assert findings
-    return Findings.from_dict(json.loads(json.dumps(findings.to_dict())))
+    return ClusterChanges.from_dict(json.loads(json.dumps(findings.to_dict())))
 
 
-def _lines(*watches: Watch) -> list[str]:
+def _lines(*watches: ClusterLeakDetector) -> list[str]:
     return [f"{leak.test}: {leak.text}" for leak in leaks_of([_sent(watch) for watch in watches])]
 
 
 def test_the_test_between_two_looks_is_named() -> None:
     """New, gone, and other than before; what is as it was is not told."""
-    watch = Watch()
+    watch = ClusterLeakDetector()
     watch.look(lambda: {"old": "", "role": "1", "same": ""})
     watch.began("first")
     watch.ended("first")
@@ -35,7 +35,7 @@ def test_the_test_between_two_looks_is_named() -> None:
 
 def test_what_is_undone_later_is_no_leak() -> None:
     """Also where another test puts it right."""
-    watch = Watch()
+    watch = ClusterLeakDetector()
     watch.look(lambda: {"role": "1"})
     watch.began("first")
     watch.look(lambda: {"role": "2", "new": ""})
@@ -45,7 +45,7 @@ def test_what_is_undone_later_is_no_leak() -> None:
 
 def test_who_was_rolled_back_did_nothing() -> None:
     """Only those that may have done it are named."""
-    watch = Watch()
+    watch = ClusterLeakDetector()
     watch.look(dict)
     for test in ("first", "second"):
         watch.began(test)
@@ -57,7 +57,7 @@ def test_who_was_rolled_back_did_nothing() -> None:
 
 def test_a_slot_may_be_of_who_was_rolled_back() -> None:
     """No transaction undoes it."""
-    watch = Watch()
+    watch = ClusterLeakDetector()
     watch.look(dict)
     for test in ("first", "second"):
         watch.began(test)
@@ -68,7 +68,7 @@ def test_a_slot_may_be_of_who_was_rolled_back() -> None:
 
 def test_processes_know_together_when_it_happened() -> None:
     """The one that looks more often tells which test of the other one it cannot have been."""
-    slow, quick = Watch(), Watch()
+    slow, quick = ClusterLeakDetector(), ClusterLeakDetector()
     for watch in (slow, quick):
         watch.look(dict)
     slow.began("long ago")
@@ -83,7 +83,7 @@ def test_processes_know_together_when_it_happened() -> None:
 
 def test_what_another_process_saw_to_be_gone_is_no_leak() -> None:
     """A test of another process had a role for a while; who looks last is right."""
-    early, late = Watch(), Watch()
+    early, late = ClusterLeakDetector(), ClusterLeakDetector()
     for watch in (early, late):
         watch.look(dict)
     early.began("innocent")
@@ -94,7 +94,7 @@ def test_what_another_process_saw_to_be_gone_is_no_leak() -> None:
 
 def test_who_came_when_it_was_there_already_says_nothing() -> None:
     """And nothing against what others saw."""
-    first, second = Watch(), Watch()
+    first, second = ClusterLeakDetector(), ClusterLeakDetector()
     first.look(dict)
     first.began("culprit")
     first.look(lambda: {"new": ""})
@@ -106,7 +106,7 @@ def test_who_came_when_it_was_there_already_says_nothing() -> None:
 
 def test_of_many_tests_some_are_named() -> None:
     """In the order in which they began."""
-    watch = Watch()
+    watch = ClusterLeakDetector()
     watch.look(dict)
     for number in range(9):
         watch.began(f"t{number}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from elefast.runtime.signals import close_unfinished, deferred
+from elefast.runtime.signals import close_unfinished, defer_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def test_the_first_one_waits() -> None:
     """All is done before it comes."""
     done: list[str] = []
 
-    @deferred()
+    @defer_interrupts()
     def work() -> None:
         signal.raise_signal(signal.SIGINT)
         done.append("all of it")
@@ -38,7 +38,7 @@ def test_the_second_one_does_not() -> None:
     """Who asks twice means it."""
     done: list[str] = []
 
-    @deferred()
+    @defer_interrupts()
     def work() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -54,9 +54,9 @@ def test_nested_ones_come_once() -> None:
     """At the end of the outermost block."""
     done: list[str] = []
 
-    @deferred()
+    @defer_interrupts()
     def work() -> None:
-        with deferred():
+        with defer_interrupts():
             signal.raise_signal(signal.SIGINT)
             done.append("inner")
         done.append("outer")
@@ -70,7 +70,7 @@ def test_a_handler_of_somebodys_own_is_asked_when_all_is_done() -> None:
     """Such as that of an event loop."""
     asked: list[str] = []
     signal.signal(signal.SIGINT, lambda number, frame: asked.append("own"))
-    with deferred():
+    with defer_interrupts():
         signal.raise_signal(signal.SIGINT)
         asked.append("done")
     assert asked == ["done", "own"]
@@ -79,7 +79,7 @@ def test_a_handler_of_somebodys_own_is_asked_when_all_is_done() -> None:
 def test_where_interrupts_are_ignored_they_stay_so() -> None:
     """As for a program in the background of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with deferred():
+    with defer_interrupts():
         signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
@@ -89,7 +89,7 @@ def test_other_threads_have_none() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with deferred():
+        with defer_interrupts():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

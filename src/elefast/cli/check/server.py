@@ -9,7 +9,7 @@ from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warni
 from elefast.postgres.names import Kind
 
 if TYPE_CHECKING:
-    from elefast.databases.admin import Upkeep
+    from elefast.databases.admin import ServerAdmin
     from elefast.stack import Stack
 
 __all__ = ["Server"]
@@ -26,7 +26,7 @@ class Server:
     def __init__(self, stack: Stack, *, start: bool) -> None:
         self._stack = stack
         self._start = start
-        self._upkeep: Upkeep | None = None
+        self._upkeep: ServerAdmin | None = None
 
     def probes(self) -> list[Probe]:
         """In the order in which they make sense to a reader."""

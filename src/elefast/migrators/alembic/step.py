@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from elefast.errors import MissingDependencyError
 from elefast.migrators.alembic.layout import Layout, read_layout
 from elefast.migrators.files import file_input
-from elefast.migrators.steps import Target
+from elefast.migrators.steps import BuildTarget
 from elefast.templates.fingerprint import Input
 from elefast.templates.manifest import relative
 
@@ -83,7 +83,7 @@ class Alembic:
     def describe(self, root: Path) -> tuple[Sequence[Input], str]:
         return self.inputs(root), self.why_not_kept(root)
 
-    def run(self, target: Target) -> None:
+    def run(self, target: BuildTarget) -> None:
         from elefast.migrators.alembic.upgrade import upgrade_template
 
         upgrade_template(self.upgrade_options(), self.layout(target.root), target)

@@ -27,7 +27,7 @@ from elefast.templates.manifest import relative
 
 if TYPE_CHECKING:
     from elefast.migrators.alembic.layout import Layout
-    from elefast.migrators.steps import Target
+    from elefast.migrators.steps import BuildTarget
 
 __all__ = ["UpgradeOptions", "upgrade", "upgrade_template"]
 
@@ -63,7 +63,7 @@ class _Progress:
     step: Any = None
 
 
-def upgrade_template(options: UpgradeOptions, layout: Layout, target: Target) -> None:
+def upgrade_template(options: UpgradeOptions, layout: Layout, target: BuildTarget) -> None:
     """Upgrade the template, in an interpreter that runs nothing else.
 
     Raises:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType
 from typing import IO, Any
 
-from elefast.migrators.sandbox.dependency_recorder import Recorder
+from elefast.migrators.sandbox.dependency_recorder import DependencyRecorder
 from elefast.templates.project_files import Installed, is_own
 
 __all__ = ["main"]
@@ -36,7 +36,7 @@ def main(first: Mapping[str, Any], pipe: IO[bytes]) -> None:
     if first["root"] not in sys.path:
         sys.path.insert(0, first["root"])
     _compile_anew()
-    recorder = Recorder(Path(first["root"]))
+    recorder = DependencyRecorder(Path(first["root"]))
     recorder.start()
     _prepare(first)
     rest = pipe.readline()
@@ -73,16 +73,16 @@ def _prepare(first: Mapping[str, Any]) -> None:
         from_json(part)
 
 
-def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> dict[str, Any]:
+def _build(plan: Mapping[str, Any], recorder: DependencyRecorder, answers: IO[bytes]) -> dict[str, Any]:
     from sqlalchemy import make_url
 
     from elefast.errors import ConfigurationError, ElefastError
     from elefast.migrators.cluster_marks import mark_all
     from elefast.migrators.error_report import code_of, explain
-    from elefast.migrators.sandbox.connection_guard import Guard
-    from elefast.migrators.steps import Target, from_json, say
+    from elefast.migrators.sandbox.connection_guard import ConnectionGuard
+    from elefast.migrators.steps import BuildTarget, from_json, say
 
-    target = Target(
+    target = BuildTarget(
         make_url(plan["url"]),
         Path(plan["root"]),
         plan["driver"],
@@ -92,7 +92,7 @@ def _build(plan: Mapping[str, Any], recorder: Recorder, answers: IO[bytes]) -> d
     )
     if target.mark:
         mark_all(target.mark)
-    guard = Guard(target.url)
+    guard = ConnectionGuard(target.url)
     guard.install()
     for part in map(from_json, plan["parts"]):
         say(answers, {"begin": part.label})

@@ -25,7 +25,7 @@ from sqlalchemy import URL, Engine, event
 
 from elefast.postgres.urls import host_of, libpq_url, port_of
 
-__all__ = ["Guard", "RefusedConnectionError"]
+__all__ = ["ConnectionGuard", "RefusedConnectionError"]
 
 REMEDY = (
     "While a template is built, only the template can be connected to. Let the code read its URL from "
@@ -42,7 +42,7 @@ class RefusedConnectionError(ConnectionRefusedError):
     """Code that builds a template wanted to connect elsewhere."""
 
 
-class Guard:
+class ConnectionGuard:
     """Knows which connections are allowed, and remembers the ones that were not.
 
     Args:

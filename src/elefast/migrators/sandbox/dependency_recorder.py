@@ -39,7 +39,7 @@ from elefast.templates.manifest import (
 )
 from elefast.templates.project_files import Installed, is_inside, is_own
 
-__all__ = ["Recorder"]
+__all__ = ["DependencyRecorder"]
 
 _VCS = (".git", ".hg", ".jj", ".svn")
 
@@ -89,7 +89,7 @@ def _absolute(path: str, working_directory: str) -> str:
     return os.path.normpath(os.path.join(working_directory, path))
 
 
-class Recorder:
+class DependencyRecorder:
     """Records from `start` on; `manifest` tells what was seen.
 
     Args:

@@ -20,13 +20,13 @@ from sqlalchemy import URL
 from elefast import errors
 from elefast.errors import ConfigurationError, ElefastError, MigrationError, Problem
 from elefast.migrators.error_report import tail, without_secret
-from elefast.migrators.steps import Part, Target, to_json
+from elefast.migrators.steps import BuildTarget, Step, to_json
 from elefast.postgres import libpq
 from elefast.postgres.environment import libpq_environment, variables
 from elefast.runtime import progress
 from elefast.templates.manifest import Manifest
 
-__all__ = ["Interpreter"]
+__all__ = ["BuildProcess"]
 
 # What it gets first has the import path that elefast itself may be found on.
 _START = """
@@ -42,7 +42,7 @@ main(first, pipe)
 _GRACE = 10.0
 
 
-class Interpreter:
+class BuildProcess:
     """A fresh interpreter, started before its work is known, since most of its time goes into imports.
 
     It has this process's import path and environment, and the project directory as its working directory.
@@ -52,7 +52,7 @@ class Interpreter:
         root: The project directory.
     """
 
-    def __init__(self, parts: Sequence[Part], root: Path) -> None:
+    def __init__(self, parts: Sequence[Step], root: Path) -> None:
         self._parts = tuple(parts)
         self._root = root
         self._first = {"path": _path(), "root": str(root), "parts": [to_json(part) for part in parts]}
@@ -67,11 +67,11 @@ class Interpreter:
         )
         self._send(self._first)
 
-    def is_for(self, parts: Sequence[Part]) -> bool:
+    def is_for(self, parts: Sequence[Step]) -> bool:
         """Whether it would run `parts`, and imports from where this process does by now."""
         return self._parts == tuple(parts) and self._first["path"] == _path()
 
-    def run(self, target: Target, declared: Iterable[Path]) -> Manifest:
+    def run(self, target: BuildTarget, declared: Iterable[Path]) -> Manifest:
         """Run the parts; what they were seen to use.
 
         Args:
@@ -139,7 +139,7 @@ class Interpreter:
         return reply
 
 
-def _rest(target: Target, declared: Iterable[Path]) -> dict[str, Any]:
+def _rest(target: BuildTarget, declared: Iterable[Path]) -> dict[str, Any]:
     """What it must know besides what it was started with."""
     environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
     environment |= variables(target.url, target.variables, target.driver)

@@ -24,7 +24,7 @@ from elefast.runtime import clock, event_loops
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-__all__ = ["AsyncLink", "Link", "LostConnectionError", "SyncLink"]
+__all__ = ["AsyncControlConnection", "ControlConnection", "LostConnectionError", "SyncControlConnection"]
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class LostConnectionError(Exception):
     """The connection broke; the next call opens another one."""
 
 
-class Link(Protocol):
+class ControlConnection(Protocol):
     """One connection, opened when it is first needed and again after it was lost."""
 
     @property
@@ -66,7 +66,7 @@ class Link(Protocol):
         ...
 
 
-class SyncLink:
+class SyncControlConnection:
     """A link over an engine.
 
     Args:
@@ -178,7 +178,7 @@ class SyncLink:
             os.close(nobody)
 
 
-class AsyncLink:
+class AsyncControlConnection:
     """A link over an async engine, driven by an event loop in a thread of its own.
 
     Thus it never touches a loop of the user's, and works the same from any of them and from none.
@@ -265,7 +265,7 @@ class AsyncLink:
             raise
 
 
-_links: weakref.WeakSet[SyncLink] = weakref.WeakSet()
+_links: weakref.WeakSet[SyncControlConnection] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from elefast.runtime import clock
 
-__all__ = ["Answers", "Dialects", "ask", "is_plain", "pid_of"]
+__all__ = ["Answers", "DialectCache", "ask", "is_plain", "pid_of"]
 
 Answers = list[Any]
 
@@ -33,7 +33,7 @@ _OF_DIALECTS = 4
 _PLAIN = (str, int, tuple, type(None))
 
 
-class Dialects:
+class DialectCache:
     """What the dialects of one server and one template were told."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import URL, create_engine
 from elefast.postgres.urls import libpq_options
 from elefast.runtime.text import short
 
-__all__ = ["refusals"]
+__all__ = ["invalid_options"]
 
 # What the dialects take out before the driver sees it.
 _OF_DIALECTS = frozenset(
@@ -24,7 +24,7 @@ _OF_DIALECTS = frozenset(
 _LONGEST = 300
 
 
-def refusals(
+def invalid_options(
     driver: str,
     async_driver: str,
     options: Mapping[str, Any],

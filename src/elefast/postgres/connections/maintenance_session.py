@@ -26,18 +26,18 @@ from elefast.errors import (
 )
 from elefast.postgres import databases, driver_errors, server
 from elefast.postgres.connections import watchdog
-from elefast.postgres.connections.control_connection import Link, LostConnectionError
+from elefast.postgres.connections.control_connection import ControlConnection, LostConnectionError
 from elefast.postgres.databases import Backend
 from elefast.postgres.drop_blockers import Blocker, Left, blockers, clear
 from elefast.postgres.urls import shown
 from elefast.runtime import clock
 from elefast.runtime.signals import close_unfinished
 
-__all__ = ["GRACE", "PATIENCE", "LinkFactory", "Session"]
+__all__ = ["GRACE", "PATIENCE", "Connector", "MaintenanceSession"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-LinkFactory = Callable[[Callable[[Connection], None]], Link]
+Connector = Callable[[Callable[[Connection], None]], ControlConnection]
 """Makes a link, given what to do on each fresh connection."""
 
 _log = logging.getLogger("elefast")
@@ -52,7 +52,7 @@ _LOOKS = 15
 """So often at least is looked before a backend is taken for one that stays; 0.2 s where nothing holds us up."""
 
 
-class Session:
+class MaintenanceSession:
     """One connection to a server's maintenance database, and what is done through it; safe to share by threads.
 
     Args:
@@ -68,9 +68,9 @@ class Session:
     def __init__(
         self,
         url: URL,
-        links: Sequence[LinkFactory],
+        links: Sequence[Connector],
         *,
-        link_to: Callable[[str], LinkFactory | None] = lambda database: None,
+        link_to: Callable[[str], Connector | None] = lambda database: None,
         application: str = "elefast",
         requirement: str = "",
         on_connect: Callable[[Connection], None] = lambda connection: None,
@@ -84,8 +84,8 @@ class Session:
         self._on_connect = on_connect
         self._ended = ended
         self._lock = threading.RLock()
-        self._link: Link | None = None
-        self._facts: server.Facts | None = None
+        self._link: ControlConnection | None = None
+        self._facts: server.ServerInfo | None = None
         self.reconnects = True
         """Whether a lost connection is opened again; at the end there is nothing worth waiting for."""
         self.connects = 0
@@ -95,7 +95,7 @@ class Session:
         self._shares_blocks = False
 
     @property
-    def facts(self) -> server.Facts:
+    def facts(self) -> server.ServerInfo:
         """What the server is; connects if need be."""
         if self._facts is None:
             self.patiently()
@@ -126,16 +126,16 @@ class Session:
                 error = self._connect(max(0.1, start + timeout - clock.now()))
                 if error is None:
                     return
-                if (final := driver_errors.hopeless(error, self.url)) is not None:
-                    raise final from driver_errors.bare(error)
+                if (final := driver_errors.permanent_error(error, self.url)) is not None:
+                    raise final from driver_errors.strip_tracebacks(error)
                 if why := self._ended():
-                    raise driver_errors.ended(why, self.url) from driver_errors.bare(error)
+                    raise driver_errors.ended(why, self.url) from driver_errors.strip_tracebacks(error)
                 waited = clock.now() - start
                 if waited + interval >= timeout or not self.reconnects:
                     tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
-                    raise driver_errors.silent(error, self.url, f"{waited:.1f} s ({tried})") from driver_errors.bare(
-                        error
-                    )
+                    raise driver_errors.not_answering(
+                        error, self.url, f"{waited:.1f} s ({tried})"
+                    ) from driver_errors.strip_tracebacks(error)
                 time.sleep(interval)
 
     def patiently(self) -> None:
@@ -341,7 +341,7 @@ class Session:
                     raise
                 error = raised
                 # Only a database that is not there, or not for us, is a reason to try the next one.
-                if driver_errors.hopeless(raised, self.url) is None:
+                if driver_errors.permanent_error(raised, self.url) is None:
                     break
             else:
                 watchdog.watch(link)

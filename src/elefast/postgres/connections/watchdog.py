@@ -18,7 +18,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 
 from elefast.postgres import driver_errors, server
-from elefast.postgres.connections.control_connection import Link, SyncLink
+from elefast.postgres.connections.control_connection import ControlConnection, SyncControlConnection
 from elefast.postgres.connections.engines import private_engine
 from elefast.runtime import clock
 
@@ -36,15 +36,15 @@ PROBE = 10.0
 """Seconds that the other connection may take."""
 
 
-class _Watch:
+class Watchdog:
     """The links of this process, and the thread that looks at their calls."""
 
     def __init__(self) -> None:
-        self._links: weakref.WeakSet[SyncLink] = weakref.WeakSet()
+        self._links: weakref.WeakSet[SyncControlConnection] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def add(self, link: SyncLink) -> None:
+    def add(self, link: SyncControlConnection) -> None:
         """Look after `link` for as long as anybody has it."""
         with self._lock:
             self._links.add(link)
@@ -59,12 +59,12 @@ class _Watch:
                     self._thread = thread
 
     def _run(self) -> None:
-        looked: weakref.WeakKeyDictionary[SyncLink, float] = weakref.WeakKeyDictionary()
+        looked: weakref.WeakKeyDictionary[SyncControlConnection, float] = weakref.WeakKeyDictionary()
         while True:
             time.sleep(INTERVAL)
             self._look(looked)
 
-    def _look(self, looked: MutableMapping[SyncLink, float]) -> None:
+    def _look(self, looked: MutableMapping[SyncControlConnection, float]) -> None:
         # In a function of its own, for between two looks it must not be us who keeps a link alive.
         with self._lock:
             links = list(self._links)
@@ -75,9 +75,9 @@ class _Watch:
                 looked[link] = clock.now()
 
 
-def watch(link: Link) -> None:
+def watch(link: ControlConnection) -> None:
     """Look after the calls of `link`, once `start` was called, if it is one that can be asked which backend it has."""
-    if isinstance(link, SyncLink):
+    if isinstance(link, SyncControlConnection):
         _watches[-1].add(link)
 
 
@@ -89,7 +89,7 @@ def start() -> None:
     _watches[-1].start()
 
 
-def _end_if_stalled(link: SyncLink, since: float) -> None:
+def _end_if_stalled(link: SyncControlConnection, since: float) -> None:
     driver = link.driver
     pid = getattr(getattr(driver, "info", None), "backend_pid", 0)
     if not pid:
@@ -109,10 +109,12 @@ def _end_if_stalled(link: SyncLink, since: float) -> None:
             ours.shutdown(socket.SHUT_RDWR)
 
 
-def _state(link: SyncLink, pid: int) -> str:
+def _state(link: SyncControlConnection, pid: int) -> str:
     """What the server says over another connection that backend `pid` does."""
     found: list[str] = []
-    other = SyncLink(private_engine(link.engine), lambda connection: found.append(server.state(connection, pid)))
+    other = SyncControlConnection(
+        private_engine(link.engine), lambda connection: found.append(server.state(connection, pid))
+    )
     try:
         other.open(PROBE)
     finally:
@@ -120,11 +122,11 @@ def _state(link: SyncLink, pid: int) -> str:
     return found[0]
 
 
-_watches = [_Watch()]
+_watches = [Watchdog()]
 
 
 def _after_fork() -> None:
-    _watches.append(_Watch())  # the thread stayed with the parent
+    _watches.append(Watchdog())  # the thread stayed with the parent
 
 
 if hasattr(os, "register_at_fork"):
