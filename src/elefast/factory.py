@@ -5,7 +5,6 @@ It only decides which parts there are and hands each its plain arguments; it sta
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import os
@@ -27,6 +26,7 @@ from elefast.errors import ConfigurationError, Problem
 # What is not used is not imported: these packages import their parts when they are asked for them.
 from elefast.runtime import cache_dir
 from elefast.runtime.hashing import digest
+from elefast.runtime.process_lifetime import ClosedAtExit
 from elefast.stack import Stack
 from elefast.templates.options import TemplateOptions
 
@@ -40,6 +40,7 @@ __all__ = ["from_config"]
 _OF_POOLS = ("pool_timeout", "pool_use_lifo")
 
 _stacks: dict[str, Stack] = {}
+_open = ClosedAtExit[Stack]()
 _lock = threading.Lock()
 
 
@@ -66,17 +67,19 @@ def from_config(
         ConfigurationError: With all that is wrong in it.
     """
     current = current_run.current()
-    if current is not None:
-        profile = profile or current.profile or None
     environment = os.environ if env is None else env
-    loaded = settings_for_run(
-        path,
-        profile=profile,
-        env=environment,
-        start=current.start if current else Path.cwd(),
-        caches=cache_dir.directory(environment),
-        **overrides,
-    )
+    given = path is not None or env is not None or profile is not None or bool(overrides)
+    if current is not None and current.resolve is not None and not given:
+        loaded = current.resolve()
+    else:
+        loaded = settings_for_run(
+            path,
+            profile=profile or (current.profile if current else "") or None,
+            env=environment,
+            start=current.start if current else Path.cwd(),
+            caches=cache_dir.directory(environment),
+            **overrides,
+        )
     rebuild = current.rebuild if current else False
     test_run = current.test_run if current else ""
     values = _text(loaded.settings.model_dump())
@@ -94,6 +97,7 @@ def from_config(
                 migrator=recipe,
                 on_close=lambda closed: _forget(identity, closed),
             )
+            _open.add(stack)
         return stack
 
 
@@ -106,14 +110,9 @@ def _text(values: dict[str, Any]) -> str:
 
 
 def _forget(identity: str, closed: Stack) -> None:
+    _open.discard(closed)
     if _stacks.get(identity) is closed:
         del _stacks[identity]
-
-
-@atexit.register
-def _close_all() -> None:
-    for stack in list(_stacks.values()):
-        stack.close()
 
 
 def _named_url(loaded: Loaded) -> URL | None:

@@ -5,10 +5,8 @@ It is the public face of `elefast.databases.service`, which starts when somethin
 
 from __future__ import annotations
 
-import atexit
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +19,7 @@ from elefast.databases.service import DatabaseService
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError
 from elefast.isolation.database import DatabaseCheckout
 from elefast.postgres.urls import shown
+from elefast.runtime.process_lifetime import Retired
 from elefast.runtime.signals import close_unfinished, defer_interrupts
 from elefast.sync import DatabaseServer
 
@@ -57,7 +56,7 @@ class Stack:
         migrator: Plan | None,
         on_close: Callable[[Stack], None] = lambda stack: None,
     ) -> None:
-        _stop_retired()
+        _retired.close()
         self._spec = spec
         self._settings = settings
         self._on_close = on_close
@@ -247,8 +246,7 @@ class Stack:
         if service is not None and not self._closed and service.is_ours:
             text = f"{self!r} was not closed"
             self._closed = True
-            # The garbage collector runs in any thread, also while that holds a lock which stopping needs.
-            _retired.append(service)
+            _retired.add(service)
             # Last, since a filter may make an error of it.
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
@@ -259,15 +257,4 @@ class Stack:
         return f"<Stack of {self.project}: {state}>"
 
 
-_retired: deque[DatabaseService] = deque()
-
-
-@atexit.register
-def _stop_retired() -> None:
-    """Stop the services of stacks that were collected without `close`."""
-    while _retired:
-        try:
-            service = _retired.popleft()
-        except IndexError:  # another thread was quicker
-            return
-        service.stop()
+_retired = Retired(DatabaseService.stop)

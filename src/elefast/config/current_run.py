@@ -1,16 +1,19 @@
 """The pytest run that this process is part of, if it is one.
 
-The plugin says it here, and `elefast.from_config` in a conftest finds it: where to start looking for the
-configuration, and what the command line asked for.
+The plugin enters it, and `elefast.from_config` in a conftest finds it: the configuration that the plugin has resolved,
+where to start looking for another one, and what the command line asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["CurrentRun", "current", "enter", "libpq_variables"]
+if TYPE_CHECKING:
+    from elefast.config.loaded import Loaded
+
+__all__ = ["CurrentRun", "current", "deciding_variables", "enter", "libpq_variables"]
 
 
 class CurrentRun(NamedTuple):
@@ -18,9 +21,11 @@ class CurrentRun(NamedTuple):
 
     Args:
         start: pytest's rootdir.
-        profile: What ``--elefast-profile`` says; empty where nothing.
+        profile: The value of ``--elefast-profile``; empty without it.
         rebuild: Whether ``--elefast-rebuild`` was given.
         test_run: The same in all processes of the run.
+        resolve: Gives the configuration of the run, resolved for the environment that the process has now; None
+            where the run has none.
         variables: The libpq variables that were set before the first test; None until then.
     """
 
@@ -28,6 +33,7 @@ class CurrentRun(NamedTuple):
     profile: str = ""
     rebuild: bool = False
     test_run: str = ""
+    resolve: Callable[[], Loaded] | None = None
     variables: Mapping[str, str] | None = None
 
 
@@ -39,13 +45,22 @@ def current() -> CurrentRun | None:
     return _current
 
 
+def enter(run: CurrentRun | None) -> CurrentRun | None:
+    """Make this process part of `run`, or of none; the run that it was part of before."""
+    global _current
+    before, _current = _current, run
+    return before
+
+
 def libpq_variables() -> Mapping[str, str] | None:
     """The libpq variables that were set before the first test of the run; None where it has not noted them yet."""
     return None if _current is None else _current.variables
 
 
-def enter(run: CurrentRun | None) -> CurrentRun | None:
-    """Say which run this process is part of, or that it is part of none; what it was part of before."""
-    global _current
-    before, _current = _current, run
-    return before
+def deciding_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables of `env` that decide what a configuration means: while they stay, so does its resolution."""
+    return {name: value for name, value in env.items() if name.startswith(_PREFIXES) or name in _NAMES}
+
+
+_PREFIXES = ("ELEFAST_", "PG")
+_NAMES = frozenset("CI TESTING_DB_URL HOME USERPROFILE USER LOGNAME USERNAME".split())

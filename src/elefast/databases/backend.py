@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, cast
@@ -21,6 +20,7 @@ from elefast.postgres.connections.connectors import connector_to, connectors_to
 from elefast.postgres.connections.engines import EngineFactory, require_driver
 from elefast.postgres.drop_blockers import Left
 from elefast.postgres.urls import as_url
+from elefast.runtime.process_lifetime import Retired
 from elefast.templates.options import TemplateOptions
 from elefast.templates.recipe import recipe_of
 
@@ -79,18 +79,16 @@ class EngineBackend:
         source = None if isinstance(target, URL | str) else cast("Engine", getattr(target, "sync_engine", target))
         self._url = as_url(target)
         self._engines = EngineFactory(self._url, source, dict(engine_options or {}), is_async)
-        self._control = DatabaseManager(
+        self._manager = DatabaseManager(
             self._url,
             connectors_to(source or self._url, echo=echo),
             link_to=partial(connector_to, source or self._url),
             recipe=None if schema is None else recipe_of(schema, self._engines),
             options=TemplateOptions(project=os.getcwd()),
         )
-        # A server has no close(); its control goes soon after it, or with the process, whichever comes first.
-        # A finalizer may run anywhere, also while another thread holds a lock of `threading`, so it only notes
-        # what is to be done.
-        weakref.finalize(self, _retired.append, self._control).atexit = False
-        _close_retired()
+        # A server has no close(): its manager is closed soon after the server is collected, or with the process.
+        weakref.finalize(self, _retired.add, self._manager).atexit = False
+        _retired.close()
 
     @property
     def url(self) -> URL:
@@ -98,15 +96,15 @@ class EngineBackend:
 
     def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
         require_driver(self._url)
-        self._control.ensure_ready(timeout, interval)
+        self._manager.ensure_ready(timeout, interval)
 
     def create(self, prefix: str, encoding: str) -> str:
         require_driver(self._url)
-        _close_retired()
-        return self._control.create(prefix, encoding)
+        _retired.close()
+        return self._manager.create(prefix, encoding)
 
     def drop(self, name: str) -> list[Left]:
-        return self._control.drop(name)
+        return self._manager.drop(name)
 
     def engine(self, name: str) -> Engine:
         return self._engines.make(name)
@@ -115,17 +113,7 @@ class EngineBackend:
         """Nothing is connected ahead."""
 
 
-_retired: deque[DatabaseManager] = deque()
-
-
-def _close_retired() -> None:
-    """Close the controls of servers that nobody has any more."""
-    while _retired:
-        try:
-            control = _retired.popleft()
-        except IndexError:  # another thread was quicker
-            return
-        control.close()
+_retired = Retired(DatabaseManager.close)
 
 
 class ServiceBackend:

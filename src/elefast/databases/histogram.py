@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Self
+
+from elefast.runtime.process_lifetime import on_fork
 
 __all__ = ["Histogram"]
 
@@ -18,14 +19,11 @@ _LARGEST = 1e5
 _lock = threading.Lock()
 
 
+@on_fork
 def _after_fork() -> None:
     """Somebody may have held it at that moment, in a thread that the child does not have."""
     global _lock
     _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Histogram:

@@ -6,9 +6,7 @@ It knows no configuration and no tests.
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -34,6 +32,7 @@ from elefast.postgres.drop_blockers import Left
 from elefast.postgres.names import Kind, Name, new_owner, serial
 from elefast.postgres.urls import shown
 from elefast.runtime import clock
+from elefast.runtime.process_lifetime import ClosedAtExit, OwnerProcess
 from elefast.runtime.signals import defer_interrupts
 from elefast.templates.builder import TemplateBuilder
 from elefast.templates.options import TemplateOptions
@@ -89,7 +88,7 @@ class DatabaseManager:
         self._requirement = requirement
         self._ended = ended
         self._numbers = count(1)
-        self._process = os.getpid()
+        self._owner = OwnerProcess()
         self._building = threading.RLock()
         self._swept = False
         self.sweeps = True
@@ -110,7 +109,7 @@ class DatabaseManager:
                 owned=owned,
             )
         )
-        _open_controls.add(self)
+        _open.add(self)
 
     @property
     def templates(self) -> TemplateBuilder | None:
@@ -118,10 +117,15 @@ class DatabaseManager:
         return self._templates
 
     def ensure_ready(self, timeout: float | None = None, interval: float = 0.5) -> None:
-        """Wait until the server answers; see `MaintenanceSession.ensure_ready`, and `MaintenanceSession.patiently` for no `timeout`."""
+        """Wait until the server answers.
+
+        Args:
+            timeout: As for `MaintenanceSession.ensure_ready`; without it `MaintenanceSession.patiently` waits.
+            interval: Seconds between attempts.
+        """
         if self._closed:
             raise ClosedError(f"the server {shown(self.url)} was closed; make another one.", code="closed")
-        if self._process != os.getpid():
+        if not self._owner.is_current:
             self._after_fork()
         if timeout is None:
             self.session.patiently()
@@ -273,8 +277,8 @@ class DatabaseManager:
         if self._closed:
             return
         self._closed = True
-        _open_controls.discard(self)
-        if self._process != os.getpid():
+        _open.discard(self)
+        if not self._owner.is_current:
             self.session.start_over()
         elif self.session.connects:
             try:
@@ -339,7 +343,7 @@ class DatabaseManager:
     def _after_fork(self) -> None:
         """A child process has nothing of its parent's: not the connection, and not the run."""
         self.session.start_over()
-        self._process = os.getpid()
+        self._owner = OwnerProcess()
         self.run = new_owner()
         self._building = threading.RLock()
         self._leftovers = SparePool()
@@ -373,10 +377,4 @@ class DatabaseManager:
         return DatabaseNotReadyError(f"{place} could not do its work: {text}.{advice}", code=code)
 
 
-_open_controls: set[DatabaseManager] = set()
-
-
-@atexit.register
-def _close_all() -> None:
-    for control in list(_open_controls):
-        control.close()
+_open = ClosedAtExit[DatabaseManager]()

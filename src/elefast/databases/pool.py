@@ -221,7 +221,7 @@ class DatabasePool:
             self._closing, self._drops = True, drop
             for session in (*self._sessions, self._manager.session):
                 session.give_up()  # also the manager's: the threads may be waiting for it
-            # All: a `notify` that was interrupted leaves a waiter in the queue that waits no more, and wakes it in vain.
+            # All: an interrupted `notify` leaves a waiter in the queue that waits no more, and would wake it in vain.
             self._changed.notify_all()
             self._work.notify_all()
         for thread in self._threads:

@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from elefast.postgres.connections.dialect_cache import Answers, DialectCache, ask, is_plain, pid_of
 from elefast.postgres.connections.engines import MaintenanceEngine
+from elefast.runtime.process_lifetime import OwnerProcess
 
 __all__ = ["Preconnector"]
 
@@ -180,7 +181,7 @@ class _FirstConnection:
         self._connect: Callable[..., Any] = dialect.connect
         arguments, keywords = dialect.create_connect_args(engine.url)
         self._way = (list(arguments), {**keywords, **connect_args})
-        self._process = os.getpid()
+        self._owner = OwnerProcess()
         self._environment = _environment()
         # A list, since taking from it is one step for all threads.
         self._held: list[Any] = [self._connect(*self._way[0], **self._way[1])]
@@ -210,21 +211,21 @@ class _FirstConnection:
 
     def withdraw(self) -> int:
         """Close it, if it was not given out; the backend that goes with that."""
-        if not self._held or self._process != os.getpid():
+        if not self._held or not self._owner.is_current:
             return 0
         self.close()
         return pid_of(self._asked) if self._asked else 0
 
     def close(self) -> None:
         """Close it, if it was not given out."""
-        if self._process == os.getpid():
+        if self._owner.is_current:
             with suppress(IndexError):  # another thread may give it out at this moment
                 _close(self._held.pop())
 
     def _give(self, *arguments: Any, **keywords: Any) -> Any:
         # A forked child must not speak on its parent's connection, and a listener or the test may want another one.
         way = list(arguments), keywords
-        if self._process == os.getpid() and way == self._way and _environment() == self._environment:
+        if self._owner.is_current and way == self._way and _environment() == self._environment:
             try:
                 connection = self._held.pop()
             except IndexError:

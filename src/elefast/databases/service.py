@@ -38,6 +38,7 @@ from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceS
 from elefast.postgres.session_counts import session_counts
 from elefast.postgres.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
 from elefast.runtime import clock, progress
+from elefast.runtime.process_lifetime import OwnerProcess
 
 if TYPE_CHECKING:
     from elefast.databases.spec import ServiceSpec
@@ -60,7 +61,7 @@ class DatabaseService:
     """
 
     def __init__(self, spec: ServiceSpec, lease: Lease) -> None:
-        self.process = os.getpid()
+        self._owner = OwnerProcess()
         self.lease = lease
         self._leaks: list[Leak] = []
         self.leak_detector = ClusterLeakDetector()
@@ -150,7 +151,7 @@ class DatabaseService:
     @property
     def is_ours(self) -> bool:
         """Whether this process made it."""
-        return self.process == os.getpid()
+        return self._owner.is_current
 
     def url_for(self, driver: str = "", database: str | None = None) -> URL:
         """A URL of the server, with the configured sync driver if no other is named."""

@@ -6,7 +6,6 @@ It knows a connection of SQLAlchemy's, sync or async, and that only one may use 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from elefast.errors import RefusedError
 from elefast.isolation.lasting_effects import may_last
 from elefast.isolation.savepoints import OWN_DATABASE, SavepointStack, SessionScope
 from elefast.postgres import driver_errors
+from elefast.runtime.process_lifetime import OwnerProcess
 
 __all__ = ["ConnectionSource", "OuterTransaction"]
 
@@ -66,7 +66,7 @@ class OuterTransaction:
     def __init__(self, test: str, source: ConnectionSource) -> None:
         self._test = test
         self._source = source
-        self._process = os.getpid()
+        self._owner = OwnerProcess()
         self._guard = threading.Lock()
         self._user = ""
         self._connection: Connection | None = None
@@ -225,7 +225,7 @@ class OuterTransaction:
     @property
     def _is_parents(self) -> bool:
         """Whether this is a forked child: what it would say on the connection, its parent would have the answer to."""
-        return self._process != os.getpid()
+        return not self._owner.is_current
 
     def _finish(self) -> None:
         """Roll back, see whether all is well, and let go of the connection."""

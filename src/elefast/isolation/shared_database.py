@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from typing import Any
@@ -17,6 +16,7 @@ from elefast.isolation.outer_transaction import OuterTransaction
 from elefast.postgres.session_counts import last_reset
 from elefast.postgres.sql import literal, rows
 from elefast.runtime import clock
+from elefast.runtime.process_lifetime import OwnerProcess
 
 __all__ = ["SharedDatabase"]
 
@@ -38,7 +38,7 @@ class SharedDatabase:
         self._service = service
         self.counts = counts
         self.name = name
-        self._process = os.getpid()
+        self._owner = OwnerProcess()
         self._oid = 0
         self._may_have_slots = False
         self._since = ""
@@ -59,7 +59,7 @@ class SharedDatabase:
 
     @property
     def _is_ours(self) -> bool:
-        return self._process == os.getpid()
+        return self._owner.is_current
 
     def engine(self, kind: str, outer: OuterTransaction) -> SharedConnectionEngine:
         """An engine for ``sync`` or ``async`` sessions of the test that has `outer`."""

@@ -31,6 +31,7 @@ from elefast.pytest_plugin.interrupt_traceback import shorten
 from elefast.pytest_plugin.item_options import ItemOptions
 from elefast.pytest_plugin.unreachable_host import advice_on_unreachable, met_unreachable
 from elefast.runtime import cache_dir, clock
+from elefast.runtime.process_lifetime import OwnerProcess
 from elefast.runtime.signals import close_unfinished
 
 if TYPE_CHECKING:
@@ -71,10 +72,11 @@ class Harness:
     def __init__(self, config: pytest.Config, found: Found) -> None:
         self.config = config
         self.found = found
-        self._process = os.getpid()
+        self._owner = OwnerProcess()
         self.environment = ExportedEnvironment(config, (), "")
         self._lock = threading.RLock()
         self._loaded: Loaded | ElefastError | None = None
+        self._loaded_for: dict[str, str] = {}
         self._stack: Stack | None = None
         self._load_seconds = 0.0
         self._told: dict[str, str] = {}
@@ -94,6 +96,7 @@ class Harness:
                 profile=self.option("elefast_profile") or "",
                 rebuild=bool(self.option("elefast_rebuild")),
                 test_run=os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex,
+                resolve=self._resolve_now,
             )
         )
 
@@ -134,10 +137,25 @@ class Harness:
         with self._lock:
             if self._loaded is None:
                 with self._loading():
+                    self._loaded_for = current_run.deciding_variables(os.environ)
                     self._loaded = self._load()
             if isinstance(self._loaded, ElefastError):
                 raise self._loaded.with_traceback(None)
             return self._loaded
+
+    def _resolve_now(self) -> Loaded:
+        """The settings and their origins for the environment as it is now: a conftest may set variables of elefast's.
+
+        Raises:
+            ConfigurationError: They are wrong.
+        """
+        with self._lock:
+            if self._loaded is None or self._loaded_for == current_run.deciding_variables(os.environ):
+                return self.loaded
+        loaded = self._load()
+        if isinstance(loaded, ElefastError):
+            raise loaded
+        return loaded
 
     def _load(self) -> Loaded | ElefastError:
         try:
@@ -361,7 +379,7 @@ class Harness:
         try:
             return (yield)
         finally:
-            if nextitem is None and os.getpid() != self._process:
+            if nextitem is None and not self._owner.is_current:
                 self._finish()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

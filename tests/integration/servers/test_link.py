@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,8 +14,6 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import Pool
 
-from elefast import stack
-from elefast.databases import backend
 from elefast.postgres.connections.connectors import connectors_to
 from elefast.postgres.connections.control_connection import LostConnectionError
 from elefast.postgres.server import prepare
@@ -93,24 +90,6 @@ def test_an_interrupt_ends_the_statement(server_url: str, driver: str, query: Qu
     while query(sleeps):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@pytest.mark.parametrize("take", [backend._close_retired, stack._stop_retired])
-def test_what_goes_wrong_at_the_end_is_seen(take: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An IndexError of what is closed is a mistake, and not the end of the queue that it was in."""
-
-    class Broken:
-        """Stands in for what cannot be closed."""
-
-        def close(self) -> None:
-            raise IndexError("a mistake")
-
-        stop = close
-
-    for module in (backend, stack):
-        monkeypatch.setattr(module, "_retired", deque([Broken()]))
-    with pytest.raises(IndexError, match="a mistake"):
-        take()
 
 
 @pytest.fixture

@@ -298,7 +298,7 @@ def test_a_failing_migration_is_tried_once_and_leaves_nothing(server_url: str, o
         with pytest.raises(MigrationError, match="no luck"):
             server.create_database()
     assert migrator.runs == 1
-    server._backend._control.close()  # type: ignore[attr-defined]
+    server._backend._manager.close()  # type: ignore[attr-defined]
     assert ours() == before
 
 
@@ -409,7 +409,7 @@ def test_a_users_migrator_that_fails_is_told_with_its_own_error_and_not_run_agai
 def test_an_interrupt_in_the_middle_of_a_query_is_survived(server_url: str) -> None:
     """Ctrl-C or a timeout of a plugin ends the connection, and the next call has another one."""
     server = DatabaseServer(server_url).ensure_is_ready()
-    session = server._backend._control.session  # type: ignore[attr-defined]
+    session = server._backend._manager.session  # type: ignore[attr-defined]
 
     def interrupted(connection: Connection) -> None:
         timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
@@ -555,8 +555,8 @@ def test_a_role_with_createdb_alone_is_enough(server_url: str, query: Query, met
         with server.create_database() as database, database.session() as session:
             assert session.scalar(text("select count(*) from app.note")) == 0
         for (name,) in query("select datname from pg_database where pg_get_userbyid(datdba) = 'modest'"):
-            server._backend._control.session.drop(str(name))  # type: ignore[attr-defined]
-        server._backend._control.close()  # type: ignore[attr-defined]
+            server._backend._manager.session.drop(str(name))  # type: ignore[attr-defined]
+        server._backend._manager.close()  # type: ignore[attr-defined]
     finally:
         query("drop role modest")
 
@@ -570,7 +570,7 @@ def test_without_the_maintenance_database_the_urls_own_will_do(server_url: str, 
         url = make_url(server_url).set(username="outsider", password="pw", database="home")
         server = DatabaseServer(url)
         server.create_database().drop()
-        server._backend._control.close()  # type: ignore[attr-defined]
+        server._backend._manager.close()  # type: ignore[attr-defined]
         with pytest.raises(DatabaseNotReadyError, match='permission denied for database "postgres"'):
             DatabaseServer(url.set(database="postgres")).ensure_is_ready(timeout=60)
     finally:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from elefast.runtime import clock, event_loops
+from elefast.runtime.process_lifetime import on_fork
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -268,13 +269,10 @@ class AsyncControlConnection:
 _links: weakref.WeakSet[SyncControlConnection] = weakref.WeakSet()
 
 
+@on_fork
 def _after_fork() -> None:
     for link in list(_links):
         link.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _driver_of(connection: Connection) -> Any:

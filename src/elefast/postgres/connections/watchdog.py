@@ -9,7 +9,6 @@ It knows links, and nothing of what is done over them.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from elefast.postgres import driver_errors, server
 from elefast.postgres.connections.control_connection import ControlConnection, SyncControlConnection
 from elefast.postgres.connections.engines import private_engine
 from elefast.runtime import clock
+from elefast.runtime.process_lifetime import on_fork
 
 __all__ = ["start", "watch"]
 
@@ -125,9 +125,6 @@ def _state(link: SyncControlConnection, pid: int) -> str:
 _watches = [Watchdog()]
 
 
+@on_fork
 def _after_fork() -> None:
     _watches.append(Watchdog())  # the thread stayed with the parent
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import weakref
 
+from elefast.runtime.process_lifetime import on_fork
+
 __all__ = ["Hold"]
 
 _holds: weakref.WeakSet[Hold] = weakref.WeakSet()
@@ -40,10 +42,7 @@ class Hold:
             os.close(descriptor)
 
 
+@on_fork
 def _forget_all() -> None:
     for hold in list(_holds):
         hold.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
