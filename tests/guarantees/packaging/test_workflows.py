@@ -121,7 +121,7 @@ def test_the_long_runs_are_all_that_have_a_long_form() -> None:
     named = re.compile(r"\bTEST_[A-Z]+_(?:ROUNDS|EXAMPLES|ACQUIRES|LONG)\b")
     for file in (REPOSITORY / "tests").rglob("*.py"):
         text = file.read_text(encoding="utf-8")
-        place = file.relative_to(REPOSITORY).parts[:2]
+        place = file.relative_to(REPOSITORY).parts[:3]
         reads |= {("/".join(place), name) for name in named.findall(text)}
     long = WORKFLOWS["long"]["jobs"]["long"]["strategy"]["matrix"]["include"]
     assert {(one["tests"], one["variable"].partition("=")[0]) for one in long} == reads
