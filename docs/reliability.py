@@ -35,13 +35,14 @@ A row is reproduced by `python -m pytest` and what stands in its last column;
 """
 SECTIONS = {
     "isolation": "What a test does to its database, and the next test",
-    "restore": "Databases that come back",
+    "resets": "Databases that are reset",
     "faults": "Servers, networks and what is left on them",
     "crashes": "Processes that are killed",
     "docker": "Containers",
     "hosts": "Several machines",
     "load": "Load",
-    "secrets": "Secrets",
+    "passwords": "Passwords",
+    "safety": "What is not elefast's",
     "companions": "Other plugins of pytest",
     "properties": "Input that is wrong",
 }
@@ -79,7 +80,7 @@ def _together(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _section(row: Mapping[str, Any]) -> str:
-    directory = row["test"].split("/")[1]
+    directory = row["test"].split("/")[2]
     return SECTIONS.get(directory, f"Others: {directory}")
 
 

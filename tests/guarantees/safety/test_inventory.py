@@ -36,11 +36,11 @@ CHECKED = {
 ELSEWHERE = {
     "postgres/databases.create": "a new one, whose name nobody has: PostgreSQL refuses another",
     "postgres/databases.clone": "the same",
-    "postgres/drop_blockers.clear": "inside of a database that `Session.unblock` has checked (`test_a_method`)",
-    "postgres/database_properties.record": "only recorded; run on a copy made a moment before (`Control._clone`)",
+    "postgres/drop_blockers.clear": "inside of a database that `MaintenanceSession.unblock` has checked (`test_a_method`)",
+    "postgres/database_properties.record": "only recorded; run on a copy made a moment before (`DatabaseManager._clone`)",
     "postgres/database_properties._setting": "the same",
     "postgres/database_properties._grant": "the same",
-    "postgres/reset.undo": "inside of a database that `rename` has checked, and that holds what its test wrote",
+    "postgres/reset.reset": "inside of a database that `rename` has checked, and that holds what its test wrote",
     "postgres/reset._set_back": "the same",
     "postgres/cluster_objects._drop": "looks for the mark right before (`integration/stack/test_cluster_objects.py`)",
     "templates/store.polish": "inside of a draft that this process has just built",
@@ -95,7 +95,7 @@ def _statements() -> set[str]:
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and _DESTROYS.match(node.value)
-        and not name.startswith("explanations/")
+        and not name.startswith("errors/explanations/")
     }
 
 
