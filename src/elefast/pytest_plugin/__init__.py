@@ -108,6 +108,8 @@ def _begin(config: pytest.Config) -> bool:
     harness = Harness(config, found)
     config.pluginmanager.register(harness, "elefast-harness")
     config.pluginmanager.register(fixtures, "elefast-fixtures")
+    if config.pluginmanager.hasplugin("timeout"):
+        config.pluginmanager.register(harness.build_timeouts, "elefast-build-timeouts")
     config.add_cleanup(harness.close)
     harness.protect()
     harness.watch_imports()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,13 +76,14 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
     item: pytest.Item = request.node
     leaks: list[Leak] = []
     with ExitStack() as undo:
-        with run.explaining():
+        with run.explaining(), run.build_timeouts.during_build(item) if run.may_build_template else nullcontext():
             options = run.item_options(item)
             shared = options.isolation == "transaction"
             patch = run.patch if run.settings.patch else None
             if patch is not None:
                 patch.check()
             database = run.stack.checkout_transaction(item.nodeid) if shared else run.stack.checkout(item.nodeid)
+        with run.explaining():
             undo.callback(
                 lambda: leaks.extend(
                     database.release(failed=harness.has_failed(item), keep=options.keep, wait=options.leaks == "error")

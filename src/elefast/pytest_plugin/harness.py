@@ -25,6 +25,7 @@ from elefast.errors import ElefastError, LeakWarning
 from elefast.postgres import libpq
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.pytest_plugin import terminal_report
+from elefast.pytest_plugin.build_timeouts import BuildTimeouts
 from elefast.pytest_plugin.export_env import ExportedEnvironment, mentioned, mentions
 from elefast.pytest_plugin.import_watch import ImportWatch, mentions_patch
 from elefast.pytest_plugin.interrupt_traceback import shorten
@@ -85,6 +86,7 @@ class Harness:
         self._findings: list[ClusterChanges] = []
         self._problems: list[str] = []
         self._intrusions: list[str] = []
+        self.build_timeouts = BuildTimeouts()
         self._patch: Patch | None = None
         self._imports: ImportWatch | None = None
         self._stale: StaleConnections | None = None
@@ -269,6 +271,12 @@ class Harness:
 
                     self._stack = from_config()
             return self._stack
+
+    @property
+    def may_build_template(self) -> bool:
+        """Whether the next database may have to wait for the server and the template: this process has had none."""
+        service = self._stack.started if self._stack is not None else None
+        return service is None or not service.report.databases
 
     @contextmanager
     def explaining(self) -> Generator[None]:

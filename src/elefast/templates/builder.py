@@ -44,8 +44,7 @@ _log = logging.getLogger("elefast")
 
 _CANCELLED = (
     "elefast was {} when this test was ended. The build was cancelled, and the next test begins it again.\n"
-    "Build it before pytest with `elefast up` or, on an existing server, `elefast template build`. Or set "
-    "`timeout_func_only = true` for pytest-timeout, which then does not count the time of fixtures."
+    "Build it before pytest with `elefast up` or, on an existing server, `elefast template build`."
 )
 
 

@@ -102,18 +102,45 @@ def test_a_terminal_shows_the_revision(project: Project) -> None:
     assert shown[last:].partition("\x1b8")[2].startswith("\x1b7\x1b[B\r\x1b[K\x1b8")
 
 
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_a_build_may_take_longer_than_a_test(project: Project, method: str) -> None:
+    """It runs once, and the limit of pytest-timeout begins anew when it has ended."""
+    _slow(project, f"longer_{method}")
+    project.file("slow.py", SLOW.format(name=f"longer_{method}").replace("sleep(3)", "sleep(9)"))
+    project.file("test_late.py", "import time\ndef test_late(db): time.sleep(60)")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    command += [f"--timeout-method={method}", "--timeout=6"]
+    quick = subprocess.run([*command, "test_it.py"], cwd=project.path, capture_output=True, text=True, check=False)
+    assert quick.returncode == 0, quick.stdout + quick.stderr
+    assert "4 passed" in quick.stdout
+    late = subprocess.run(
+        [*command, "--elefast-rebuild", "test_late.py"], cwd=project.path, capture_output=True, text=True, check=False
+    )
+    assert late.returncode == 1
+    assert "Timeout" in late.stdout + late.stderr
+    assert "elefast was" not in late.stdout
+
+
 def test_a_test_that_is_ended_names_the_build(project: Project) -> None:
-    """The message of pytest-timeout says nothing of what a fixture waited for."""
+    """What ends a test, such as the alarm here, says nothing of what a fixture waited for."""
     _slow(project, "ended")
     project.file("slow.py", SLOW.format(name="ended").replace("sleep(3)", "sleep(60)"))
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    run = subprocess.run(
-        [*command, "--timeout=5", "--timeout-method=signal"], cwd=project.path, capture_output=True, text=True
+    project.file(
+        "conftest.py",
+        """
+import signal, pytest
+def ended(*_): pytest.fail("took too long")
+def pytest_runtest_setup():
+    signal.signal(signal.SIGALRM, ended)
+    signal.alarm(5)
+""",
     )
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    run = subprocess.run(command, cwd=project.path, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert "Timeout (>5.0s) from pytest-timeout." in run.stdout
+    assert "took too long" in run.stdout
     assert re.search(r"elefast was building the template \(slow:fill\), \d+ s when this test was ended", run.stdout)
-    assert "timeout_func_only = true" in run.stdout
+    assert "elefast up" in run.stdout
 
 
 def _on_a_terminal(command: list[str], directory: Path) -> str:
