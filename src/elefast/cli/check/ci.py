@@ -1,15 +1,16 @@
-"""What a CI system needs to run a project's tests: a server beside the job, its URL, and the commands.
+"""`elefast check --ci`: a job for a CI system, with a server beside it, the server's URL, and the commands.
 
-A server beside the job works everywhere and needs neither Docker nor PostgreSQL in the job itself. The blocks are
-meant to be pasted, so each is a whole file, or the part of one that its first line names.
+A server beside the job works everywhere and needs neither Docker nor PostgreSQL in the job itself. Each job is a file
+of `ci_templates`. Users paste it, so it is a whole file, or the part of one that its first line names.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
 from elefast.cli.check.install import find_install
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["SYSTEMS", "block"]
 
+SYSTEMS = {
+    "github": "github.yml",
+    "gitlab": "gitlab.yml",
+    "circleci": "circleci.yml",
+    "azure": "azure.yml",
+    "bitbucket": "bitbucket.yml",
+    "shell": "shell.sh",
+}
+"""The template of each CI system, by the system's name."""
+
+_TEMPLATES = Path(__file__).with_name("ci_templates")
 _FILES = {
     ".github/workflows": "github",
     ".gitlab-ci.yml": "gitlab",
@@ -32,48 +44,13 @@ _PASSWORD = "elefast"
 _TUNING = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What the blocks say of the project.
-
-    Args:
-        image: Of the server.
-        python: The version of Python.
-        install: The commands that install it.
-        test: The command that tests it.
-        notes: What a reader has to know, each on a line.
-        tuning: Arguments of ``initdb`` that make a server for tests; empty where its version has none such.
-    """
-
-    image: str
-    python: str
-    install: list[str]
-    notes: list[str]
-    test: str
-    tuning: str
-
-    def url(self, host: str = "127.0.0.1") -> str:
-        return f"postgresql://postgres:{_PASSWORD}@{host}:5432/postgres"
-
-    def lines(self, template: str, indent: int) -> str:
-        """The install commands, each in `template`, at this depth."""
-        return "\n".join(" " * indent + template.format(command) for command in self.install)
-
-    def environment(self, indent: int, form: str = "{}: {}") -> str:
-        """The variables of the server's container."""
-        values = {"POSTGRES_PASSWORD": _PASSWORD}
-        if self.tuning:
-            values["POSTGRES_INITDB_ARGS"] = self.tuning
-        return "\n".join(" " * indent + form.format(name, value) for name, value in values.items())
-
-
 def block(system: str, settings: Settings, seen: Look) -> str:
-    """The text for one CI system.
+    """The text of the job for one CI system.
 
     Args:
-        system: Its name; empty: that whose files lie in the project, else GitHub.
-        settings: Of the project.
-        seen: A look at its files.
+        system: The name of the CI system. If it is empty, the project's files decide; without any, it is GitHub.
+        settings: The configuration of the project.
+        seen: The files of the project.
 
     Raises:
         UsageError: There is no such system.
@@ -81,166 +58,46 @@ def block(system: str, settings: Settings, seen: Look) -> str:
     name = system or next((name for path, name in _FILES.items() if (seen.root / path).exists()), "github")
     if name not in SYSTEMS:
         raise UsageError(f'"{name}" is not known; expected one of {", ".join(SYSTEMS)}', code="unknown-ci-system")
-    job = _job(settings, seen)
-    first, _, rest = SYSTEMS[name](job).partition("\n")
-    return "\n".join([first, *(f"# {line}" for line in job.notes), rest])
+    template = (_TEMPLATES / SYSTEMS[name]).read_text(encoding="utf-8")
+    variables = _server_variables(settings.docker.image)
+    install, notes = find_install(seen)
+    values = {
+        "environment": " ".join(f"--env {name}='{value}'" for name, value in variables.items()),
+        "image": settings.docker.image,
+        "password": _PASSWORD,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "test": "pytest -n auto" if "pytest-xdist" in seen.installed else "pytest",
+    }
+    repeated = {
+        "note": [{"note": note} for note in notes],
+        "variable": [{"variable": name, "value": value} for name, value in variables.items()],
+        "install": [{"install": command} for command in install],
+    }
+    return "".join(f"{line}\n" for line in _filled(template, values, repeated))
 
 
-def _job(settings: Settings, seen: Look) -> _Job:
-    image = settings.docker.image
+def _server_variables(image: str) -> dict[str, str]:
+    """The environment variables of the server's container."""
+    variables = {"POSTGRES_PASSWORD": _PASSWORD}
     major = re.search(r":(\d+)", image)
     # initdb takes settings since PostgreSQL 16.
-    tuning = _TUNING if major and int(major[1]) >= 16 else ""
-    test = "pytest -n auto" if "pytest-xdist" in seen.installed else "pytest"
-    return _Job(image, f"{sys.version_info.major}.{sys.version_info.minor}", *find_install(seen), test, tuning)
+    if major and int(major[1]) >= 16:
+        variables["POSTGRES_INITDB_ARGS"] = _TUNING
+    return variables
 
 
-def _github(job: _Job) -> str:
-    return f"""\
-# .github/workflows/test.yml
-name: test
-on: [push, pull_request]
-permissions: {{}}
-jobs:
-  test:
-    runs-on: ubuntu-latest
-    permissions:
-      contents: read
-    services:
-      postgres:
-        image: {job.image}
-        env:
-{job.environment(10)}
-        ports: ["5432:5432"]
-        options: >-
-          --health-cmd "pg_isready -U postgres" --health-interval 1s --health-timeout 5s --health-retries 60
-    env:
-      ELEFAST_ENGINE__URL: {job.url()}
-    steps:
-      - uses: actions/checkout@v4
-      - uses: actions/setup-python@v5
-        with:
-          python-version: "{job.python}"
-          cache: pip
-      - name: Install and test
-        run: |
-{job.lines("{}", 10)}
-          {job.test}
-"""
+def _filled(
+    template: str, values: Mapping[str, str], repeated: Mapping[str, Sequence[Mapping[str, str]]]
+) -> Iterator[str]:
+    """The lines of the template with their values.
 
-
-def _gitlab(job: _Job) -> str:
-    return f"""\
-# .gitlab-ci.yml
-test:
-  image: python:{job.python}
-  services:
-    - name: {job.image}
-      alias: postgres
-  variables:
-{job.environment(4)}
-    ELEFAST_ENGINE__URL: {job.url("postgres")}
-    ELEFAST_ENGINE__ALLOW_REMOTE: "true"  # the service has a host name of its own
-    PIP_CACHE_DIR: $CI_PROJECT_DIR/.cache/pip
-  cache:
-    paths: [.cache/pip]
-  script:
-{job.lines("- {}", 4)}
-    - {job.test}
-"""
-
-
-def _circleci(job: _Job) -> str:
-    return f"""\
-# .circleci/config.yml
-version: 2.1
-jobs:
-  test:
-    docker:
-      - image: cimg/python:{job.python}
-      - image: {job.image}
-        environment:
-{job.environment(10)}
-    environment:
-      ELEFAST_ENGINE__URL: {job.url()}
-    steps:
-      - checkout
-      - run: |
-{job.lines("{}", 10)}
-          {job.test}
-workflows:
-  test:
-    jobs: [test]
-"""
-
-
-def _azure(job: _Job) -> str:
-    return f"""\
-# azure-pipelines.yml
-pool:
-  vmImage: ubuntu-latest
-resources:
-  containers:
-    - container: postgres
-      image: {job.image}
-      ports: ["5432:5432"]
-      env:
-{job.environment(8)}
-services:
-  postgres: postgres
-steps:
-  - task: UsePythonVersion@0
-    inputs:
-      versionSpec: "{job.python}"
-  - script: |
-{job.lines("{}", 6)}
-      {job.test}
-    env:
-      ELEFAST_ENGINE__URL: {job.url()}
-"""
-
-
-def _bitbucket(job: _Job) -> str:
-    return f"""\
-# bitbucket-pipelines.yml
-image: python:{job.python}
-definitions:
-  services:
-    postgres:
-      image: {job.image}
-      variables:
-{job.environment(8)}
-pipelines:
-  default:
-    - step:
-        caches: [pip]
-        services: [postgres]
-        script:
-{job.lines("- {}", 10)}
-          - export ELEFAST_ENGINE__URL={job.url()}
-          - {job.test}
-"""
-
-
-def _shell(job: _Job) -> str:
-    environment = job.environment(0, "--env {}='{}'").replace("\n", " ")
-    return f"""\
-# any machine with Docker; without it: pip install "elefast[embedded]", and no server to start
-docker run --detach --rm --name elefast-ci --publish 127.0.0.1:5432:5432 \\
-  {environment} {job.image}
-trap 'docker stop elefast-ci' EXIT
-export ELEFAST_ENGINE__URL={job.url()}
-{job.lines("{}", 0)}
-{job.test}
-"""
-
-
-SYSTEMS: dict[str, Callable[[_Job], str]] = {
-    "github": _github,
-    "gitlab": _gitlab,
-    "circleci": _circleci,
-    "azure": _azure,
-    "bitbucket": _bitbucket,
-    "shell": _shell,
-}
-"""How each system is told, by its name."""
+    Args:
+        template: Text with the placeholders of `string.Template`.
+        values: The value of each placeholder that has one value.
+        repeated: By the placeholder that marks a line: the line stands once for each of these sets of values, so a
+            list without elements removes it.
+    """
+    once: Sequence[Mapping[str, str]] = [{}]
+    for line in template.splitlines():
+        sets = next((sets for name, sets in repeated.items() if f"${{{name}}}" in line), once)
+        yield from (Template(line).substitute(values, **one) for one in sets)
