@@ -14,10 +14,10 @@ _HEAD = """# Errors
 
 <!-- Made from src/elefast/errors/explanations; do not edit. -->
 
-Every error says what is wrong, where, what was expected and what to do next.
-The last line, `more: elefast explain CODE`, names the code; what that command shows is also on this page.
-All classes are in `elefast.errors` and derive from `elefast.ElefastError`; `error.code` has the code.
-The exit status is that of the command line; it is 70 where elefast itself is at fault, and 130 after Ctrl-C.
+Every message states the problem, its place, the expected value and the next step.
+The last line, `more: elefast explain CODE`, names the code; that command shows the same text as this page.
+All classes are in `elefast.errors`, and all errors derive from `elefast.ElefastError`; `error.code` has the code.
+The exit status is that of the command line; it is 70 if elefast itself is at fault, and 130 after Ctrl-C.
 """
 
 
@@ -27,7 +27,7 @@ def reference() -> str:
 
 
 def _classes() -> list[type]:
-    """The classes that have an explanation, in the order of the module `errors`."""
+    """The classes that have an explanation, in the order of `elefast.errors`."""
     used = {one.raised_as for one in EXPLANATIONS}
     return [kind for kind in vars(errors).values() if isinstance(kind, type) and kind in used]
 
@@ -55,7 +55,7 @@ def _section(kind: type) -> Iterator[str]:
     yield _sentences((inspect.getdoc(kind) or "").split("\n\n", 1)[0].replace("\n", " "))
     yield ""
     for one in _of(kind):
-        # The heading is the anchor, whatever makes a site of this.
+        # The heading is the anchor in every site generator.
         yield f"### {one.code}"
         yield ""
         yield f"**{one.title}.**"
@@ -72,5 +72,5 @@ def _section(kind: type) -> Iterator[str]:
 
 
 def _sentences(text: str) -> str:
-    """One sentence is one line."""
+    """`text` with each sentence on a line, as in the files of the explanations."""
     return text.replace(". ", ".\n")

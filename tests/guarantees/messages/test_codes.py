@@ -1,4 +1,4 @@
-"""Codes of errors: every error that is raised has one, every one is explained, and none is there for nothing."""
+"""Codes of errors: every raised error has a code, every code is explained, and every explanation is raised."""
 
 from __future__ import annotations
 
@@ -19,21 +19,54 @@ from elefast import errors
 from elefast.cli import COMMANDS
 from elefast.config.keys import all_keys, all_tables
 from elefast.errors import ConfigurationError, ElefastError, LeakWarning, Problem, ServerStartError, more
-from elefast.errors.explanations import EXPLANATIONS, find
+from elefast.errors.explanations import EXPLANATIONS, find, parse_explanations, parse_topics
 from tools.error_reference import reference
 
 SOURCE = Path(elefast.__file__).parent
 CLASSES = {name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, ElefastError)}
-# What becomes an error later on, and brings the code along.
+# Classes whose objects become an error later, with the same code.
 CARRIERS = {"Problem", "ProviderFailure", "DiedError"}
 CARRIERS_OF_CONFIG = {"Finding", "Violation"}
 CODES = {one.code for one in EXPLANATIONS}
 
+ENTRY = """\
+# Servers
+
+## ServerStartError
+
+### port-taken
+
+**The port is taken.**
+Another program listens on it.
+The container cannot publish it.
+
+Usual causes:
+
+- A PostgreSQL of the machine.
+- Another project.
+
+What to do:
+
+- Choose another port.
+"""
+TOPIC = """\
+# Guides
+
+## ci
+
+**Tests in CI.**
+
+- Name the server.
+- Run the tests.
+"""
+
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """The place, the class and the call wherever an error is made, outside of the module that defines them."""
+    """The place, the class and the call for each error that the package makes."""
+    # This package defines the errors and makes a problem only from text that a caller gave it.
+    own = SOURCE / "errors" / "__init__.py"
     for path in sorted(SOURCE.rglob("*.py")):
-        if path.name == "errors.py":
+        if path == own:
             continue
         wanted = CLASSES | CARRIERS | (CARRIERS_OF_CONFIG if path.parent.name == "config" else set())
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -55,8 +88,8 @@ def constants(tree: ast.AST | None) -> set[str]:
 
 
 def strings() -> set[str]:
-    """Every string constant of the package but those of the explanations themselves."""
-    modules = [path for path in SOURCE.rglob("*.py") if "explanations" not in path.parts]
+    """Every string constant of the package."""
+    modules = SOURCE.rglob("*.py")
     return set[str]().union(*(constants(ast.parse(path.read_text(encoding="utf-8"))) for path in modules))
 
 
@@ -86,7 +119,7 @@ def test_every_code_is_explained_for_the_class_that_has_it() -> None:
 
 
 def test_every_explanation_is_raised() -> None:
-    """A code that no module mentions cannot be met."""
+    """No module raises a code that it does not mention."""
     assert CODES - strings() - {LeakWarning.code} == set()
     assert LeakWarning.code in CODES
 
@@ -94,6 +127,59 @@ def test_every_explanation_is_raised() -> None:
 def test_no_code_is_explained_twice() -> None:
     """A code is a name."""
     assert len(CODES) == len(EXPLANATIONS)
+
+
+def test_every_file_of_explanations_is_read() -> None:
+    """The headings of the third level are the codes."""
+    texts = [path.read_text(encoding="utf-8") for path in (SOURCE / "errors" / "explanations").glob("*.md")]
+    assert {code for text in texts for code in re.findall(r"^### (.+)$", text, re.MULTILINE)} == CODES
+
+
+def test_an_entry_has_class_title_meaning_causes_and_remedies() -> None:
+    """The lines of the meaning become one paragraph."""
+    (one,) = parse_explanations(ENTRY, "servers.md")
+    assert (one.code, one.raised_as, one.title) == ("port-taken", ServerStartError, "The port is taken")
+    assert one.meaning == "Another program listens on it. The container cannot publish it."
+    assert one.causes == ("A PostgreSQL of the machine.", "Another project.")
+    assert one.remedy == ("Choose another port.",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("## ServerStartError\n\n", "", 'servers.md: "### port-taken" does not have the form'),
+        ("ServerStartError", "StartError", 'elefast.errors has no class "StartError"'),
+        ("ServerStartError", "Problem", 'elefast.errors has no class "Problem"'),
+        ("### port-taken", "### Port taken", '"### Port taken" does not have the form'),
+        ("taken.**", "taken**", "does not have the form"),
+        ("Another program listens on it.\nThe container cannot publish it.\n", "", "does not have the form"),
+        ("Usual causes:", "Causes:", "does not have the form"),
+        ("- A PostgreSQL of the machine.\n- Another project.\n", "", "does not have the form"),
+        ("- Another project.", "  Another project.", "does not have the form"),
+        ("\nWhat to do:\n\n- Choose another port.\n", "", "does not have the form"),
+        ("- Choose another port.\n", "- Choose another port.\n\nA word more.\n", "does not have the form"),
+        ("- Choose another port.\n", "- Choose another port.\n\n#### More\n", '"#### More" does not have the form'),
+    ],
+)
+def test_an_entry_in_another_form_is_an_error(old: str, new: str, message: str) -> None:
+    """The error names the file and the entry; nothing of the text is lost in silence."""
+    assert old in ENTRY
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_explanations(ENTRY.replace(old, new), "servers.md")
+
+
+def test_a_topic_has_title_and_lines() -> None:
+    """Its heading is its name."""
+    (one,) = parse_topics(TOPIC, "topics.md")
+    assert (one.name, one.title, one.lines) == ("ci", "Tests in CI", ("Name the server.", "Run the tests."))
+
+
+@pytest.mark.parametrize(("old", "new"), [("## ci", "## CI"), (".**", "**"), ("- Run", "Run"), ("- Name", "\n- Name")])
+def test_a_topic_in_another_form_is_an_error(old: str, new: str) -> None:
+    """As for an explanation."""
+    assert old in TOPIC
+    with pytest.raises(ValueError, match=r"topics\.md: .+ does not have the form"):
+        parse_topics(TOPIC.replace(old, new), "topics.md")
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
@@ -110,7 +196,7 @@ def test_an_explanation_is_complete(code: str) -> None:
 
 
 def code_in(code: str) -> list[str]:
-    """What stands between backticks in an explanation."""
+    """The code between backticks in an explanation."""
     one = find(code)
     assert one is not None
     return [part for text in (one.meaning, *one.causes, *one.remedy) for part in text.split("`")[1::2]]
@@ -118,7 +204,7 @@ def code_in(code: str) -> list[str]:
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_keys_and_commands_that_it_names_exist(code: str) -> None:
-    """What people are told to write is known to the model and to the command line."""
+    """An explanation names only keys of the configuration and commands that exist."""
     tables = {table.name for table in all_tables() if table.name}
     keys = {key.name for key in all_keys()}
     commands = {command.NAME for command in COMMANDS}

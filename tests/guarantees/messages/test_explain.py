@@ -19,15 +19,15 @@ def test_one_code(capsys: pytest.CaptureFixture[str]) -> None:
         "port-taken  ServerStartError, exit status 3\n"
         "\n"
         "The port is taken.\n"
-        "The container cannot publish its port, because something else listens there.\n"
+        "The container cannot publish its port, because another program listens on it.\n"
         "\n"
         "Usual causes\n"
-        "  - A PostgreSQL of the machine on 5432.\n"
+        "  - A PostgreSQL on the machine that uses port 5432.\n"
         "  - A container of another project with the same `docker.port`.\n"
         "\n"
         "What to do\n"
-        "  - `docker.port = 0`, the default, takes any free port.\n"
-        "  - `ss -ltnp` shows who listens on it.\n"
+        "  - `docker.port = 0`, the default, selects any free port.\n"
+        "  - `ss -ltnp` shows the program that listens on it.\n"
     )
 
 

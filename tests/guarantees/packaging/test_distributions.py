@@ -27,7 +27,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_package_and_nothing_else(built: Path) -> None:
-    """Types, entry points, licence; no tests, no caches."""
+    """Types, explanations, templates, entry points, licence; no tests, no caches."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
@@ -36,6 +36,10 @@ def test_the_wheel_has_the_package_and_nothing_else(built: Path) -> None:
         (metadata,) = (name for name in names if name.endswith("METADATA"))
         described = file.read(metadata).decode()
     assert "elefast/py.typed" in names
+    source = REPOSITORY / "src"
+    data = [path for path in (source / "elefast").rglob("*") if path.suffix in (".md", ".yml", ".sh")]
+    assert data
+    assert {path.relative_to(source).as_posix() for path in data} <= set(names)
     assert {name.partition("/")[0] for name in names} == {"elefast", Path(metadata).parent.name}
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
     assert any(name.endswith("licenses/LICENSE") for name in names)
