@@ -1,4 +1,4 @@
-"""`elefast explain`: more about the code that an error ends with, and the essentials of the guides."""
+"""`elefast explain`: the explanation of an error's code, and the essentials of the guides."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the explanations of the codes and topics, or a list of all; 2 where one does not exist."""
+    """Show the explanations of the codes and topics, or a list of all.
+
+    Returns:
+        The exit status: 0, or 2 if a code or topic does not exist; then the command shows no explanation.
+    """
     from elefast.errors.explanations import EXPLANATIONS, TOPICS, find, topic
 
     codes: list[str] = arguments.codes
@@ -96,7 +100,7 @@ def _shown(one: Explanation | Topic) -> Text:
 
 
 def _code(line: str) -> Text:
-    """The line with what is between backticks in colour; they stay, since not everybody sees colours."""
+    """The line with its code in colour; the backticks stay, because not every terminal shows colours."""
     from rich.text import Text
 
     text = Text()
