@@ -1,6 +1,6 @@
-"""Why a provider could not give a server, in a form that goes from one process to another.
+"""A provider's error in a form that can pass from one process to another.
 
-Must stay light: the supervisor imports it.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ __all__ = ["ProviderFailure"]
 
 
 class ProviderFailure(Exception):  # noqa: N818  it becomes one of elefast's errors for users
-    """Why a provider could not give a server. The user's process raises it as one of elefast's errors.
+    """A provider could not give a server. The user's process turns this into one of elefast's errors.
 
     Args:
-        kind: Name of a class of `elefast.errors`.
-        message: Its whole message.
-        code: Its name in `elefast.errors.explanations`.
+        kind: The name of a class of `elefast.errors`.
+        message: The whole message.
+        code: The code of the error, which `elefast explain` explains.
     """
 
     def __init__(self, kind: str, message: str, *, code: str) -> None:

@@ -1,7 +1,7 @@
-"""What PostgreSQL stores of a password, so that a server of our own can be given that instead.
+"""The verifier that PostgreSQL stores of a password, so that elefast can give a server the verifier instead.
 
-With one round of hashing in place of 4096 each connection saves the milliseconds that those take.
-Must stay light: the keeper of local servers imports it.
+With one round of hashing instead of 4096, each connection saves some milliseconds.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import os
 __all__ = ["ROUNDS", "verifier"]
 
 ROUNDS = 4096
-"""PostgreSQL's default; pg8000 and JDBC take no fewer."""
+"""PostgreSQL's default; pg8000 and JDBC accept no fewer."""
 
 
 def verifier(password: str, rounds: int) -> str:
-    """The password as PostgreSQL keeps it for SCRAM-SHA-256 (RFC 5803). It has to be plain ASCII."""
+    """The verifier of a password for SCRAM-SHA-256 (RFC 5803).
+
+    Args:
+        password: The password, which must be printable ASCII.
+        rounds: Of hashing.
+    """
     import base64
     import hashlib
     import hmac

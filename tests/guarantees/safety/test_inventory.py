@@ -62,7 +62,7 @@ DELETES = {
     "signal.pidfd_send_signal": {"providers/local/processes.send_signal": "the same"},
     "send_signal": {
         "providers/local/processes.stop_orphans": "servers that work in a data directory of elefast's, proven by inode",
-        "providers/local/supervisor_client.dismiss": "a keeper of this PID namespace, while it holds its lock",
+        "providers/local/supervisor_client.dismiss": "a supervisor of this PID namespace, while it holds its lock",
     },
     "container.remove": {
         "providers/docker/lifecycle.remove": "containers with elefast's labels (`tests/integration/docker`)"

@@ -124,7 +124,7 @@ def gone(root: Path) -> bool:
     return not any(root.iterdir()) and not processes_below(root)
 
 
-def keeper_pid(lease: LocalLease) -> int:
+def supervisor_pid(lease: LocalLease) -> int:
     """The process that keeps the lease's server."""
     return int(Path(lease.log_path).with_name("keeper").read_text())
 

@@ -27,10 +27,10 @@ from tests.integration.providers.provider_support import (
     dsn,
     gone,
     installations,
-    keeper_pid,
     postmaster_pid,
     processes_below,
     provider,
+    supervisor_pid,
     until,
 )
 
@@ -53,7 +53,7 @@ def _kept(lease: LocalLease) -> bool:
 
 @pytest.mark.parametrize("reuse", [True, False])
 def test_a_killed_postmaster_is_replaced(root: Path, bin_dir: str, reuse: bool) -> None:
-    """The keeper notices; the next lease has a server that works, and the kept data where they are kept."""
+    """The supervisor notices; the next lease has a server that works, and the kept data where they are kept."""
     lease = provider(root, bin_dir, reuse=reuse).acquire()
     with connect(lease) as connection:
         connection.execute("CREATE DATABASE kept")
@@ -76,12 +76,12 @@ def test_a_killed_postmaster_leaves_nothing_with_its_last_user(root: Path, bin_d
 
 
 @pytest.mark.parametrize("reuse", [True, False])
-def test_a_killed_keeper_is_replaced(root: Path, bin_dir: str, reuse: bool) -> None:
-    """Its server does not survive it on Linux, and is stopped by the next keeper elsewhere."""
+def test_a_killed_supervisor_is_replaced(root: Path, bin_dir: str, reuse: bool) -> None:
+    """Its server does not survive it on Linux, and is stopped by the next supervisor elsewhere."""
     lease = provider(root, bin_dir, reuse=reuse).acquire()
     with connect(lease) as connection:
         connection.execute("CREATE DATABASE kept")
-    os.kill(keeper_pid(lease), signal.SIGKILL)
+    os.kill(supervisor_pid(lease), signal.SIGKILL)
     again = provider(root, bin_dir, reuse=reuse).acquire()
     assert _kept(again)
     lease.release()
@@ -91,18 +91,18 @@ def test_a_killed_keeper_is_replaced(root: Path, bin_dir: str, reuse: bool) -> N
 
 
 @needs_proc
-def test_no_server_outlives_its_keeper(root: Path, bin_dir: str) -> None:
+def test_no_server_outlives_its_supervisor(root: Path, bin_dir: str) -> None:
     """Also where nobody comes again."""
     lease = provider(root, bin_dir).acquire()
-    os.kill(keeper_pid(lease), signal.SIGKILL)
+    os.kill(supervisor_pid(lease), signal.SIGKILL)
     assert until(lambda: not processes_below(root))
     lease.release()
 
 
-def test_what_a_killed_keeper_left_is_swept(root: Path, bin_dir: str) -> None:
+def test_what_a_killed_supervisor_left_is_swept(root: Path, bin_dir: str) -> None:
     """By whoever starts a server next, of any configuration."""
     lease = provider(root, bin_dir).acquire()
-    os.kill(keeper_pid(lease), signal.SIGKILL)
+    os.kill(supervisor_pid(lease), signal.SIGKILL)
     left = Path(lease.log_path).parent
     lease.release()
     other = provider(root, bin_dir, settings={}).acquire()
@@ -111,7 +111,7 @@ def test_what_a_killed_keeper_left_is_swept(root: Path, bin_dir: str) -> None:
     assert until(lambda: gone(root))
 
 
-def test_an_interrupt_before_there_is_a_keeper_leaves_nothing(
+def test_an_interrupt_before_there_is_a_supervisor_leaves_nothing(
     root: Path, bin_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who would have removed the directory in the end."""
@@ -120,14 +120,14 @@ def test_an_interrupt_before_there_is_a_keeper_leaves_nothing(
         assert len(list((root / "memory").iterdir())) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(supervisor_client, "_spawn_keeper", interrupted)
+    monkeypatch.setattr(supervisor_client, "_spawn_supervisor", interrupted)
     with pytest.raises(KeyboardInterrupt):
         provider(root, bin_dir).acquire()
     assert list((root / "memory").iterdir()) == []
 
 
 @pytest.mark.parametrize("files", [[], ["users"], ["users", "start"]], ids=len)
-def test_what_was_left_before_there_was_a_keeper_is_swept(root: Path, files: list[str]) -> None:
+def test_what_was_left_before_there_was_a_supervisor_is_swept(root: Path, files: list[str]) -> None:
     """Its user was killed; there is nothing in it that could be of use to anybody."""
     left = root / "memory" / "0123456789ab"
     left.mkdir(parents=True)
@@ -185,7 +185,7 @@ def test_caches_are_swept_when_nobody_wants_them(root: Path) -> None:
 def test_sigterm_ends_a_server_in_good_order(root: Path, bin_dir: str) -> None:
     """As when the machine shuts down."""
     lease = provider(root, bin_dir, reuse=True).acquire()
-    os.kill(keeper_pid(lease), signal.SIGTERM)
+    os.kill(supervisor_pid(lease), signal.SIGTERM)
     assert until(lambda: not processes_below(root))
     assert not Path(lease.data_dir, "postmaster.pid").exists()
     again = provider(root, bin_dir, reuse=True).acquire()
@@ -205,11 +205,11 @@ def test_a_stale_pid_file_is_no_server(root: Path, bin_dir: str) -> None:
 
 @needs_proc
 def test_a_stale_lock_of_a_socket_is_no_server(root: Path, bin_dir: str) -> None:
-    """A server that was killed with its keeper is followed by another one at once, whoever has its number by now."""
+    """A server that was killed with its supervisor is followed by another one, even if its process id is reused."""
     lease = provider(root, bin_dir, reuse=True).acquire()
     (lock,) = Path(lease.socket_dir).glob(".s.PGSQL.*.lock")
     text = lock.read_text()
-    os.kill(keeper_pid(lease), signal.SIGKILL)
+    os.kill(supervisor_pid(lease), signal.SIGKILL)
     assert until(lambda: not processes_below(root))
     other = provider(root, bin_dir, settings={}).acquire()
     lock.write_text("\n".join([str(postmaster_pid(other)), *text.splitlines()[1:], ""]))
@@ -297,7 +297,7 @@ def test_a_foreign_data_dir_is_refused(root: Path, bin_dir: str) -> None:
 
 
 def test_what_was_being_built_is_removed(root: Path, bin_dir: str) -> None:
-    """The next start clears what a killed keeper had begun."""
+    """The next start clears what a killed supervisor had begun."""
     home = _stopped(root, bin_dir).parent
     rubbish = home / "building-1-1"
     directories.claim(str(rubbish))
@@ -308,7 +308,7 @@ def test_what_was_being_built_is_removed(root: Path, bin_dir: str) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.03, 0.06, 0.1, 0.2, 0.4, 0.6])
-def test_a_keeper_killed_while_it_builds(root: Path, bin_dir: str, clients: Clients, delay: float) -> None:
+def test_a_supervisor_killed_while_it_builds(root: Path, bin_dir: str, clients: Clients, delay: float) -> None:
     """In initdb, in a copy, in the start: its client starts another one."""
     client = clients.start(bin_dir, reuse=True)
     assert until(lambda: list((root / "memory").glob("*/keeper")) if (root / "memory").exists() else False)
@@ -323,7 +323,7 @@ def test_a_keeper_killed_while_it_builds(root: Path, bin_dir: str, clients: Clie
 
 
 @pytest.mark.parametrize("name", ["building-1-1732566000000000000", "trash-aa-1-1732566000000000000"])
-def test_what_a_killed_keeper_was_at_goes_with_the_next_start(root: Path, bin_dir: str, name: str) -> None:
+def test_what_a_killed_supervisor_was_at_goes_with_the_next_start(root: Path, bin_dir: str, name: str) -> None:
     """Where it put something together, or removed it, beside the servers; however lately that was."""
     _stopped(root, bin_dir)
     rubbish = [root / parent / name for parent in ("memory", "disk")]

@@ -316,7 +316,7 @@ def test_the_url_is_libpqs_too(root: Path, bin_dir: str) -> None:
     lease.release()
 
 
-def test_the_keeper_imports_little() -> None:
+def test_the_supervisor_imports_little() -> None:
     """Every cold start waits for its imports; it has no site-packages at all."""
     package = Path(elefast.__file__).parent.parent
     code = (

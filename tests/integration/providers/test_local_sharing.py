@@ -114,7 +114,7 @@ def test_a_killed_client_does_not_disturb_the_others(root: Path, bin_dir: str, c
 
 
 def test_ctrl_c_does_not_reach_the_server(root: Path, bin_dir: str, clients: Clients) -> None:
-    """It goes to the client's process group, of which neither keeper nor server is part."""
+    """It goes to the client's process group, of which neither supervisor nor server is part."""
     client = clients.start(bin_dir, popen={"start_new_session": True, "stderr": subprocess.DEVNULL})
     assert client.answer["url"]
     lease = provider(root, bin_dir).acquire()

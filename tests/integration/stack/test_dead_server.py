@@ -18,7 +18,7 @@ from elefast.postgres import databases
 from elefast.postgres.connections import maintenance_session
 from elefast.postgres.databases import Backend
 from elefast.providers import Lease
-from elefast.providers.local.state_file import KEEPER
+from elefast.providers.local.state_file import SUPERVISOR
 
 
 def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,20 +84,20 @@ def _postmaster(lease: Lease) -> int:
     return int((Path(getattr(lease, "data_dir", "")) / "postmaster.pid").read_text().split()[0])
 
 
-def _keeper(lease: Lease) -> int:
-    return int((Path(getattr(lease, "data_dir", "")).parents[1] / KEEPER).read_text())
+def _supervisor(lease: Lease) -> int:
+    return int((Path(getattr(lease, "data_dir", "")).parents[1] / SUPERVISOR).read_text())
 
 
 @pytest.mark.fault(
-    "a server of elefast's own dies", how="SIGQUIT to the postmaster, or SIGKILL to its keeper, in a run"
+    "a server of elefast's own dies", how="SIGQUIT to the postmaster, or SIGKILL to its supervisor, in a run"
 )
 @pytest.mark.parametrize(
     ("victim", "how", "why"),
     [
         (_postmaster, signal.SIGQUIT, "PostgreSQL ended by itself; the end of its log:\n.*immediate shutdown"),
-        (_keeper, signal.SIGKILL, "the process that kept it was killed"),
+        (_supervisor, signal.SIGKILL, "the process that kept it was killed"),
     ],
-    ids=["server", "keeper"],
+    ids=["server", "supervisor"],
 )
 def test_a_server_that_died_is_not_waited_for(
     project: Path,

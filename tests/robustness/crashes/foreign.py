@@ -43,7 +43,7 @@ def foreign_directories(root: Path) -> set[str]:
     made = {f"memory/{name}" for name in ("foreign", _BUILDING, _TRASH)} | {"disk/foreign", "disk/initdb-9-0"}
     for name in made:
         (root / name).mkdir()
-        for file in (state_file.USERS, state_file.KEEPER, state_file.STATE, "precious"):
+        for file in (state_file.USERS, state_file.SUPERVISOR, state_file.STATE, "precious"):
             (root / name / file).write_text("{}")
             os.utime(root / name / file, (LONG_AGO, LONG_AGO))
         os.utime(root / name, (LONG_AGO, LONG_AGO))

@@ -170,10 +170,10 @@ KILLS = [
         places=(LOCAL,),
     ),
     Kill(
-        "keeper",
-        "the keeper of a local server killed",
+        "supervisor",
+        "the supervisor of a local server killed",
         BY_BOTH,
-        _processes(lambda process: process.is_keeper),
+        _processes(lambda process: process.is_supervisor),
         BOTH,
         places=(LOCAL,),
     ),
@@ -190,7 +190,7 @@ KILLS = [
     Kill(
         "everything",
         "everything of a run and of its server killed",
-        "SIGKILL at a random moment, to pytest, its workers, the keeper and the server",
+        "SIGKILL at a random moment, to pytest, its workers, the supervisor and the server",
         _everything,
         (SIGKILL,),
         all_at_once=True,

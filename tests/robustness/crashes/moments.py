@@ -42,12 +42,12 @@ SEEN: Mapping[str, str] = {
 """On the server, by queries that have rows when it is so."""
 
 FILES: Mapping[str, str] = {
-    "a keeper is there": "memory/*/keeper",
+    "a supervisor is there": "memory/*/keeper",
     "a data directory is made": "*/*/building-*",
     "a data directory is complete": "*/*/cluster/data",
     "a named directory is used": "named/*",
     "the server starts": "memory/*/cluster/data/postmaster.pid",
-    "the keeper says something": "memory/*/state.json",
+    "the supervisor says something": "memory/*/state.json",
     "a copy is put aside": "disk/building-*",
     "a directory is removed": "memory/trash-*",
 }

@@ -188,7 +188,7 @@ class LocalPlace:
         return next((pid for path in data if (pid := _postmaster(path))), 0)
 
     def heal(self) -> None:
-        """Nothing: its keeper, or the next one, does that."""
+        """Nothing: its supervisor, or the next one, does that."""
 
     def let_go(self) -> None:
         stop_held(root=self._root)

@@ -33,7 +33,7 @@ class Process:
         return "elefast.migrators.sandbox.child" in self.command
 
     @property
-    def is_keeper(self) -> bool:
+    def is_supervisor(self) -> bool:
         """Whether it keeps a local server."""
         return "elefast.providers.local.supervisor" in self.command
 

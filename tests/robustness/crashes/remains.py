@@ -61,7 +61,7 @@ def of_a_kept_server(path: Path) -> bool:
     known = {
         ".elefast",
         state_file.USERS,
-        state_file.KEEPER,
+        state_file.SUPERVISOR,
         state_file.START,
         state_file.STATE,
         state_file.LOG,

@@ -259,7 +259,7 @@ class Game:
     def _end(self) -> None:
         for run in self.runs:
             run.kill()
-        with suppress(OSError):  # the keepers of what was killed may clear up there at the same time
+        with suppress(OSError):  # the supervisors of what was killed may clear up there at the same time
             self.place.close()
         if not self.problems:
             shutil.rmtree(self.directory)

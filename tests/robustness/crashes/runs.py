@@ -157,7 +157,7 @@ class Run:
             os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """End whatever is left of it, when the test is over; keepers see that by themselves."""
+        """End whatever is left of it, when the test is over; supervisors see that by themselves."""
         for process in self.family():
             send(process.pid, signal.SIGKILL)
         self.process.wait()
@@ -167,7 +167,7 @@ class Run:
     def _stacks(self) -> str:
         """What everybody is at: Python's own fault handler tells it when a process is aborted."""
         for process in self.family():
-            if "python" in process.command and not process.is_keeper:
+            if "python" in process.command and not process.is_supervisor:
                 send(process.pid, signal.SIGABRT)
         time.sleep(2)
         return self.text

@@ -23,10 +23,10 @@ from elefast.providers.local.server import Server
 from tests.integration.providers.conftest import bin_dir, root
 from tests.integration.providers.provider_support import (
     ask,
-    keeper_pid,
     postmaster_pid,
     processes_below,
     provider,
+    supervisor_pid,
     until,
 )
 from tests.robustness.hosts.containers import Container, refused
@@ -48,7 +48,7 @@ def permitted() -> None:
 
 @pytest.fixture
 def orphan(root: Path, bin_dir: str) -> Iterator[Callable[[Path], Server]]:
-    """Starts a server on a cluster, with no keeper that would have its lock."""
+    """Starts a server on a cluster, with no supervisor that would have its lock."""
     started: list[Server] = []
 
     def begin(cluster: Path) -> Server:
@@ -71,7 +71,7 @@ def orphan(root: Path, bin_dir: str) -> Iterator[Callable[[Path], Server]]:
 
 
 def _stopped(root: Path, bin_dir: str, **more: object) -> Path:
-    """A cluster that no keeper has and no server is on."""
+    """A cluster that no supervisor has and no server is on."""
     lease = provider(root, bin_dir, reuse=True, **more).acquire()
     lease.release()
     assert until(lambda: not processes_below(root))
@@ -103,7 +103,7 @@ def test_nor_when_it_has_an_orphan_of_its_own_on_the_same_path(
         assert theirs["data"] == str(cluster / "data")
         left = orphan(cluster)
         lease = provider(root, bin_dir, reuse=True).acquire()
-        assert "stopped a server that no keeper had" in lease.notes[0]
+        assert "stopped a server that had no supervisor" in lease.notes[0]
         assert left.process is not None
         left.process.wait(5)
         lease.release()
@@ -189,7 +189,7 @@ def test_a_data_dir_that_another_container_uses_is_refused(
 def test_a_server_that_cannot_be_seen_keeps_its_data_dir(
     root: Path, bin_dir: str, orphan: Callable[[Path], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its processes have a lock, also without a keeper: no second server is started on its files."""
+    """Its processes have a lock, also without a supervisor: no second server is started on its files."""
     cluster = _stopped(root, bin_dir, data_dir=root / "data")
     server = orphan(cluster)
     assert is_held(str(cluster / SERVING))
@@ -233,7 +233,7 @@ def test_root_without_the_right_to_look_sees_its_own_server(root: Path, bin_dir:
     lease.release()
 
 
-def test_a_keeper_of_another_container_gets_no_signal(root: Path) -> None:
+def test_a_supervisor_of_another_container_gets_no_signal(root: Path) -> None:
     """The number in its lock file is another process's here."""
     (root / "keeper").write_text("")
     with subprocess.Popen(
@@ -243,16 +243,16 @@ def test_a_keeper_of_another_container_gets_no_signal(root: Path) -> None:
             f"import fcntl, time; file = open({str(root / 'keeper')!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
             "import os; file.write(str(os.getpid())); file.flush(); time.sleep(60)",
         ]
-    ) as keeper:
+    ) as supervisor:
         try:
             assert until(lambda: (root / "keeper").read_text())
             theirs = {"namespaces": {"pid": "pid:[1]"}}
             assert not supervisor_client.dismiss(str(root / "keeper"), theirs)
-            assert keeper.poll() is None
+            assert supervisor.poll() is None
             assert supervisor_client.dismiss(str(root / "keeper"), {"namespaces": {"pid": processes.namespace("pid")}})
-            assert keeper.wait(10) == -signal.SIGTERM
+            assert supervisor.wait(10) == -signal.SIGTERM
         finally:
-            keeper.kill()
+            supervisor.kill()
 
 
 REUSED = """
@@ -292,11 +292,11 @@ def test_a_number_that_was_given_to_another_process_is_not_signalled() -> None:
     assert done.stdout == "unharmed\n", done.stderr
 
 
-def test_killed_with_its_keeper_a_server_is_not_waited_for(root: Path, bin_dir: str) -> None:
+def test_killed_with_its_supervisor_a_server_is_not_waited_for(root: Path, bin_dir: str) -> None:
     """The lock that its processes had goes with the last of them."""
     lease = provider(root, bin_dir, reuse=True).acquire()
     os.kill(postmaster_pid(lease), signal.SIGKILL)
-    os.kill(keeper_pid(lease), signal.SIGKILL)
+    os.kill(supervisor_pid(lease), signal.SIGKILL)
     again = provider(root, bin_dir, reuse=True).acquire()
     assert again.data_dir == lease.data_dir
     assert ask(again, "select 1") == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from elefast.errors import ElefastError
 from elefast.providers.docker.cleanup import leave
-from elefast.providers.files.fork_safe_lock import Hold
+from elefast.providers.files.fork_safe_lock import ForkSafeLock
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -69,7 +69,7 @@ class DockerLease:
         self._wanted = wanted
         self._access = found.access
         self._share = share
-        self._users = Hold(users)
+        self._users = ForkSafeLock(users)
         self.reason = reason
         self.container = found.container
         """The container's id."""
@@ -138,7 +138,7 @@ class DockerLease:
 
     def release(self) -> None:
         """Give the hold back; in a forked child it never was one."""
-        users = self._users.take()
+        users = self._users.detach()
         if users < 0:
             return
         try:

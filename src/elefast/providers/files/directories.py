@@ -1,13 +1,13 @@
-"""Directories: where they are, that they are safe, and how they are deleted.
+"""Elefast's directories: where they are, whether they are safe, and how they are deleted.
 
-- *memory*: ``/dev/shm/elefast-<uid>``; *disk*: the user's cache directory. Both are *roots*: private
-  directories in which each thing of ours has a directory with a marker in it.
-- Nothing without the marker is ever deleted, and a directory is first renamed, then emptied: whoever
-  looks for it finds either all of it or nothing.
-- Whoever puts a directory together or empties it has a lock on its marker, so that what a killed process
-  was at can be told from what a living one is at.
+- The *memory* root is ``/dev/shm/elefast-<uid>``, the *disk* root is the user's cache directory. A *root* is private.
+  Each server, cache and copy has a directory with elefast's marker in it.
+- A directory without the marker is never deleted. A directory is renamed before it is emptied, so that other processes
+  find either all of it or nothing.
+- A process that builds or empties a directory locks its marker. That distinguishes the directories of living processes
+  from those of killed ones.
 
-Must stay light: the keeper imports it.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Places:
     """The roots of one user.
 
     Args:
-        memory: A root that is kept in memory; empty where the machine has none.
-        disk: A root on a disk; the server's user can reach it.
+        memory: The root in memory; empty if the machine has none.
+        disk: The root on a disk, which the server's user can reach.
     """
 
     def __init__(self, memory: str, disk: str) -> None:
@@ -72,8 +72,7 @@ class Places:
 
     @property
     def servers(self) -> str:
-        """Where the directories of servers are. Never depends on free space, or two processes that start
-        one after the other would not find each other."""
+        """The root of the servers' directories. It does not depend on free space, so that all processes agree on it."""
         return self.memory or self.disk
 
     @classmethod
@@ -84,7 +83,7 @@ class Places:
         uid = os.geteuid()
         shared = "/dev/shm"
         memory = f"{shared}/elefast-{uid}" if os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK) else ""
-        # A server that root starts runs as somebody else, who cannot enter root's home.
+        # A server that root starts runs as another user, who cannot enter root's home.
         wanted = platformdirs.site_cache_dir("elefast") if uid == 0 else platformdirs.user_cache_dir("elefast")
         if _creatable(wanted):
             return cls(memory, wanted)
@@ -95,7 +94,7 @@ class Places:
 
     @classmethod
     def under(cls, directory: str) -> Places:
-        """Roots below one directory, for tests."""
+        """The roots below one directory, for tests."""
         return cls(os.path.join(directory, "memory"), os.path.join(directory, "disk"))
 
 
@@ -106,12 +105,15 @@ def _creatable(path: str) -> bool:
 
 
 def root(path: str) -> str:
-    """Make sure that `path` is a private directory of ours, and give it back.
+    """Make sure that `path` is a private directory of this user.
 
-    As root it may be entered, not read, by others: the server's user has to get to its own directory.
+    Root's directories can be entered by others, but not listed, because the server's user needs its own directory.
+
+    Returns:
+        `path`.
 
     Raises:
-        ProviderFailure: It is a link, no directory, or somebody else's.
+        ProviderFailure: It is a link, not a directory, or another user's.
     """
     os.makedirs(os.path.dirname(path), mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
     _private(path)
@@ -119,17 +121,17 @@ def root(path: str) -> str:
 
 
 def claim(path: str) -> str:
-    """Make sure that the directory `path`, directly in a root, exists and has our marker."""
+    """Make sure that the directory `path`, directly in a root, exists and has elefast's marker."""
     _private(path)
     _mark(path, "")
     return path
 
 
 def adopt(path: str) -> None:
-    """Make a directory that the user named ours: a new one, an empty one, or one with our marker.
+    """Mark a directory that the user named: a new one, an empty one, or one with elefast's marker.
 
     Raises:
-        ProviderFailure: It has something else in it, or cannot be used.
+        ProviderFailure: It has other files in it, or cannot be used.
     """
     made = not os.path.lexists(path)
     if made:
@@ -163,7 +165,7 @@ def adopt(path: str) -> None:
 
 
 def release(path: str) -> None:
-    """The opposite of `adopt`: take the mark away, and the directory too if we made it and it is empty."""
+    """Undo `adopt`: remove the marker, and the directory as well if elefast made it and it is empty."""
     marker = os.path.join(path, MARKER)
     try:
         with open(marker, encoding="ascii") as file:
@@ -177,21 +179,21 @@ def release(path: str) -> None:
 
 
 def building(parent: str) -> str:
-    """A new directory in `parent` in which something is put together before it gets its name.
+    """A new directory in `parent`, whose content is built before the directory gets its final name.
 
-    Its marker is locked for as long as this process lives.
+    This process keeps its marker locked until it ends.
     """
     while True:
         path = os.path.join(parent, f"{BUILDING}{os.getpid()}-{time.time_ns()}")
         _private(path)
-        # Somebody who sweeps may take it for a left one before it is locked.
+        # A cleanup in another process may remove it before it is locked.
         with contextlib.suppress(FileNotFoundError):
             if locks.take(os.path.join(path, MARKER), exclusive=True) is not None:
                 return path
 
 
 def publish(made: str, target: str) -> None:
-    """Give what was built its name; where somebody was faster, theirs stays and ours goes."""
+    """Give a built directory its final name, or remove it if another process was faster."""
     try:
         os.rename(made, target)
     except OSError as error:
@@ -230,32 +232,32 @@ def _mark(path: str, text: str) -> None:
 
 
 def is_ours(path: str) -> bool:
-    """Whether `path` is a directory with our marker in it; neither is a link, which would lead out of our roots."""
+    """Whether `path` is a directory with elefast's marker. Links may lead out of the roots, and do not count."""
     marker = os.path.join(path, MARKER)
     return os.path.isfile(marker) and not os.path.islink(marker) and not os.path.islink(path)
 
 
 def is_kept(path: str) -> bool:
-    """Whether some process holds the lock on the marker of `path`: one that puts it together, empties or uses it."""
+    """Whether a process that builds, empties or uses the directory `path` holds the lock on its marker."""
     return is_ours(path) and locks.is_held(os.path.join(path, MARKER))
 
 
 def remove(path: str) -> bool:
-    """Delete a directory of ours with all that is in it; whether there was one."""
-    return _remove(path, whatever=True)
+    """Delete a directory with elefast's marker and everything in it; false if there was none."""
+    return _remove(path, even_if_in_use=True)
 
 
 def remove_left(path: str) -> bool:
-    """Delete a directory that nobody puts together or empties any more; whether there was one."""
-    if _remove(path, whatever=False):
+    """Delete a directory that no process builds or empties; false if there was none."""
+    if _remove(path, even_if_in_use=False):
         return True
     if _UNFINISHED.fullmatch(os.path.basename(path)) and not os.path.islink(path):
-        # Not marked yet, or not any more; whoever is just about to mark it makes another one.
+        # Without a marker: a process that is about to mark it makes another directory instead.
         remove_if_empty(path)
     return False
 
 
-def _remove(path: str, *, whatever: bool) -> bool:
+def _remove(path: str, *, even_if_in_use: bool) -> bool:
     marker = os.path.join(path, MARKER)
     if not is_ours(path):
         return False
@@ -264,8 +266,8 @@ def _remove(path: str, *, whatever: bool) -> bool:
     except FileNotFoundError:
         return False
     try:
-        # We may have put it together ourselves, and then have the lock already.
-        return (whatever or lock is not None) and _empty(path)
+        # This process may have built it, and then it holds the lock already.
+        return (even_if_in_use or lock is not None) and _empty(path)
     finally:
         if lock is not None:
             os.close(lock)
@@ -281,7 +283,7 @@ def _empty(path: str) -> bool:
         path = trash
     import shutil
 
-    # The marker goes last: what a kill leaves here can still be told to be ours.
+    # The marker is removed last, so that the rest is still known to be elefast's after a kill.
     for entry in os.scandir(path):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
@@ -298,7 +300,7 @@ def _unlink(path: str) -> None:
 
 
 def remove_if_empty(path: str) -> None:
-    """Remove the directory unless there is something in it."""
+    """Remove the directory if it is empty and this user may."""
     try:
         os.rmdir(path)
     except OSError as error:
@@ -314,7 +316,7 @@ def remove_if_empty(path: str) -> None:
 
 
 def space(path: str) -> tuple[int, int]:
-    """Free and total bytes of the file system of `path`, or of the nearest directory that exists."""
+    """Free and total bytes of the file system of `path`, or of its nearest parent that exists."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     status: Any = os.statvfs(path)
@@ -322,7 +324,7 @@ def space(path: str) -> tuple[int, int]:
 
 
 def has_room(path: str) -> bool:
-    """Whether a server's data may be put into memory at `path`."""
+    """Whether there is enough memory and space for a server's data at `path`."""
     if space(path)[0] < NEEDED_FILE_SYSTEM:
         return False
     try:
@@ -334,7 +336,7 @@ def has_room(path: str) -> bool:
 
 
 def full_disk(path: str) -> str:
-    """What to say when the file system of `path` is full."""
+    """The message for a full file system of `path`."""
     free, total = (value // MEBIBYTE for value in space(path))
     return (
         f"no space left for the server's data: the file system of {path} has {free} MB free of {total} MB\n"

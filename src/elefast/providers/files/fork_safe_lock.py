@@ -1,48 +1,52 @@
-"""A shared lock as a lease has it: its own as long as the lease is, and the process that took it."""
+"""A lock that belongs to the process that took it, and not to the children that the process forks."""
 
 from __future__ import annotations
 
 import os
 import weakref
 
-from elefast.runtime.process_lifetime import on_fork
+from elefast.runtime.process_lifetime import OwnerProcess, on_fork
 
-__all__ = ["Hold"]
+__all__ = ["ForkSafeLock"]
 
-_holds: weakref.WeakSet[Hold] = weakref.WeakSet()
+_locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 
 
-class Hold:
-    """The descriptor of a lock file. A forked child closes its copy, so that the lock ends with the parent.
+class ForkSafeLock:
+    """The descriptor of a locked file. A forked child closes its copy, so that the lock ends with the parent.
 
     Args:
-        descriptor: It holds the lock until it is closed.
+        descriptor: Holds the lock until it is closed.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._pid = os.getpid()
-        _holds.add(self)
+        self._owner = OwnerProcess()
+        _locks.add(self)
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process still holds it."""
-        return self._descriptor >= 0 and self._pid == os.getpid()
+        """Whether this process holds the lock."""
+        return self._descriptor >= 0 and self._owner.is_current
 
-    def take(self) -> int:
-        """The descriptor, for the caller to unlock and close; -1 where this process holds nothing any more."""
+    def detach(self) -> int:
+        """Hand the descriptor over to the caller, who unlocks and closes it.
+
+        Returns:
+            The descriptor, or -1 if this process does not hold the lock.
+        """
         descriptor = self._descriptor if self.is_ours else -1
         self._descriptor = -1
         return descriptor
 
-    def forget(self) -> None:
-        """Close it in a forked child."""
+    def close(self) -> None:
+        """Close the descriptor without unlocking the file, which the parent process has open as well."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 @on_fork
-def _forget_all() -> None:
-    for hold in list(_holds):
-        hold.forget()
+def _close_all() -> None:
+    for lock in list(_locks):
+        lock.close()

@@ -1,22 +1,22 @@
-"""File locks that vanish with the process that holds them, on files that may be deleted at any time.
+"""File locks that end with the process that holds them, on files that may be deleted at any time.
 
-Three locks guard a server's directory:
+Three locks guard the directory of a local server:
 
-- ``users`` is shared by every process that uses the server. Its exclusive side is the keeper's, who
-  thereby learns that the last user has gone, however it went.
-- ``keeper`` is held by the one process that may change or delete anything in the directory.
-- ``start`` is held by the user who starts a keeper, for as long as that takes.
+- ``users`` is held shared by every process that uses the server. The supervisor waits for the exclusive lock, and gets
+  it when the last user has ended, even if that user was killed.
+- ``keeper`` is held by the supervisor, the one process that may change or delete anything in the directory.
+- ``start`` is held by the user that starts a supervisor, until the supervisor runs.
 
-Two more guard a cluster, because the directories of two servers can share one: containers with a ``/dev/shm`` each and
-one cache directory or one `local.data_dir` between them.
+Two more guard a cluster, because two servers can share one cluster: two containers with a ``/dev/shm`` each may have
+one cache directory or one `local.data_dir` in common.
 
-- The cluster's marker is locked by the keeper that has it.
-- ``serving`` beside the data is locked by the processes of the server, which inherit it from their keeper. It tells of
-  a server that cannot be seen from here, such as that of another container.
+- The cluster's marker is locked by the supervisor that uses it.
+- ``serving`` beside the data is locked by the processes of the server, which inherit the lock from their supervisor. It
+  shows a server whose processes are not visible from here, such as that of another container.
 
-A lock on a file that was deleted or replaced meanwhile is no lock; so each is checked after it was taken.
-(`filelock` has no shared locks, and polls where these can wait.)
-Must stay light: the keeper imports it.
+A lock on a file that was deleted or replaced excludes no other process, so each lock is checked after it was taken.
+`filelock` is no alternative: it has no shared locks, and it polls where these locks can wait.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def take(path: str, *, exclusive: bool, wait: bool = False, make: bool = True) -
 
     Args:
         path: The file.
-        exclusive: Or together with others.
-        wait: Until nobody is in the way.
-        make: Make the file where it does not exist.
+        exclusive: Take the exclusive lock instead of the shared one.
+        wait: Wait for the lock instead of giving up at once.
+        make: Create the file if it does not exist.
 
     Returns:
-        The descriptor that holds the lock until it is closed, or ``None``: somebody else has it, or the
-        file was replaced while we waited.
+        The descriptor that holds the lock until it is closed, or ``None`` if another process holds the lock, or if
+        the file was replaced meanwhile.
 
     Raises:
-        FileNotFoundError: The directory of the file has gone, or the file itself.
+        FileNotFoundError: The directory of the file does not exist, or the file itself without `make`.
     """
     import fcntl
 
@@ -62,9 +62,16 @@ def take(path: str, *, exclusive: bool, wait: bool = False, make: bool = True) -
 
 
 def take_soon(path: str, *, make: bool = True) -> int | None:
-    """Lock `path` exclusively; none where it stays locked.
+    """Lock `path` exclusively, and try for some milliseconds.
 
-    A process that checks whether a lock is held takes it for a moment, so this tries more than once.
+    One attempt is not enough: a process that checks whether the lock is held takes it for a moment.
+
+    Args:
+        path: The file.
+        make: Create the file if it does not exist.
+
+    Returns:
+        The descriptor that holds the lock, or ``None`` if another process keeps it.
     """
     for _ in range(20):
         if (lock := take(path, exclusive=True, make=make)) is not None:
@@ -74,7 +81,7 @@ def take_soon(path: str, *, make: bool = True) -> int | None:
 
 
 def is_held(path: str) -> bool:
-    """Whether some process holds the lock at `path` exclusively; a missing file is held by nobody."""
+    """Whether a process holds the exclusive lock on the file at `path`; false if there is no such file."""
     import fcntl
 
     try:
@@ -91,7 +98,7 @@ def is_held(path: str) -> bool:
 
 
 def same_file(descriptor: int, path: str) -> bool:
-    """Whether `path` still is the file that `descriptor` has open."""
+    """Whether `path` still names the file that `descriptor` has open."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:

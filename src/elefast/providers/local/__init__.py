@@ -1,13 +1,22 @@
-"""``provider = "local"``: a PostgreSQL server of our own, from binaries on this machine.
+"""Gives a PostgreSQL server from binaries on this machine, shared by all processes that want the same server.
 
-- `binaries` finds them, `account` decides who runs them, `relocate` copies them where that one can.
-- `place` has the directories and their safety, `cluster` the data directory, `server` one run of it.
-- `keeper` is the process that does all of this and stops the server when the last user has gone.
-- `provider` is what users of the server run: it finds a keeper or starts one (`start`), and gives a `lease`.
-- `sweep` removes what killed keepers have left.
-- `inventory` lists servers and ends those that were left running.
+- `provider` is called by the users of a server: it finds or starts a supervisor, and gives a `lease`.
+- `supervisor_client` starts and stops supervisors; `state_file` is how a supervisor and its users communicate.
+- `supervisor` is the process that starts a server, and stops it after its last user.
+- `provision` prepares the start: `account` chooses the operating system's user, `copy_binaries` gives that user the
+  binaries, and `cluster` makes the data directory.
+- `server` is one run of PostgreSQL; `processes` finds the operating system's processes of a server.
+- `binaries` finds installations of PostgreSQL.
+- `cleanup` removes what killed supervisors left, `orphan_files` what killed servers left.
+- `inventory` lists servers, and ends those that were left running.
 
-The modules that the keeper imports must stay light: every cold start waits for them.
+The package knows neither configuration files nor templates, databases and tests, and nothing of `docker`. The modules
+that the supervisor imports must stay light, because every cold start waits for them.
+
+    lease = LocalProvider(reuse=False).acquire()
+    engine = sqlalchemy.create_engine(lease.url)
+    ...
+    lease.release()
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""As which user the server runs.
+"""The user of the operating system that the server runs as.
 
-PostgreSQL refuses to run as root. So when root runs the tests, the server runs as somebody else: the
-user of `local.run_as`, else ``postgres``, else ``nobody``.
-Must stay light: the keeper imports it.
+PostgreSQL refuses to run as root. If root runs the tests, the server runs as the user of `local.run_as`, or else as
+``postgres`` or ``nobody``.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ __all__ = ["Account", "can_run", "candidates"]
 
 
 class Account:
-    """A user of the operating system; `switched` says that it is another than ours."""
+    """A user of the operating system.
+
+    Args:
+        name: The user's name.
+        uid: The user's number.
+        gid: The number of the user's group.
+        switched: Whether it is another user than that of this process.
+    """
 
     def __init__(self, name: str, uid: int, gid: int, *, switched: bool) -> None:
         self.name = name
@@ -27,7 +34,15 @@ class Account:
         self.switched = switched
 
     def run(self, command: list[str], *, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end as this user, from ``/``; it ends with us. Its output is one stream."""
+        """Run a program to its end as this user, in the directory ``/``. The program ends with this process.
+
+        Args:
+            command: The program and its arguments.
+            timeout: Seconds.
+
+        Returns:
+            The result, with both streams of output in one.
+        """
         return subprocess.run(
             command,
             cwd="/",
@@ -46,12 +61,12 @@ class Account:
         )
 
     def spawn(self, command: list[str], *, output: int, inherited: int = -1) -> subprocess.Popen[bytes]:
-        """Start a program as this user, from ``/``; it gets SIGINT when we are gone.
+        """Start a program as this user, in the directory ``/``. It gets SIGINT when this process ends.
 
         Args:
             command: The program and its arguments.
             output: The file for both of its output streams.
-            inherited: A file that it and its children have open as long as they live; -1 for none.
+            inherited: A descriptor that the program and its children keep open; -1 for none.
         """
         return subprocess.Popen(
             command,
@@ -68,7 +83,7 @@ class Account:
         )
 
     def give(self, path: str) -> None:
-        """Make `path`, and all that is in it, the account's own; a link is never followed."""
+        """Make this user the owner of `path` and everything in it, without following links."""
         if not self.switched:
             return
         os.chown(path, self.uid, self.gid, follow_symlinks=False)
@@ -78,10 +93,13 @@ class Account:
 
 
 def candidates(run_as: str) -> list[Account]:
-    """The users to try, best first; not root: only ourselves, whatever `run_as` says.
+    """The users to try, best first. Without root's rights that is only the user of this process.
+
+    Args:
+        run_as: The name of the only user to try as root; empty for the usual ones.
 
     Raises:
-        ProviderFailure: The user named does not exist, or is root.
+        ProviderFailure: The named user does not exist or is root, or there is no usual one.
     """
     if os.geteuid() != 0:
         return [Account(str(os.geteuid()), os.geteuid(), os.getegid(), switched=False)]
@@ -113,7 +131,7 @@ def candidates(run_as: str) -> list[Account]:
 
 
 def can_run(program: str, account: Account) -> str:
-    """Why `account` cannot execute `program`; empty when it can: it was just done."""
+    """Why `account` cannot execute `program`, found out by executing it; empty if it can."""
     try:
         done = account.run([program, "--version"])
     except (OSError, subprocess.SubprocessError) as error:

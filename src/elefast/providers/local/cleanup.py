@@ -1,7 +1,7 @@
-"""What killed keepers have left: found by the mark and by locks that nobody holds, and removed.
+"""Removes the directories that killed supervisors left: those with elefast's marker whose locks no process holds.
 
-A server that is reused stays until nobody has wanted it for two weeks, and so do caches.
-The keeper runs this, while nobody waits for it; and whoever has given up waiting for one.
+A server for reuse stays until it was not used for two weeks, and so do caches.
+The supervisor calls this while no user waits for it, and so does a user that gave up waiting for a supervisor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ FORGOTTEN_AFTER = 14 * 24 * 3600.0
 
 
 def sweep(places: Places, mine: str) -> None:
-    """Remove what is left in the roots, except the server `mine`; never raises for a file's sake."""
+    """Remove the directories that were left in the roots. Errors of the file system are ignored.
+
+    Args:
+        places: The roots.
+        mine: The identity of the server that stays.
+    """
     for root in {places.servers, places.disk}:
         try:
             names = os.listdir(root)
@@ -50,39 +55,44 @@ def _sweep(places: Places, root: str, name: str) -> None:
     if root == places.servers and not name.startswith(_CACHES):
         sweep_server(places, name)
     elif _age(path) > FORGOTTEN_AFTER and not os.path.exists(os.path.join(places.servers, name, state_file.USERS)):
-        # Caches, copied binaries, and data on the disk whose server's directory memory has lost.
+        # Caches, copied binaries, and data on the disk whose server's directory in memory was lost.
         _remove_unused(path)
 
 
 def sweep_server(places: Places, identity: str) -> None:
-    """Remove a server's directory that nobody uses and nobody keeps, unless its data are to stay."""
+    """Remove the directory of a server that is not in use, unless its data are for reuse.
+
+    Args:
+        places: The roots.
+        identity: Of the server.
+    """
     path = os.path.join(places.servers, identity)
     if not directories.is_ours(path):
         return
     if _stays(path) and _age(os.path.join(path, state_file.USERS)) < FORGOTTEN_AFTER:
         return
-    # The users first: with that lock in our hands nobody can take the other one for a keeper's.
+    # First the lock of the users: while this process has it, no user can take the other lock for a supervisor's.
     users = locks.take(os.path.join(path, state_file.USERS), exclusive=True)
     if users is None:
         return
-    keeper = locks.take(os.path.join(path, state_file.KEEPER), exclusive=True)
+    supervisor = locks.take(os.path.join(path, state_file.SUPERVISOR), exclusive=True)
     try:
-        if keeper is None:
+        if supervisor is None:
             return
-        # A list: one that stays is no reason to leave the others.
+        # A list, so that each directory is tried, even after one that stays.
         removed = [_remove_unused(home) for home in on_disk({"disk": places.disk, "identity": identity})]
         if all(removed):
             _remove_unused(path)
     finally:
-        for descriptor in (keeper, users):
+        for descriptor in (supervisor, users):
             if descriptor is not None:
                 os.close(descriptor)
 
 
 def _remove_unused(home: str) -> bool:
-    """Remove a directory with the cluster in it, unless that is in use; whether it is gone.
+    """Remove a directory with a cluster unless it is in use; whether it was removed.
 
-    It is in use if another keeper has it, or if a server is on it that is not provably ours to end.
+    It is in use if another supervisor has it, or if a server runs on it that is not provably elefast's.
     """
     inside = os.path.join(home, "cluster")
     if directories.is_kept(inside):
@@ -97,7 +107,7 @@ def _remove_unused(home: str) -> bool:
 def _stays(path: str) -> bool:
     if os.path.exists(os.path.join(path, state_file.HELD)):
         return True
-    # Where nobody has said so, there may be nothing yet: its user was killed, or interrupted, before it had a keeper.
+    # Without a state file there may be no data yet: the user was killed or interrupted before a supervisor started.
     return bool(state_file.read(path).get("reuse", os.path.exists(os.path.join(path, "cluster"))))
 
 

@@ -1,9 +1,9 @@
-"""A data directory: made by ``initdb`` once per version, copied from then on, checked before it is used.
+"""A data directory: ``initdb`` makes one per version, later ones are copies, and each is checked before it is used.
 
-A *cluster* is a directory of ours with ``cluster.json`` and ``data``. It gets its name by a rename when it
-is complete, so one that has its name was complete once. ``running`` in it has the identity of the machine's
-boot while its server runs, and ``serving`` is locked by the server's processes.
-Must stay light: the keeper imports it.
+A *cluster* is a directory of elefast's with ``cluster.json`` and ``data``. It gets its name by a rename when it is
+complete, so a directory with that name was complete once. The file ``running`` in it has the identity of the machine's
+boot while its server runs, and the processes of the server lock ``serving``.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ FORMAT = 1
 
 
 class Cluster:
-    """A complete data directory.
+    """A complete cluster.
 
     Args:
         path: The directory with ``cluster.json`` and ``data``.
-        password: The superuser's.
-        major: The major version of PostgreSQL that made it.
+        password: The superuser's password.
+        major: The major version of its PostgreSQL.
     """
 
     def __init__(self, path: str, password: str, major: str) -> None:
@@ -48,17 +48,17 @@ class Cluster:
         self.major = major
 
     def mark_running(self) -> None:
-        """Note on which boot of the machine the server runs."""
+        """Record the boot of the machine on which the server runs."""
         with open(os.path.join(self.path, RUNNING), "w", encoding="ascii") as file:
             file.write(boot_identity())
 
     def mark_stopped(self) -> None:
-        """Note that the server has stopped in an orderly way."""
+        """Record that the server stopped cleanly."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, RUNNING))
 
     def lost_power(self) -> bool:
-        """Whether the machine went down under the running server: without fsync its files mean nothing."""
+        """Whether the machine went down while the server ran. Without fsync the data cannot be trusted then."""
         try:
             with open(os.path.join(self.path, RUNNING), encoding="ascii") as file:
                 then = file.read()
@@ -68,7 +68,7 @@ class Cluster:
 
 
 def load(path: str) -> Cluster | None:
-    """The cluster at `path`, if there is one and it is complete."""
+    """The cluster at `path`, or ``None`` if there is none or it is incomplete."""
     description = state_file.read(path, DESCRIPTION)
     password, major = description.get("password"), description.get("major")
     if not isinstance(password, str) or not isinstance(major, str):
@@ -86,18 +86,22 @@ def build(
     """Make a complete cluster under a preliminary name in `parent`; the caller renames it.
 
     Args:
-        cache: A cluster to copy where it exists; anything else in its place is ignored.
-        iterations: SCRAM iterations of the superuser's password.
+        parent: The directory for the new cluster.
+        binaries: The directory of ``initdb``.
+        major: The major version of PostgreSQL.
+        account: The owner of the data.
+        iterations: Rounds of hashing the superuser's password.
+        cache: The path of a cluster to copy, if there is a complete one.
         timeout: Seconds that ``initdb`` may take.
 
     Raises:
         ProviderFailure: ``initdb`` failed.
-        OSError: No space, most likely.
+        OSError: The cluster cannot be written; most likely the disk is full.
     """
     building = directories.building(parent)
     try:
         if load(cache):
-            os.utime(cache)  # the sweep sees that somebody wants it
+            os.utime(cache)  # tells the cleanup that the cache is in use
             _copy(cache, building)
         else:
             _initdb(building, binaries, major, account, iterations, timeout)
@@ -109,12 +113,17 @@ def build(
 
 
 def publish_to_cache(cluster: str, cache: str) -> None:
-    """Keep a cluster that no server has run on for later copies; the directory `cluster` goes away."""
+    """Move a cluster that no server has run on into the cache, for later copies.
+
+    Args:
+        cluster: The path of the cluster, which is removed.
+        cache: The path in the cache.
+    """
     if load(cache):
         directories.remove(cluster)
         return
     parent = directories.root(os.path.dirname(cache))
-    directories.remove(cache)  # what could not be loaded
+    directories.remove(cache)  # an incomplete one
     if os.stat(cluster).st_dev == os.stat(parent).st_dev:
         directories.publish(cluster, cache)
         return
@@ -135,7 +144,7 @@ def _copy(source: str, target: str) -> None:
     try:
         shutil.copytree(os.path.join(source, "data"), os.path.join(target, "data"), symlinks=True)
     except shutil.Error as error:
-        # It collects what happened to each file; the first reason is the one that counts.
+        # It has an error for each file; the first one is the cause.
         reason = str(error.args[0][0][2])
         full = os.strerror(errno.ENOSPC) in reason
         raise OSError(errno.ENOSPC if full else errno.EIO, reason, target) from None
@@ -148,8 +157,8 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
     password = secrets.token_urlsafe(24)
     data = os.path.join(target, "data")
     os.mkdir(data, 0o700)
-    # Not the password: what the server stores of it. It is long and random, so that one iteration is as
-    # safe as thousands, and each connection saves the milliseconds that those take.
+    # initdb gets the verifier that the server stores. The password is long and random, so that one round of hashing is
+    # as safe as thousands, and connections are some milliseconds faster.
     file_name = os.path.join(target, "verifier")
     with open(os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(verifier(password, iterations) + "\n")
@@ -187,7 +196,7 @@ def _initdb(target: str, binaries: str, major: str, account: Account, iterations
 
 
 def _locale(major: int) -> list[str]:
-    """UTF-8 text, sorted by code points, the same on every machine that can do it."""
+    """Arguments for UTF-8 text that is sorted by code points, the same on all machines that have such a locale."""
     import locale
 
     for name in ("C.UTF-8", "en_US.UTF-8"):

@@ -1,8 +1,8 @@
-"""Binaries for a user who cannot execute them where they are.
+"""Copies the binaries for a user that cannot execute them in their directory.
 
-Root's virtual environment often is where nobody else may enter. PostgreSQL finds its libraries and data
+Other users often cannot enter the directory of root's virtual environment. PostgreSQL finds its libraries and data
 files relative to the program, so a copy of the whole tree works anywhere.
-Must stay light: the keeper imports it.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _LEFT_OUT = ("*.a", "pgxs", "pkgconfig", "include", "doc", "man", "__pycache__",
 
 
 def copy_installation(binaries: str, parents: list[Callable[[], str]], key: str) -> str:
-    """Copy the installation that has `binaries` as its ``bin``, unless that was done before.
+    """Copy the installation that has `binaries` as its ``bin``, unless the copy exists.
 
     Args:
         binaries: The directory of ``postgres`` and ``initdb``.
-        parents: Make and name the directories to try; the first on which programs may be executed and
-            that has room is taken.
-        key: Name of the copy, which changes with what is copied.
+        parents: Functions that make a directory for the copy and return its path. The copy goes into the first one in
+            which programs may be executed and that has space.
+        key: The name of the copy, which identifies the installation.
 
     Returns:
         The ``bin`` of the copy.
 
     Raises:
-        ProviderFailure: No parent will do.
+        ProviderFailure: No parent is usable.
     """
     prefix = os.path.dirname(binaries)
     package = os.path.dirname(prefix)
@@ -44,7 +44,7 @@ def copy_installation(binaries: str, parents: list[Callable[[], str]], key: str)
         parent = make()
         target = os.path.join(parent, key)
         if os.path.isdir(os.path.join(target, relative)):
-            os.utime(target)  # the sweep sees that somebody wants it
+            os.utime(target)  # tells the cleanup that the copy is in use
             return os.path.join(target, relative)
         if os.statvfs(parent).f_flag & getattr(os, "ST_NOEXEC", 0):
             tried.append(f"{parent}: programs may not be executed there (noexec)")
@@ -75,7 +75,7 @@ def _copy(prefix: str, package: str, target: str) -> None:
                     os.path.join(inside, os.path.basename(prefix), name),
                     ignore=shutil.ignore_patterns(*_LEFT_OUT),
                 )
-        # A wheel keeps the libraries that it brings beside its package.
+        # A wheel has its libraries beside the package.
         if os.path.isdir(f"{package}.libs"):
             shutil.copytree(f"{package}.libs", f"{inside}.libs")
         for directory, _, files in os.walk(building):

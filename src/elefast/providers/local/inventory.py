@@ -1,4 +1,4 @@
-"""The local servers of this user that run now, and ending those that were left running."""
+"""Lists the local servers of this user that run, and ends those that were left running."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ __all__ = ["RunningServer", "running_servers", "stop_held"]
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that has a keeper.
+    """A server that has a supervisor.
 
     Args:
-        identity: Names it among the servers of this user.
+        identity: Identifies it among the servers of this user.
         status: ``starting``, ``ready``, ``failed``, ``died`` or ``stopping``.
-        version: Of PostgreSQL, such as ``18.1``; empty while it starts.
-        port: On 127.0.0.1; 0 while it starts.
-        pid: Of the postmaster; 0 while it starts.
+        version: The version of PostgreSQL, such as ``18.1``; empty while it starts.
+        port: Its port on 127.0.0.1; 0 while it starts.
+        pid: The process id of the postmaster; 0 while it starts.
         data_dir: Its data directory.
-        reuse: Its data stay when it stops.
-        held: It was left running for a look at kept databases.
-        in_use: Some process has a lease.
-        elsewhere: Its port is in another network namespace, such as that of a container that shares the directory.
-        url: Maintenance access with its password, which `repr` leaves out; nothing while it starts.
+        reuse: Whether its data stay when it stops.
+        held: Whether it was left running for an inspection of kept databases.
+        in_use: Whether a process has a lease on it.
+        elsewhere: Whether its port is in another network namespace, such as that of a container that shares the
+            directory.
+        url: Maintenance access with its password, which `repr` leaves out; ``None`` while it starts.
     """
 
     identity: str
@@ -53,22 +54,27 @@ class RunningServer:
 
 
 def running_servers(root: Path | None = None) -> list[RunningServer]:
-    """Every server of this user that runs, by identity."""
+    """All servers of this user that run, sorted by identity.
+
+    Args:
+        root: Search below this directory instead of the user's roots; for tests.
+    """
     return [found for directory in _directories(root) if (found := _describe(directory)) and found.status != "failed"]
 
 
 def stop_held(identity: str = "", *, root: Path | None = None, timeout: float = 40.0) -> list[RunningServer]:
     """End the servers that were left running with `hold`, and wait for their end.
 
-    One that is in use is not held any longer, and so ends with its last lease. One of another container, which has
-    only the directory in common with us, is left alone.
+    A server that is in use is not held any longer, so it ends with its last lease. A server in another container, which
+    only shares the directory, is left alone.
 
     Args:
-        identity: Only this one; empty for all.
+        identity: The only server to end; empty for all.
+        root: Search below this directory instead of the user's roots; for tests.
         timeout: Seconds to wait for all of them.
 
     Returns:
-        Those that have ended.
+        The servers that have ended.
     """
     released: list[tuple[str, RunningServer]] = []
     for directory in _directories(root):
@@ -80,10 +86,10 @@ def stop_held(identity: str = "", *, root: Path | None = None, timeout: float = 
     deadline = clock.now() + timeout
     ended: list[RunningServer] = []
     for directory, found in released:
-        keeper = os.path.join(directory, state_file.KEEPER)
-        while locks.is_held(keeper) and clock.now() < deadline:
+        supervisor = os.path.join(directory, state_file.SUPERVISOR)
+        while locks.is_held(supervisor) and clock.now() < deadline:
             time.sleep(0.01)
-        if not locks.is_held(keeper):
+        if not locks.is_held(supervisor):
             ended.append(found)
     return ended
 
@@ -99,7 +105,7 @@ def _directories(root: Path | None) -> list[str]:
 
 
 def _describe(directory: str) -> RunningServer | None:
-    if not locks.is_held(os.path.join(directory, state_file.KEEPER)):
+    if not locks.is_held(os.path.join(directory, state_file.SUPERVISOR)):
         return None
     described = state_file.read(directory)
     url = None

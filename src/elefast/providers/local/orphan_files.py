@@ -1,6 +1,6 @@
-"""Files of databases that no catalog knows: what is left where a server is killed while it copies or drops one.
+"""Removes files of databases that no catalog knows, which a server leaves if it is killed while it copies or drops one.
 
-PostgreSQL does not look for them, and a data directory that is reused would grow by some megabytes each time.
+PostgreSQL does not remove them, and a data directory for reuse would grow by some megabytes each time.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ __all__ = ["clear"]
 
 
 def clear(connection: psycopg.Connection[tuple[int]], data: str) -> list[str]:
-    """Remove them; the directories that went.
+    """Remove the directories of databases that do not exist.
 
     Args:
         connection: To the server, as its superuser, in a transaction.
-        data: Its data directory, in a directory of ours.
+        data: Its data directory, in a directory of elefast's.
+
+    Returns:
+        The directories that were removed.
     """
     if not os.path.isfile(os.path.join(os.path.dirname(data), directories.MARKER)):
         return []
-    # Whoever makes or drops a database has a lock that this one excludes, from before the files until after the row.
+    # CREATE and DROP DATABASE hold a conflicting lock while files and row are inconsistent.
     connection.execute("lock table pg_catalog.pg_database in share mode nowait")
     known = {str(oid) for (oid,) in connection.execute("select oid from pg_catalog.pg_database")}
     base = os.path.join(data, "base")

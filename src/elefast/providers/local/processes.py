@@ -1,13 +1,13 @@
-"""Processes of the operating system: what a server inherits, and finding the servers that no keeper has.
+"""The operating system's processes of a server: their environment, and finding those without a supervisor.
 
-A path does not identify a data directory: another container may have one of the same name, and the host sees the
-processes of all its containers. So a process counts as a server on a directory only if
+A path does not identify a data directory, because another container may have the same path, and the host sees the
+processes of all containers. A process counts as a server on a directory only if
 
 - its working directory, which PostgreSQL sets to the data directory, has the directory's device and inode, and
 - its process id is one of this process's own PID namespace, so that the id means the same process here and there.
 
-What cannot be looked at is not proven, and gets no signal.
-Must stay light: the keeper imports it.
+A process that cannot be examined gets no signal.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -37,22 +37,30 @@ __all__ = [
 ]
 
 _PROGRAMS = ("postgres", ".postgres-wrapped")
-"""What the executable of a server is called; the second one is Nix's."""
+"""The names of a server's executable; the second one is Nix's."""
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TZ")
 
 
 def environment() -> dict[str, str]:
-    """The environment of every program of PostgreSQL that we start.
+    """The environment of every program of PostgreSQL that elefast starts.
 
-    No ``PG*`` that changes what it does, no secrets of the tests, messages in English (we read some).
+    It has no ``PG*`` variables and no secrets of the tests. Messages are in English, because elefast reads some.
     """
     kept = {name: value for name in _INHERITED if (value := os.environ.get(name))}
     return {"PATH": "/usr/bin:/bin", **kept, "LC_ALL": "C", "HOME": "/"}
 
 
 def dies_with_parent(number: int) -> Callable[[], None] | None:
-    """For ``preexec_fn``: the child gets the signal when the process that started it is gone, where the
-    system can do that. So a server never outlives its keeper, even when that one is killed."""
+    """A function for ``preexec_fn``, after which the child gets a signal when this process ends.
+
+    So a server never outlives its supervisor, even if the supervisor is killed.
+
+    Args:
+        number: The number of the signal.
+
+    Returns:
+        The function, or ``None`` if the system cannot do that.
+    """
     if sys.platform != "linux":
         return None
     try:
@@ -65,14 +73,14 @@ def dies_with_parent(number: int) -> Callable[[], None] | None:
 
     def before_exec() -> None:
         prctl(1, number)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # the parent ended before the request
             os._exit(1)
 
     return before_exec
 
 
 def boot_identity() -> str:
-    """Changes whenever the machine starts; empty where that cannot be known."""
+    """Identifies the boot of the machine; empty if the system does not tell."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -93,7 +101,7 @@ def postmaster_file(data: str) -> list[str]:
 
 
 def namespace(kind: str) -> str:
-    """Identifies this process's namespace of a kind, ``pid`` or ``net``; empty where the system has none."""
+    """Identifies this process's namespace of a kind, ``pid`` or ``net``; empty if the system has none."""
     try:
         return os.readlink(f"/proc/self/ns/{kind}")
     except OSError:
@@ -110,15 +118,15 @@ def servers_of(data: str) -> list[int]:
 
 
 def send_signal(pid: int, number: int, still_it: Callable[[], bool]) -> None:
-    """Signal a process if `still_it` says so, and no other one that has got its number meanwhile.
+    """Send a signal to a process, unless another process has its id by now.
 
     Args:
-        pid: Its number.
-        number: Of the signal.
-        still_it: Whether the process of that number is the one that is meant.
+        pid: The id of the process.
+        number: The number of the signal.
+        still_it: Whether the process with that id is the right one.
     """
-    # The handle comes first: it stays with the process that has the number now. So if what is then looked at is
-    # the right process, the handle is its own; and if that process ends, the signal goes nowhere.
+    # The handle belongs to the process that has the id now. If the check that follows finds the right process, the
+    # handle is that process's; and if that process ends, the signal reaches no process.
     handle = _handle(pid)
     try:
         if not still_it():
@@ -139,19 +147,19 @@ def _handle(pid: int) -> int | None:
         return None
     try:
         return os.pidfd_open(pid)
-    except OSError:  # gone, or a kernel or a sandbox without it
+    except OSError:  # the process ended, or the kernel or a sandbox does not offer it
         return None
 
 
 def _candidates(data: str) -> Iterator[int]:
-    """Processes that may be servers: a quick choice, to be proven."""
+    """Processes that may be servers, to be checked one by one."""
     if not os.path.isdir("/proc/self"):
-        # Where there is no /proc, only the postmaster can be found.
+        # Without /proc only the postmaster can be found.
         lines = postmaster_file(data)
         if lines and lines[0].isdigit():
             yield int(lines[0])
         return
-    # With the /proc of another PID namespace mounted here, its numbers would mean other processes.
+    # The ids in the /proc of another PID namespace mean other processes.
     if os.readlink("/proc/self") != str(os.getpid()):
         return
     for name in os.listdir("/proc"):
@@ -163,13 +171,13 @@ def _serves(pid: int, directory: os.stat_result) -> bool:
     if not os.path.isdir("/proc/self"):
         return _serves_by_lsof(pid, directory)
     status = {line.partition(":")[0]: line.split()[1:] for line in _text(f"/proc/{pid}/status").splitlines()}
-    # A process of a namespace below ours has a number there as well; it is another container's.
+    # A process with ids in several namespaces is another container's.
     if len(status.get("NSpid", [])) != 1:
         return False
     try:
         return _works_in(pid, directory)
     except PermissionError:
-        # Root without CAP_SYS_PTRACE, as in most containers, may not look at another user's process; that user may.
+        # Root without CAP_SYS_PTRACE, as in most containers, may not examine another user's process; that user may.
         uids, gids = status.get("Uid", []), status.get("Gid", [])
         if os.geteuid() or set(uids) != {str(directory.st_uid)} or len(set(gids)) != 1:
             return False
@@ -191,7 +199,7 @@ def _works_in(pid: int, directory: os.stat_result) -> bool:
 
 @contextlib.contextmanager
 def _file_access_of(uid: int, gid: int) -> Generator[None]:
-    """Look at files, and at ``/proc``, with the rights of another user; only this thread does."""
+    """Give this thread the file access of another user, also to ``/proc``."""
     import ctypes
 
     library = ctypes.CDLL(None)
@@ -205,11 +213,11 @@ def _file_access_of(uid: int, gid: int) -> Generator[None]:
 
 
 def _serves_by_lsof(pid: int, directory: os.stat_result) -> bool:
-    """The same on systems without /proc: lsof shows device and inode of a process's working directory."""
+    """Like `_serves`, by the device and the inode of the working directory that lsof shows."""
     import shutil
 
     program = shutil.which("lsof") or "/usr/sbin/lsof"
-    # One field a line, after its letter: c the command's name, D the device, i the inode.
+    # One field a line, after its letter: c is the command's name, D the device, i the inode.
     shown = _output(program, "-a", "-p", str(pid), "-d", "cwd", "-F", "cDi")
     fields = {line[:1]: line[1:] for line in shown.splitlines()}
     try:
@@ -237,9 +245,16 @@ def _output(*command: str) -> str:
 
 
 def stop_orphans(data: str, patience: float = 5.0) -> bool:
-    """End the server that runs on our data directory without a keeper; whether there was one.
+    """End the server that runs on a data directory of elefast's without a supervisor.
 
-    The caller has made sure that it has none: nobody else holds the lock of its cluster.
+    The caller has made sure that it has no supervisor: no other process holds the lock of the cluster.
+
+    Args:
+        data: The data directory.
+        patience: Seconds to wait after each of two signals.
+
+    Returns:
+        Whether there was a server.
     """
     try:
         directory = os.stat(data)

@@ -1,4 +1,4 @@
-"""What the users of a local server run: find or start its keeper, hold a shared lock, know where it is."""
+"""The provider: finds or starts the supervisor of a server, takes a shared lock, and gives a lease."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from elefast.providers.files import directories, locks
 from elefast.providers.local import cleanup, provision, state_file
 from elefast.providers.local.lease import LocalLease
 from elefast.providers.local.processes import namespace
-from elefast.providers.local.supervisor_client import dismiss, prove, start_keeper
+from elefast.providers.local.supervisor_client import dismiss, prove, start_supervisor
 from elefast.providers.protocol import nothing
 from elefast.runtime import clock
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalProvider"]
 
 FORMAT = 1
-"""Part of every identity; goes up when a server's directory is laid out differently."""
+"""Part of every identity; raised when the layout of a server's directory changes."""
 STARTS_TO_TRY = 5
 INITDB_TIMEOUT = 120.0
 STOP_TIMEOUT = 40.0
@@ -55,26 +55,26 @@ _log = logging.getLogger("elefast")
 
 
 class _ElsewhereError(Exception):
-    """The server that runs has its port in another network namespace."""
+    """The running server has its port in another network namespace."""
 
 
 class LocalProvider:
     """A server of elefast's own, shared by all processes of this user that ask for the same.
 
     Args:
-        bin_dir: Where ``postgres`` and ``initdb`` are; empty: found.
-        data_dir: Where the data go; empty: in memory where there is room, else in the user's cache.
-        run_as: As root: the user that runs the server; empty: ``postgres`` or ``nobody``.
+        bin_dir: The directory of ``postgres`` and ``initdb``; empty to search for one.
+        data_dir: The directory of the data; empty for memory if there is room, or else the user's cache.
+        run_as: The user that the server runs as if root starts it; empty for ``postgres`` or ``nobody``.
         reuse: Keep the data directory for the next run; otherwise nothing is left after the last lease.
-        settings: Server settings, name and value (see `server_settings`).
-        requirement: Of the server's version: ``>=14``.
-        extensions: Those that the project needs; an installation that has them is preferred.
-        project: Relative paths are relative to it.
-        reason: For the report, why it is this provider.
-        scram_iterations: Of the superuser's password. 1 saves milliseconds with every connection and is
-            safe, because the password is random; pg8000 and JDBC insist on 4096.
+        settings: Names and values of server settings, see `server_settings`.
+        requirement: The versions that fit, such as ``>=14``.
+        extensions: The extensions that the project needs; an installation that has them is preferred.
+        project: The directory to which relative paths are relative.
+        reason: Why this provider was chosen, for the report.
+        scram_iterations: Rounds of hashing the superuser's password. 1 saves milliseconds with every connection and
+            is safe, because the password is random; pg8000 and JDBC require 4096.
         start_timeout: Seconds that the server may take to start.
-        root: Everything goes below this directory; for tests.
+        root: Put everything below this directory; for tests.
     """
 
     def __init__(
@@ -106,16 +106,16 @@ class LocalProvider:
         self._root = root
 
     def acquire(self, on_new: Callable[[], None] = nothing) -> LocalLease:
-        """Give a lease on the server that runs, or start it.
+        """Start the server unless it runs, and give a lease on it.
 
         Args:
-            on_new: Called when its data directory is being made, which takes some tenths of a second.
+            on_new: Called while its data directory is being made, which takes some tenths of a second.
 
         Raises:
-            ServerUnavailableError: There is no PostgreSQL here, or the one that runs is not as wanted.
+            ServerUnavailableError: There is no PostgreSQL here, or the running server has another configuration.
             ServerStartError: It does not start; the message ends with its log.
             ConfigurationError: A setting cannot work.
-            RefusedError: A directory is not ours.
+            RefusedError: A directory is not elefast's.
         """
         if sys.platform == "win32":
             raise ServerUnavailableError(
@@ -147,7 +147,7 @@ class LocalProvider:
             ) from error
 
     def running(self) -> bool:
-        """Whether this server runs already; starts nothing."""
+        """Whether this server runs. Starts nothing."""
         if sys.platform == "win32":
             return False
         from elefast.providers.local.binaries import find
@@ -157,7 +157,7 @@ class LocalProvider:
             directory = self._job(binaries, places, apart)["server"]
             described = state_file.read(directory)
             if described.get("status") == "ready" and not state_file.elsewhere(described):
-                return locks.is_held(os.path.join(directory, state_file.KEEPER))
+                return locks.is_held(os.path.join(directory, state_file.SUPERVISOR))
         return False
 
     def _acquire(
@@ -166,7 +166,7 @@ class LocalProvider:
         try:
             return self._join(job, binaries, places, on_new)
         except BaseException:
-            # An interrupt, say, before there is a keeper: then nobody else sees to the directory.
+            # After an interrupt there may be no supervisor that would remove the directory.
             with suppress(OSError):
                 cleanup.sweep_server(places, job["identity"])
             raise
@@ -183,9 +183,9 @@ class LocalProvider:
                 directories.claim(directory)
                 users = locks.take(os.path.join(directory, state_file.USERS), exclusive=False)
             except FileNotFoundError:
-                users = None  # removed by its keeper at this very moment
+                users = None  # the supervisor removes the directory at the same time
             if users is None:
-                time.sleep(0.003)  # its keeper is just leaving
+                time.sleep(0.003)  # the supervisor is about to end
                 continue
             try:
                 os.utime(users)
@@ -209,25 +209,28 @@ class LocalProvider:
     def _await_ready(
         self, users: int, directory: str, job: Mapping[str, Any], deadline: float, on_new: Callable[[], None]
     ) -> dict[str, Any] | None:
-        """What the keeper says when the server runs; nothing when it is to be looked for anew.
+        """Start a supervisor unless there is one, and wait until its server runs.
 
-        Called with the shared side of `users` locked, so that a keeper does not end by itself meanwhile.
+        Called with the shared lock of `users`, so that the supervisor does not end by itself meanwhile.
+
+        Returns:
+            What the supervisor wrote about the server, or ``None`` if the caller has to try again.
         """
-        keeper = os.path.join(directory, state_file.KEEPER)
+        supervisor = os.path.join(directory, state_file.SUPERVISOR)
         began = time.time()
         starts = 0
         started = False
         while clock.now() < deadline:
-            if not locks.is_held(keeper):
+            if not locks.is_held(supervisor):
                 if not locks.same_file(users, os.path.join(directory, state_file.USERS)):
                     return None
                 if starts == STARTS_TO_TRY:
                     raise ServerStartError(
-                        f"the keeper of the local server in {directory} ended {starts} times without a word\n"
+                        f"the supervisor of the local server in {directory} ended {starts} times without a reason\n"
                         f"look at {os.path.join(directory, state_file.LOG)}, or remove {directory}",
                         code="local-start-failed",
                     )
-                started = start_keeper(directory, job)
+                started = start_supervisor(directory, job)
                 starts += started
                 if started and not any(map(os.path.lexists, provision.homes(job))):
                     on_new()
@@ -235,37 +238,38 @@ class LocalProvider:
                     time.sleep(0.003)
                 continue
             dismissed = True
-            # Only now, with a keeper that lives, is what is written there about the server of today.
+            # The file is about the present server only if the supervisor lives.
             described = state_file.read(directory)
             status = described.get("status")
             if status == "failed":
-                # One error for all who waited for this start; whoever came later has a try of his own.
+                # All processes that waited for this start get the error. A process that came later tries again.
                 if described["at"] >= began:
                     code = str(described.get("code", "local-start-failed"))
                     raise ProviderFailure(described["kind"], described["message"], code=code)
-                dismissed = dismiss(keeper, described)
+                dismissed = dismiss(supervisor, described)
             if status == "ready":
                 if started and not self._proven(directory, described):
                     continue
                 return described
             if status == "died":
                 _log.warning("local server: it had ended by itself; the end of its log:\n%s", described["message"])
-                dismissed = dismiss(keeper, described)
+                dismissed = dismiss(supervisor, described)
             if status in ("failed", "died", "stopping"):
-                # One of another container ends when its users have gone, and so must we for a moment.
+                # This process cannot stop the supervisor of another container, which ends after its users. So it stops
+                # being a user for a moment.
                 patience = deadline if dismissed else min(deadline, clock.now() + 0.2)
                 if not dismissed:
                     import fcntl
 
                     fcntl.flock(users, fcntl.LOCK_UN)
-                while locks.is_held(keeper) and clock.now() < patience:
+                while locks.is_held(supervisor) and clock.now() < patience:
                     time.sleep(0.003)
                 return None
             time.sleep(0.002)
         return None
 
     def _apart(self, directory: str) -> None:
-        """Give up a server whose port this process cannot reach: another container shares its directory with us."""
+        """Give up a server in another container, whose port this process cannot reach."""
         if self._data_dir:
             raise ServerUnavailableError(
                 f"local.data_dir: the server on {self._data_dir} runs in another network namespace, such as another "
@@ -275,12 +279,14 @@ class LocalProvider:
         raise _ElsewhereError
 
     def _proven(self, directory: str, described: Mapping[str, Any]) -> bool:
-        """Connect to the server that we had started; false if it is not there any more."""
+        """Connect to the server that this process started; false if it has ended."""
         try:
             prove(described, self._start_timeout)
         except ServerStartError:
-            time.sleep(0.05)  # for its keeper to notice
-            if state_file.read(directory) == described and locks.is_held(os.path.join(directory, state_file.KEEPER)):
+            time.sleep(0.05)  # until its supervisor notices
+            if state_file.read(directory) == described and locks.is_held(
+                os.path.join(directory, state_file.SUPERVISOR)
+            ):
                 raise
             return False
         for note in described["notes"]:
@@ -288,12 +294,12 @@ class LocalProvider:
         return True
 
     def _job(self, binaries: Binaries, places: directories.Places, apart: str = "") -> dict[str, Any]:
-        """What a keeper has to know.
+        """The job of a supervisor.
 
         Args:
             binaries: The installation.
             places: The roots.
-            apart: The network namespace, for a server beside one that runs in another.
+            apart: The network namespace, if a server runs in another one.
         """
         uid = os.geteuid()
         config = _digest(
@@ -309,7 +315,7 @@ class LocalProvider:
                 *([apart] if apart else []),
             ]
         )
-        # A named data directory can have one server only, whatever its configuration.
+        # A named data directory can have only one server, even with different configurations.
         identity = _digest([FORMAT, uid, self._data_dir, self._reuse]) if self._data_dir else config
         cache = _digest([FORMAT, binaries.directory, binaries.version, self._iterations])
         return {
@@ -346,7 +352,7 @@ class LocalProvider:
             )
 
     def _check(self, described: Mapping[str, Any], binaries: Binaries, job: Mapping[str, Any]) -> None:
-        """Whether the server that runs is the one that is wanted."""
+        """Raise an error if the running server has another configuration or version."""
         if described["config"] != job["config"]:
             raise ServerUnavailableError(
                 f"local.data_dir: a server with another configuration runs on {self._data_dir}\n"

@@ -1,6 +1,6 @@
-"""Everything before the start: who runs the server, from which binaries, on which data directory.
+"""Prepares the start of a server: its user, its binaries and its data directory.
 
-Must stay light: the keeper imports it.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["Preparation", "clear_rubbish", "homes", "on_disk"]
+__all__ = ["Provisioner", "clear_rubbish", "homes", "on_disk"]
 
 ORPHAN_TIMEOUT = 10.0
-"""Seconds that the processes of an earlier server may take to be gone."""
+"""Seconds that the processes of an earlier server may take to end."""
 MOST_ON_ONE_DISK = 9
 """The number of containers with separate memory that can have servers of one configuration on one disk."""
 
 
-class Preparation:
-    """Finds or makes what a server needs; used by its keeper alone, under its lock.
+class Provisioner:
+    """Finds or makes everything that a server needs. Only its supervisor uses this, under its lock.
+
+    After `find_cluster`, `notes` lists the repairs, and `pristine` is the path of a copy of a new cluster for the
+    cache, or empty. `own_disk` is the directory of this server on the disk, or empty.
 
     Args:
-        job: See `Keeper`.
-
-    After `find_cluster`, `notes` says what had to be put right, and `pristine` names a copy of a new
-    cluster that is meant for the cache; empty where there is none. `own_disk` is the directory on the disk that this
-    server has; empty where it has none.
+        job: See `Supervisor`.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -50,7 +49,11 @@ class Preparation:
         self.pristine = ""
 
     def find_account(self) -> tuple[Account, str]:
-        """Who runs the server, and where the binaries are that this user really can execute."""
+        """The user that the server runs as, and the directory of the binaries that this user can execute.
+
+        Raises:
+            ProviderFailure: No user can execute the binaries.
+        """
         binaries: str = self.job["bin"]
         program = os.path.join(binaries, "postgres")
         accounts = candidates(self.job["run_as"])
@@ -90,14 +93,23 @@ class Preparation:
         )
 
     def find_cluster(self, binaries: str, account: Account) -> cluster.Cluster:
+        """The cluster of an earlier supervisor if it can be used, or else a new one.
+
+        Args:
+            binaries: The directory of the binaries.
+            account: The user that the server runs as.
+
+        Raises:
+            ProviderFailure: There is none and none can be made.
+        """
         if self.job["data_dir"]:
             directories.adopt(self.job["data_dir"])
         while (found := self._left_cluster(account) or self._new_cluster(binaries, account)) is None:
-            pass  # another keeper was faster on a disk that both have
+            pass  # another supervisor was faster on the disk that both use
         return found
 
     def _left_cluster(self, account: Account) -> cluster.Cluster | None:
-        """The one of an earlier keeper, with nothing running on it; what cannot be used any more is removed."""
+        """The cluster of an earlier supervisor, without a running server. Unusable clusters are removed."""
         named: str = self.job["data_dir"]
         for path in homes(self.job):
             if not os.path.lexists(path):
@@ -117,12 +129,12 @@ class Preparation:
             found = cluster.load(path)
             why = self._unusable(found)
             if found and not why:
-                # A server that is not there any more; ours is not even started yet.
+                # It is the file of an earlier server, because this one was not started yet.
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(data, "postmaster.pid"))
                 if account.switched and os.stat(data).st_uid != account.uid:
                     account.give(data)
-                os.utime(os.path.dirname(path))  # the sweep sees that somebody wants it
+                os.utime(os.path.dirname(path))  # tells the cleanup that it is in use
                 return found
             if named and found:
                 raise ProviderFailure(
@@ -141,16 +153,17 @@ class Preparation:
         return None
 
     def _take(self, path: str) -> bool:
-        """Lock the cluster at `path` for as long as this process lives, and end a server that was left on it.
+        """Lock the cluster at `path` until this process ends, and end a server that was left on it.
 
-        False where another keeper has it, or where a server is on it that is not provably ours to end.
+        Returns:
+            False if another supervisor has it, or if a server runs on it that is not provably elefast's.
         """
         marker = os.path.join(path, directories.MARKER)
         if directories.is_ours(path) and locks.take_soon(marker, make=False) is None:
             return False
         data = os.path.join(path, "data")
         if stop_orphans(data):
-            self.notes.append(f"stopped a server that no keeper had on {data}")
+            self.notes.append(f"stopped a server that had no supervisor on {data}")
         serving = os.path.join(path, cluster.SERVING)
         deadline = clock.now() + ORPHAN_TIMEOUT
         while locks.is_held(serving):
@@ -174,7 +187,7 @@ class Preparation:
         )
         target = os.path.join(parent, os.path.basename(homes(self.job)[0]))
         if self.job["reuse"] and not cluster.load(self.job["cache"]):
-            # Keep one that no server ever touched; it goes to the cache when nobody waits for us.
+            # Keep a copy that no server has run on. It is moved into the cache when no user waits.
             self.pristine = self._copy_aside(made, parent)
         try:
             os.rename(made, target)
@@ -208,7 +221,7 @@ class Preparation:
 
     def _claim_disk(self) -> str:
         if not self.own_disk:
-            # Another keeper may have the first: that of a container which has its own memory and the same disk.
+            # The supervisor of a container with its own memory and the same disk may have the first.
             free = [path for path in homes(self.job)[1:] if not os.path.lexists(path) or not directories.is_kept(path)]
             if not free:
                 raise ProviderFailure(
@@ -222,7 +235,7 @@ class Preparation:
         return directories.claim(self.own_disk)
 
     def _check_entrance(self, parent: str, account: Account) -> None:
-        """A clear word when the server's user cannot get to where its data shall be."""
+        """Raise a clear error if the server's user cannot enter the directory of its data."""
         if not account.switched:
             return
         done = account.run(["/bin/sh", "-c", 'cd "$1"', "sh", parent])
@@ -242,30 +255,30 @@ class Preparation:
         try:
             shutil.copytree(made, aside, symlinks=True, dirs_exist_ok=True)
         except OSError:
-            # No room for a second one: do without the cache.
+            # There is no space for a second one, so do without the cache.
             directories.remove(aside)
             return ""
         return aside
 
 
 def homes(job: Mapping[str, Any]) -> list[str]:
-    """Where the cluster of a server may be: in memory, and then the places on the disk."""
+    """The paths that the cluster of a server may have: first in memory, then on the disk."""
     if named := job["data_dir"]:
         return [os.path.join(named, "cluster" if job["reuse"] else "cluster-once")]
     return [os.path.join(job["server"], "cluster"), *(os.path.join(path, "cluster") for path in on_disk(job))]
 
 
 def on_disk(job: Mapping[str, Any]) -> list[str]:
-    """The directories on the disk that a server of this identity may have; the first unless another one has that."""
+    """The directories on the disk that a server of this identity may have, of which it takes the first free one."""
     first = os.path.join(str(job["disk"]), str(job["identity"]))
     return [first, *(f"{first}-{number}" for number in range(2, MOST_ON_ONE_DISK + 1))]
 
 
 def clear_rubbish(parent: str) -> None:
-    """Remove what a killed keeper was just making or removing in this directory."""
+    """Remove the directories that a killed supervisor was building or removing in `parent`."""
     for name in os.listdir(parent):
         path = os.path.join(parent, name)
         if name.startswith((directories.BUILDING, directories.TRASH)) and not directories.is_kept(path):
-            # Its initdb may still be at it; without its directory it would leave shared memory behind.
+            # Its initdb may still run. It would leave shared memory behind if its directory were removed first.
             stop_orphans(os.path.join(path, "data"))
             directories.remove(path)

@@ -1,6 +1,6 @@
-"""One run of ``postgres``: spawned, waited for, stopped.
+"""One run of ``postgres``: starts it, waits until it is ready, and stops it.
 
-Must stay light: the keeper imports it.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["ADDRESS", "Server", "log_end"]
 
 ADDRESS = "127.0.0.1"
-# The address of a Unix socket has about 104 bytes on some systems; leave some for the file's name.
+# Some systems limit the path of a Unix socket to about 104 bytes, including the file's name.
 LONGEST_SOCKET_DIRECTORY = 100 - len("/.s.PGSQL.65535")
 PORTS_TO_TRY = 20
-# PostgreSQL 14 does not start with it where it is not Linux.
+# PostgreSQL 14 does not start with it on other systems than Linux.
 _NOT_HERE: tuple[str, ...] = () if sys.platform == "linux" else ("client_connection_check_interval",)
 KILLS_TO_FORGIVE = 3
 
@@ -40,10 +40,11 @@ class Server:
     Args:
         binaries: The directory of ``postgres``.
         data: The data directory.
-        socket: A private directory for its Unix socket; not used where its name is too long.
-        log: The file that gets its output.
-        settings: Given with ``-c``.
-        serving: The lock that all processes of the server inherit.
+        socket: A private directory for its Unix socket; not used if its path is too long.
+        log: The file for its output.
+        account: The user that it runs as.
+        settings: Names and values of its settings.
+        serving: The path of the lock that all processes of the server inherit.
     """
 
     def __init__(
@@ -69,14 +70,14 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, port: int, timeout: float) -> None:
-        """Start it and wait until it lets clients in.
+        """Start the server and wait until it accepts connections.
 
         Args:
-            port: Tried first, so that a server which comes back is found where it was; 0: any.
+            port: The port to try first, so that a restarted server has the same one; 0 for any.
             timeout: Seconds.
 
         Raises:
-            ProviderFailure: It did not start; the message ends with the end of its log.
+            ProviderFailure: The server did not start; the message ends with the end of its log.
         """
         deadline = clock.now() + timeout
         for attempt in range(PORTS_TO_TRY):
@@ -87,10 +88,10 @@ class Server:
             text = log_end(self.log)
             if self._was_killed() and attempt < KILLS_TO_FORGIVE:
                 continue
-            # Only the server's own bind tells whether a port was free.
+            # Another program may take the port before the server does.
             if "Address already in use" in text:
                 continue
-            # Backends of a postmaster that was killed need a moment to notice.
+            # Backends of a killed postmaster need a moment until they end.
             if "pre-existing shared memory block" in text and clock.now() < deadline:
                 stop_orphans(self.data)
                 time.sleep(0.05)
@@ -109,10 +110,13 @@ class Server:
         )
 
     def stop(self, *, orderly: bool) -> bool:
-        """Stop it, and whatever is left of it; whether it ended in an orderly way.
+        """Stop the server and all of its processes.
 
         Args:
-            orderly: Write everything out. Otherwise just end: nobody will use the data again.
+            orderly: Write everything out, because the data will be used again.
+
+        Returns:
+            Whether it stopped cleanly.
         """
         process = self.process
         if process is None:
@@ -136,7 +140,7 @@ class Server:
         try:
             return locks.is_held(self.serving)
         except OSError:
-            return False  # its directory was removed
+            return False  # the directory was removed
 
     def _lock(self, deadline: float) -> int:
         while (lock := locks.take(self.serving, exclusive=True)) is None:
@@ -150,8 +154,8 @@ class Server:
         return lock
 
     def _spawn(self, deadline: float) -> None:
-        # PostgreSQL takes the lock of a killed server for that of a living one where somebody else has its number
-        # by now, or nobody has waited for it yet; nobody else uses this directory.
+        # PostgreSQL takes the lock file of a killed server for that of a living one if its process id is in use. No
+        # other server uses this directory, so the lock files can be removed.
         for name in os.listdir(self.socket) if self.socket else ():
             if name.startswith(".s.PGSQL."):
                 os.unlink(os.path.join(self.socket, name))
@@ -162,8 +166,8 @@ class Server:
             "unix_socket_permissions": "0700",
             "logging_collector": "off",
             "log_destination": "stderr",
-            # In the data directory, where it goes away with everything else, also after a kill; a container's
-            # /dev/shm may be tiny besides.
+            # Files in the data directory are removed with it, even after a kill. Besides, a container's /dev/shm may be
+            # tiny.
             "dynamic_shared_memory_type": "mmap",
         }
         command = [os.path.join(self.binaries, "postgres"), "-D", self.data]
@@ -175,10 +179,10 @@ class Server:
             with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as log:
                 self.process = self.account.spawn(command, output=log.fileno(), inherited=lock)
         finally:
-            os.close(lock)  # what the server has of it stays locked
+            os.close(lock)  # the server has its own copy
 
     def _was_killed(self) -> bool:
-        """Whether somebody else ended it, such as a kernel short of memory; not we after the deadline."""
+        """Whether another process killed it, or the kernel for lack of memory, and not `stop` after the deadline."""
         return not self.given_up and self.process is not None and (self.process.returncode or 0) < 0
 
     def _is_ready(self, deadline: float) -> bool:

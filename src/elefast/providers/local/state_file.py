@@ -1,18 +1,18 @@
-"""What keeper and users of a server tell each other, in the server's directory.
+"""The files by which the supervisor and the users of a server communicate, in the server's directory.
 
-``state.json`` is written by the keeper alone, whole and atomically. Its ``status``:
+Only the supervisor writes ``state.json``, always the whole file and atomically. Its ``status``:
 
-    starting   the keeper works on it
-    ready      connect to `port` with `user` and `password`
-    failed     it did not start; `kind`, `message` and `code` say why, `at` when; the keeper waits until its users
-               have read it
-    died       it ran and ended by itself
-    stopping   it is being stopped
+    starting   the supervisor starts the server
+    ready      users connect to `port` with `user` and `password`
+    failed     the server did not start; `kind`, `message` and `code` give the reason, `at` the time; the supervisor
+               waits until its users have read them
+    died       the server ran and ended by itself
+    stopping   the supervisor stops the server
 
-Its ``namespaces`` are the keeper's and its server's: in another PID namespace their numbers mean other processes, and
-in another network namespace their port is another one's.
+Its ``namespaces`` are those of the supervisor and its server. In another PID namespace their process ids mean other
+processes, and in another network namespace their port belongs to another program.
 
-Must stay light: the keeper imports it.
+This module must stay light, because the supervisor imports it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["HELD", "KEEPER", "LOG", "START", "STATE", "USERS", "elsewhere", "read", "write"]
+__all__ = ["HELD", "LOG", "START", "STATE", "SUPERVISOR", "USERS", "elsewhere", "read", "write"]
 
 USERS = "users"
-KEEPER = "keeper"
+# The file keeps its earlier name: a running supervisor of another version of elefast holds its lock under that name.
+SUPERVISOR = "keeper"
 START = "start"
 STATE = "state.json"
 LOG = "log"
@@ -38,7 +39,7 @@ HELD = "held"
 
 
 def read(directory: str, name: str = STATE) -> dict[str, Any]:
-    """The JSON object in `directory`; empty where there is none that can be read."""
+    """The JSON object in the file `name` of `directory`; empty if the file cannot be read."""
     try:
         with open(os.path.join(directory, name), encoding="utf-8") as file:
             value: dict[str, Any] | list[Any] | str | float | None = json.load(file)
@@ -48,15 +49,15 @@ def read(directory: str, name: str = STATE) -> dict[str, Any]:
 
 
 def elsewhere(described: Mapping[str, Any]) -> bool:
-    """Whether a keeper's server has its port in another network namespace than this process."""
+    """Whether the server that `described` describes is in another network namespace than this process."""
     theirs, ours = described.get("namespaces", {}).get("net", ""), namespace("net")
     return bool(theirs and ours) and theirs != ours
 
 
 def write(directory: str, value: dict[str, Any], name: str = STATE) -> None:
-    """Replace the JSON object in `directory`, readable by its owner only. Nobody else may be at it."""
+    """Replace the file `name` in `directory`, readable by its owner only. The caller must be its only writer."""
     target = os.path.join(directory, name)
-    # Always the same name, so that what a killed process leaves is gone with the next one.
+    # The name is always the same, so that the next write replaces the file of a killed process.
     temporary = f"{target}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

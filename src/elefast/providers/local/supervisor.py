@@ -1,12 +1,12 @@
-"""The process that keeps a server: starts it, notices that it died or that nobody uses it, stops it.
+"""The supervisor of a local server: starts it, notices that it died or has no users any more, and stops it.
 
-A client starts ``keeper`` with a job on its standard input. It answers by its exit status once it holds
-the ``keeper`` lock (or could not get it), and lives on in a child that belongs to no terminal. Whatever
-happens to a client afterwards, also in the middle of a start, the keeper finishes what it began and then
-sees that the user has gone. All that changes a server's directory is done here.
+A user starts `main` in a new interpreter with a job on its standard input. The process ends with an exit status when a
+child of it has the supervisor's lock, or when another supervisor has that lock. The child belongs to no terminal. If
+the user is killed, even during the start, the child finishes the start, notices that it has no users, and stops the
+server. Only the supervisor changes the directory of the server.
 
-The child waits for three things: the exclusive side of ``users`` (nobody is left), the end of the server,
-and SIGTERM (stop now). It imports only what it needs, because every cold start waits for it.
+The child waits for three events: the exclusive lock of ``users``, which means that there are no users left, the end of
+the server, and SIGTERM. It imports only the modules that it needs, because every cold start waits for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories, locks
 from elefast.providers.local import cluster, state_file
 from elefast.providers.local.processes import namespace, stop_orphans
-from elefast.providers.local.provision import Preparation, clear_rubbish
+from elefast.providers.local.provision import Provisioner, clear_rubbish
 from elefast.providers.local.server import Server, log_end
 
 TYPE_CHECKING = False
@@ -34,27 +34,27 @@ if TYPE_CHECKING:
 
     from elefast.providers.local.account import Account
 
-__all__ = ["BUSY", "Keeper", "main"]
+__all__ = ["BUSY", "Supervisor", "main"]
 
 BUSY = 75
-"""Exit status: somebody else keeps this directory, or it was replaced; look again."""
+"""Exit status: the server has another supervisor, or its directory was replaced, so the user has to try again."""
 
 
-class Keeper:
-    """The life of one server, from an empty or a left directory to its end.
+class Supervisor:
+    """Runs one server, from the preparation of its directory to its end.
 
     Args:
-        job: What `LocalProvider` wrote: ``server`` (the directory), ``memory``, ``disk``, ``data_dir``,
+        job: The values that `LocalProvider` wrote: ``server`` (the directory), ``memory``, ``disk``, ``data_dir``,
             ``reuse``, ``run_as``, ``bin``, ``origin``, ``version``, ``major``, ``settings``,
-            ``iterations``, ``cache``, ``identity``, ``config``, ``start_timeout``, ``port`` (where the server
-            was the last time).
+            ``iterations``, ``cache``, ``identity``, ``config``, ``start_timeout``, ``port`` (of the
+            server's last run).
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
         self.port: int = job["port"]
         self.directory: str = job["server"]
-        self.preparation = Preparation(job)
+        self.provisioner = Provisioner(job)
         self.cluster: cluster.Cluster | None = None
         self.server: Server | None = None
         import queue
@@ -62,40 +62,38 @@ class Keeper:
         self.events: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Bring the server up, keep it, and end it."""
+        """Start the server, watch it, and stop it."""
         signal.signal(signal.SIGTERM, self._on_signal)
         threading.Thread(target=self._await_last_user, daemon=True).start()
-        started = self._bring_up()
+        started = self._start_server()
         if started:
             threading.Thread(target=self._await_server, daemon=True).start()
             self._housekeeping()
         while self.events.get() == "died":
-            self._tell("died", message=log_end(self._path(state_file.LOG)))
+            self._report("died", message=log_end(self._path(state_file.LOG)))
             assert self.cluster is not None
             stop_orphans(self.cluster.data)
-        self._tell("stopping")
+        self._report("stopping")
         self._end()
 
-    # -- bringing it up -------------------------------------------------------------------------------
-
-    def _bring_up(self) -> bool:
+    def _start_server(self) -> bool:
         try:
             clear_rubbish(self.directory)
-            account, binaries = self.preparation.find_account()
-            self.cluster = self.preparation.find_cluster(binaries, account)
+            account, binaries = self.provisioner.find_account()
+            self.cluster = self.provisioner.find_cluster(binaries, account)
             self.server = self._start(binaries, account)
         except ProviderFailure as error:
-            self._tell("failed", kind=error.kind, message=error.message, code=error.code)
+            self._report("failed", kind=error.kind, message=error.message, code=error.code)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             code = "local-disk-full" if full else "local-start-failed"
-            self._tell("failed", kind="ServerStartError", message=self._explain(error), code=code)
+            self._report("failed", kind="ServerStartError", message=self._explain(error), code=code)
         except Exception:
             import traceback
 
-            self._tell("failed", kind="ServerStartError", message=traceback.format_exc(), code="local-start-failed")
+            self._report("failed", kind="ServerStartError", message=traceback.format_exc(), code="local-start-failed")
         else:
-            self._tell(
+            self._report(
                 "ready",
                 user=cluster.SUPERUSER,
                 password=self.cluster.password,
@@ -104,7 +102,7 @@ class Keeper:
                 socket=self.server.socket,
                 run_as=account.name if account.switched else "",
                 bin=binaries,
-                notes=self.preparation.notes,
+                notes=self.provisioner.notes,
             )
             return True
         return False
@@ -127,21 +125,19 @@ class Keeper:
         server.start(port=self.port, timeout=self.job["start_timeout"])
         return server
 
-    # -- keeping it -----------------------------------------------------------------------------------
-
     def _await_last_user(self) -> None:
         import fcntl
 
         held = self._path(state_file.HELD)
         try:
             users = os.open(self._path(state_file.USERS), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:  # somebody removed the whole directory
+        except FileNotFoundError:  # the directory was removed
             self.events.put("unused")
             return
         while True:
             fcntl.flock(users, fcntl.LOCK_EX)
             if not os.path.exists(held):
-                # Keep the lock: whoever comes now waits until we are gone.
+                # Keep the lock, so that new users wait until this process has ended.
                 self.events.put("unused")
                 return
             fcntl.flock(users, fcntl.LOCK_UN)
@@ -158,24 +154,22 @@ class Keeper:
         self.events.put("died")
 
     def _housekeeping(self) -> None:
-        """What nobody has to wait for: the cache, and what was left by keepers that were killed."""
+        """Fill the cache and remove the directories of killed supervisors, while no user waits."""
         try:
-            if self.preparation.pristine:
-                cluster.publish_to_cache(self.preparation.pristine, self.job["cache"])
+            if self.provisioner.pristine:
+                cluster.publish_to_cache(self.provisioner.pristine, self.job["cache"])
         except (OSError, ProviderFailure):
-            directories.remove(self.preparation.pristine)
+            directories.remove(self.provisioner.pristine)
         from elefast.providers.local.cleanup import sweep
 
-        sweep(self.preparation.places, self.job["identity"])
-
-    # -- ending it ------------------------------------------------------------------------------------
+        sweep(self.provisioner.places, self.job["identity"])
 
     def _end(self) -> None:
         reuse: bool = self.job["reuse"]
         if self.server is not None and self.server.stop(orderly=reuse) and self.cluster is not None:
             self.cluster.mark_stopped()
-        if self.preparation.pristine:
-            directories.remove(self.preparation.pristine)
+        if self.provisioner.pristine:
+            directories.remove(self.provisioner.pristine)
         if not reuse:
             self._leave_nothing()
 
@@ -184,28 +178,26 @@ class Keeper:
         if named:
             directories.remove(os.path.join(named, "cluster-once"))
             directories.release(named)
-        if self.preparation.own_disk:
-            directories.remove(self.preparation.own_disk)
+        if self.provisioner.own_disk:
+            directories.remove(self.provisioner.own_disk)
         directories.remove(self.directory)
-        for root in (self.preparation.places.memory, self.preparation.places.disk):
+        for root in (self.provisioner.places.memory, self.provisioner.places.disk):
             if root:
                 directories.remove_if_empty(root)
-
-    # -- small things ---------------------------------------------------------------------------------
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
 
-    def _tell(self, status: str, **more: Any) -> None:
+    def _report(self, status: str, **more: Any) -> None:
         names = ("identity", "config", "reuse", "version", "major", "origin")
         known = {name: self.job[name] for name in names}
         known["port"] = self.server.port if self.server else self.port
         known["at"] = time.time()
         known["namespaces"] = {kind: namespace(kind) for kind in ("pid", "net")}
         try:
-            state_file.write(self.directory, known | {"status": status, "keeper": os.getpid(), **more})
+            state_file.write(self.directory, known | {"status": status, "supervisor": os.getpid(), **more})
         except OSError:
-            # A full disk. Nobody would ever learn what we could not write; that we are gone they notice.
+            # The disk is full. Users notice the end of this process, even if they cannot read a reason.
             self.events.put("stop")
 
     def _explain(self, error: OSError) -> str:
@@ -216,18 +208,18 @@ class Keeper:
 
 
 def main() -> int:
-    """Take the job and the lock, go into the background.
+    """Read the job, take the lock, and go into the background.
 
     Returns:
-        0 when the child has the lock, `BUSY` when another keeper has it, 1 with the reason on stderr.
+        0 if the child has the lock, `BUSY` if another supervisor has it, 1 after an error, with the reason on stderr.
     """
     job = json.load(sys.stdin)
     directory: str = job["server"]
-    # Whatever is private gets its mode when it is made; on root's way the server's user has to pass.
+    # Private files get their mode when they are made. The server's user has to pass through root's directories.
     os.umask(0o022 if os.geteuid() == 0 else 0o077)
     os.chdir("/")
     try:
-        lock = locks.take_soon(os.path.join(directory, state_file.KEEPER))
+        lock = locks.take_soon(os.path.join(directory, state_file.SUPERVISOR))
         if lock is None:
             return BUSY
         with contextlib.suppress(FileNotFoundError):
@@ -246,6 +238,6 @@ def main() -> int:
     os.close(nothing)
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
-    Keeper(job).run()
-    # Not sys.exit: the waiting threads must not be waited for. The locks go with the process.
+    Supervisor(job).run()
+    # sys.exit would wait for the threads. The locks end with the process.
     os._exit(0)

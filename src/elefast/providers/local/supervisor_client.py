@@ -1,4 +1,4 @@
-"""Starting a keeper, asking one to end, and making sure that the server which runs is ours."""
+"""Starts a supervisor, asks one to end, and checks that the running server is elefast's."""
 
 from __future__ import annotations
 
@@ -24,11 +24,22 @@ from elefast.providers.local.supervisor import BUSY
 
 _log = logging.getLogger("elefast")
 
-__all__ = ["dismiss", "prove", "start_keeper"]
+__all__ = ["dismiss", "prove", "start_supervisor"]
 
 
-def start_keeper(directory: str, job: Mapping[str, Any]) -> bool:
-    """Start a keeper, and wait until it has its lock; false if somebody else is at it."""
+def start_supervisor(directory: str, job: Mapping[str, Any]) -> bool:
+    """Start a supervisor, and wait until it has its lock.
+
+    Args:
+        directory: The directory of the server.
+        job: See `Supervisor`.
+
+    Returns:
+        False if the server has a supervisor, or another user starts one.
+
+    Raises:
+        ServerStartError: The supervisor cannot be started.
+    """
     try:
         turn = locks.take(os.path.join(directory, state_file.START), exclusive=True)
     except FileNotFoundError:
@@ -36,13 +47,13 @@ def start_keeper(directory: str, job: Mapping[str, Any]) -> bool:
     if turn is None:
         return False
     try:
-        if locks.is_held(os.path.join(directory, state_file.KEEPER)):
+        if locks.is_held(os.path.join(directory, state_file.SUPERVISOR)):
             return False
-        # The last keeper's words must be gone before anybody can see that there is a new one. It may take
-        # the port that it had: whoever wrote down how to connect still can.
+        # Users must not take the state of the last supervisor for that of the new one. The port is kept, so that
+        # connections with the former address still work.
         port = state_file.read(directory).get("port", 0)
         state_file.write(directory, {"status": "starting", "port": port, "reuse": job["reuse"]})
-        return _spawn_keeper({**job, "port": port})
+        return _spawn_supervisor({**job, "port": port})
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -53,28 +64,28 @@ def start_keeper(directory: str, job: Mapping[str, Any]) -> bool:
         os.close(turn)
 
 
-def _spawn_keeper(job: Mapping[str, Any]) -> bool:
+def _spawn_supervisor(job: Mapping[str, Any]) -> bool:
     package = __name__.partition(".")[0]
     path = os.path.dirname(os.path.dirname(os.path.abspath(sys.modules[package].__file__ or "")))
-    # Not "-m": without site and its .pth files the interpreter is there in half the time.
+    # Without site and its .pth files, which "-m" would need, the interpreter starts in half the time.
     code = (
         f"import sys; sys.path.insert(0, {path!r}); "
         f"from {package}.providers.local.supervisor import main; sys.exit(main())"
     )
     with subprocess.Popen(
-        # The last argument is for those who look at the processes of the machine.
+        # The last argument shows the server in a list of processes.
         [sys.executable, "-I", "-S", "-c", code, job["server"]],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         cwd="/",
-        start_new_session=True,  # Ctrl-C in the terminal is not for the server
+        start_new_session=True,  # so that Ctrl-C in the terminal does not reach the server
     ) as process:
         assert process.stdin is not None
         with suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(json.dumps(job))
-        # Whoever wants the server connects to it next; it is imported while the other interpreter starts.
+        # The user connects next, so these are imported while the other interpreter starts.
         import_module("sqlalchemy.dialects.postgresql.psycopg")
         import_module("psycopg")
         assert process.stderr is not None
@@ -85,33 +96,43 @@ def _spawn_keeper(job: Mapping[str, Any]) -> bool:
     return status == 0
 
 
-def dismiss(keeper: str, described: Mapping[str, Any]) -> bool:
-    """Ask a keeper to end; whether that was possible.
+def dismiss(supervisor: str, described: Mapping[str, Any]) -> bool:
+    """Ask a supervisor to end.
 
-    The pid in its lock file is the keeper's for as long as it holds the lock, but only in its own PID namespace.
+    While it holds its lock, the process id in the lock file is the supervisor's, but only in its own PID namespace.
 
     Args:
-        keeper: Its lock file.
-        described: What it wrote.
+        supervisor: The path of its lock file.
+        described: The state that it wrote.
+
+    Returns:
+        Whether this process can ask it.
     """
     if described.get("namespaces", {}).get("pid", "") != namespace("pid"):
         return False
 
     def number() -> int:
-        with suppress(OSError, ValueError), open(keeper, encoding="ascii") as file:
+        with suppress(OSError, ValueError), open(supervisor, encoding="ascii") as file:
             return int(file.read())
         return 0
 
     if not (pid := number()):
         return False
-    send_signal(pid, signal.SIGTERM, lambda: locks.is_held(keeper) and number() == pid)
+    send_signal(pid, signal.SIGTERM, lambda: locks.is_held(supervisor) and number() == pid)
     return True
 
 
 def prove(described: Mapping[str, Any], timeout: float) -> None:
-    """Connect once: what listens on that port is ours if it knows our password's verifier.
+    """Connect once, and remove the files that an earlier run of the server left.
 
-    And look for what the server's earlier life has left, as long as somebody is connected.
+    Another program that listens on the port does not know the password's verifier, so the connection would fail.
+
+    Args:
+        described: The state that the supervisor wrote.
+        timeout: Seconds.
+
+    Raises:
+        ServerStartError: The server refuses the connection.
     """
     import psycopg
 
@@ -135,10 +156,10 @@ def prove(described: Mapping[str, Any], timeout: float) -> None:
     except psycopg.Error as error:
         raise ServerStartError(
             f"the local server runs, but does not let us in: {error}\n"
-            f"if its password was changed, remove {cluster} when nobody uses it",
+            f"if its password was changed, remove {cluster} when the server is not in use",
             code="server-locked-out",
         ) from error
-    # A server with such files is as good as any: where somebody makes a database just now, a later start clears them.
+    # Such files do no harm. If another process makes a database at the moment, a later start removes them.
     with connection, suppress(psycopg.Error, OSError):
         for path in orphan_files.clear(connection, described["data"]):
             _log.info("removed %s: no database has these files", path)
