@@ -62,10 +62,10 @@ def test_the_image_is_missing_and_not_to_be_pulled(project: Project, same: Same)
 @pytest.mark.usefixtures("engine")
 def test_the_image_is_no_reference(project: Project, same: Same) -> None:
     """A mistake in the configuration, with its line."""
-    before, _, after = docker(project, 'docker.image = "Postgres 18"').partition("of an image: ")
+    before, _, after = docker(project, 'docker.image = "Postgres 18"').partition('"Postgres 18": ')
     words, _, rest = after.partition("\n")
     assert "invalid reference format" in words
-    same("no reference", f"{before}of an image: <words>\n{rest}")
+    same("no reference", f'{before}"Postgres 18": <words>\n{rest}')
 
 
 @pytest.mark.usefixtures("engine")

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 
 import elefast
 from elefast.errors import ElefastError
-from elefast.providers.docker.container import Wanted
+from elefast.providers.docker.container import ContainerSpec
 from elefast.providers.docker.image import Layout
 from tests.guarantees.passwords.search import Secret
 from tests.guarantees.passwords.world import World
@@ -134,7 +134,7 @@ def test_what_decides_a_container(secret: Secret) -> None:
     layout = Layout(
         identity="sha256:1", reference="postgres:18", mount="/var/lib/postgresql", command=(), major=18, initdb=""
     )
-    wanted = Wanted(
+    wanted = ContainerSpec(
         owner="me", project="/project", engine="unix:///nowhere", layout=layout, name="", bind="127.0.0.1", port=0,
         user="postgres", password=secret.text, scram_iterations=1, reuse=True, tmpfs=True, shm_size="", platform="",
         settings={},

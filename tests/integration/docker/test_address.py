@@ -19,10 +19,11 @@ import pytest
 from elefast.cli import main
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker import address as address_module
-from elefast.providers.docker import inside, probe
+from elefast.providers.docker import address as docker_address
+from elefast.providers.docker import probe
 from elefast.providers.docker.address import Address, find, silence
 from elefast.providers.docker.container import owner
-from elefast.providers.docker.engine import Engine, connect, engine_name, reached_at
+from elefast.providers.docker.engine import DockerEngine, connect, engine_name, reached_at
 from tests.integration.docker.container_support import provider
 
 
@@ -235,7 +236,7 @@ def test_a_client_that_is_of_no_use_is_closed(
     def fail(*_: object) -> None:
         raise ServerUnavailableError("it has gone")
 
-    monkeypatch.setattr(Engine, "locate", fail)
+    monkeypatch.setattr(DockerEngine, "locate", fail)
     with pytest.raises(ServerUnavailableError, match="it has gone"):
         connect(env, contact_timeout=30)
     assert len(closed) == 1
@@ -302,19 +303,19 @@ def test_containers_with_one_host_name_are_told_apart(
 ) -> None:
     """Their locks are not the same, though the directories have the same name; outside nothing is looked at."""
     mark, mounts = tmp_path / ".dockerenv", tmp_path / "mountinfo"
-    monkeypatch.setattr(inside, "MARKS", (str(mark),))
-    monkeypatch.setattr(inside, "MOUNTS", str(mounts))
+    monkeypatch.setattr(docker_address, "MARKS", (str(mark),))
+    monkeypatch.setattr(docker_address, "MOUNTS", str(mounts))
     mounts.write_text(_mounts(root))
     outside = owner("/locks")
-    assert inside.sandbox() == ""
+    assert docker_address.sandbox() == ""
     mark.touch()
-    assert inside.sandbox() == "a" * 64
+    assert docker_address.sandbox() == "a" * 64
     first = owner("/locks")
     assert first == owner("/locks")
     mounts.write_text(_mounts(root).replace("a" * 64, "c" * 64))
     assert len({outside, first, owner("/locks")}) == 3
     mounts.write_text("29 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
-    assert inside.sandbox() == str(os.stat("/dev/shm").st_dev)
+    assert docker_address.sandbox() == str(os.stat("/dev/shm").st_dev)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +324,7 @@ def test_containers_with_one_host_name_are_told_apart(
 )
 def test_published_no_wider_than_needed(host: str, bind: str) -> None:
     """On all addresses only where this machine's own would not be reached."""
-    engine = Engine(None, Address("unix:///x", "default socket"), name="Docker 1", host=host, why="docker.host")
+    engine = DockerEngine(None, Address("unix:///x", "default socket"), name="Docker 1", host=host, why="docker.host")
     assert engine.bind == bind
     assert str(engine) == f"Docker 1 at unix:///x (default socket), reached at {host} (docker.host)"
 

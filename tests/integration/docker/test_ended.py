@@ -11,7 +11,7 @@ from docker import DockerClient
 
 from elefast.providers.docker import DockerLease
 from elefast.providers.docker.address import Address
-from elefast.providers.docker.engine import Engine
+from elefast.providers.docker.engine import DockerEngine
 
 
 def test_an_engine_that_does_not_answer_is_asked_once() -> None:
@@ -36,7 +36,7 @@ def test_an_engine_that_does_not_answer_is_asked_once() -> None:
     found: Any = SimpleNamespace(access=None, container="0" * 64, version="18.1", notes=())
     share: Any = None
     try:
-        engine = Engine(client, Address(url, "the test"), name="Docker 28")
+        engine = DockerEngine(client, Address(url, "the test"), name="Docker 28")
         lease = DockerLease(engine, wanted, found, share, -1, reason="")
         assert [lease.ended(), lease.ended()] == ["", ""]
     finally:

@@ -15,7 +15,7 @@ from elefast.cli import main
 from elefast.errors import RefusedError, ServerStartError
 from elefast.providers import server_settings
 from elefast.providers.docker import DockerLease
-from elefast.providers.docker.lifecycle import Keeper
+from elefast.providers.docker.lifecycle import ContainerLifecycle
 from tests.integration.docker.container_support import Clients, ask, connect, names, provider
 from tests.integration.docker.docker_support import free_port
 from tests.integration.providers.provider_support import until
@@ -158,9 +158,9 @@ def test_states_that_only_a_broken_engine_has(
         def remove(self, **how: bool) -> None:
             removed.append(how)
 
-    find: Callable[[Keeper], Any] = Keeper._find
+    find: Callable[[ContainerLifecycle], Any] = ContainerLifecycle._find
 
-    def stuck_at_first(self: Keeper) -> Any:
+    def stuck_at_first(self: ContainerLifecycle) -> Any:
         looks.append(status)
         if len(looks) > 2 or removed:
             return find(self)
@@ -169,7 +169,7 @@ def test_states_that_only_a_broken_engine_has(
         return stuck
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_find", stuck_at_first)
+        patch.setattr(ContainerLifecycle, "_find", stuck_at_first)
         lease = provider(home, image=any_image).acquire()
     try:
         assert ask(lease, "select 1") == 1
@@ -226,16 +226,16 @@ def test_dying_while_it_starts(
 
 def test_out_of_memory(home: Path, any_image: str, docker_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel ends a server whose container may not have the memory that it takes."""
-    from elefast.providers.docker.container import Wanted
+    from elefast.providers.docker.container import ContainerSpec
 
     engine = docker_client.info()
     if not (engine["MemoryLimit"] and engine["SwapLimit"]):
         pytest.skip("the engine cannot limit a container's memory and swap")
-    arguments = Wanted.arguments
+    arguments = ContainerSpec.arguments
     monkeypatch.setattr(
-        Wanted, "arguments", lambda self: {**arguments(self), "mem_limit": "24m", "memswap_limit": "24m"}
+        ContainerSpec, "arguments", lambda self: {**arguments(self), "mem_limit": "24m", "memswap_limit": "24m"}
     )
-    with pytest.raises(ServerStartError, match=r"(?s)the end of its log.*lack of memory.*shared_buffers"):
+    with pytest.raises(ServerStartError, match=r"(?s)the end of its log.*ran out of memory.*shared_buffers"):
         provider(home, image=any_image, settings=server_settings(shared_buffers="64MB")).acquire().release()
     assert names(docker_client, home) == []
 
@@ -260,6 +260,6 @@ def test_a_port_that_the_engine_chose_is_taken(home: Path, any_image: str, monke
     lease.release()
     assert refused == [lease.container] * 2
     times[0] = 100
-    with pytest.raises(ServerStartError, match=r"(?s)the port that the engine chose .* is taken.*already allocated"):
+    with pytest.raises(ServerStartError, match=r"(?s)the port that the engine chose is taken.*already allocated"):
         provider(home, image=any_image).acquire()
     assert len(refused) == 5

@@ -1,12 +1,20 @@
-"""``provider = "docker"``: a tuned server in a container, shared by all processes that want the same.
+"""Gives a server in a Docker container, shared by all processes that want the same server.
 
-- `address` and `engine` find the engine and where its ports are reached; `pull` gets the image, `image` reads it.
-- `container` says how the container is made and found, `sharing` who uses it, `state` brings it to run.
-- `ready` waits for the server, `failure` says why there is none, `stray` removes what nobody uses.
-- `inventory` ends what was left running.
-- `provider` puts these together and gives a `lease`.
+- `provider` finds the engine and the image, shares or starts the container, and gives a `lease`.
+- `address` and `engine` find the engine and the host of its published ports.
+- `pull` gets the image, with errors of `pull_errors`; `image` reads its configuration.
+- `container` specifies the container, `lifecycle` brings it into a running state, with errors of `start_errors`.
+- `readiness` waits for the server in it.
+- `sharing` has the locks of its users; `cleanup` removes containers that no process uses.
+- `inventory` ends containers that were left running.
 
-The docker SDK is imported when a container is wanted, not before.
+The package knows neither configuration files nor templates, databases and tests, and nothing of `local`. It imports the
+docker SDK when a container is wanted, and not before, because most projects do without it.
+
+    lease = DockerProvider(image="postgres:18", reuse=False).acquire()
+    engine = sqlalchemy.create_engine(lease.url)
+    ...
+    lease.release()
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Where the engine listens: `DOCKER_HOST`, the context of the Docker CLI, or a socket in one of the usual places.
+"""Where the engine listens, and whether this process runs in a container itself.
 
-Files and variables only, and one short question to the engine itself; the docker SDK is not needed for that,
-so that `auto` passes Docker over in milliseconds.
+The address comes from `DOCKER_HOST`, the context of the Docker CLI, or a socket in one of the usual places. This module
+reads files and variables and sends one short request to the engine. It does not import the docker SDK, so that `auto`
+passes Docker over in milliseconds.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Mapping
@@ -19,10 +21,14 @@ from urllib.parse import urlsplit
 
 from elefast.errors import ServerUnavailableError
 
-__all__ = ["Address", "find", "silence"]
+__all__ = ["Address", "container_id", "find", "in_container", "sandbox", "silence"]
 
 LOCAL_ENGINE = "/var/run/docker.sock"
 LOCAL_PODMAN = "/run/podman/podman.sock"
+MARKS = ("/.dockerenv", "/run/.containerenv")
+MOUNTS = "/proc/self/mountinfo"
+# An engine mounts these files in each of its containers. The mounts show the container's id.
+OWN_MOUNT = re.compile(r"[/-]containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) ")
 NO_PERMISSION = "no permission on the Docker socket"
 INSTEAD = (
     "start it (Docker Desktop, `systemctl start docker`, `podman system service`), set DOCKER_HOST, "
@@ -32,13 +38,13 @@ INSTEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """How to reach an engine.
+    """The address of an engine.
 
     Args:
         url: As in ``DOCKER_HOST``: ``unix:///var/run/docker.sock``, ``tcp://docker:2376``, ``ssh://user@host``.
-        why: Who says so: ``DOCKER_HOST``, ``context "colima"``, ``default socket``.
+        why: Where the address comes from: ``DOCKER_HOST``, ``context "colima"``, ``default socket``.
         certificates: A directory with ``ca.pem``, ``cert.pem`` and ``key.pem``; empty without TLS.
-        verify: With TLS: check the engine's certificate.
+        verify: Whether to check the engine's certificate, with TLS.
     """
 
     url: str
@@ -58,12 +64,12 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The machine's name; empty for a socket."""
+        """The name of the machine; empty for a socket."""
         return "" if self.scheme in ("unix", "npipe") else urlsplit(self.url).hostname or ""
 
     @property
     def port(self) -> int:
-        """The engine's own port; 0 where that is not TCP."""
+        """The port of the engine; 0 if the engine is not reached over TCP."""
         if self.scheme not in ("tcp", "http", "https"):
             return 0
         return urlsplit(self.url).port or (2376 if self.certificates or self.scheme == "https" else 2375)
@@ -73,7 +79,10 @@ class Address:
 
 
 def find(env: Mapping[str, str]) -> Address:
-    """The engine that the Docker CLI would use; without one, any that is at home on this machine.
+    """The engine that the Docker CLI would use, or else an engine whose socket is in a usual place.
+
+    Args:
+        env: Variables such as ``DOCKER_HOST``.
 
     Raises:
         ServerUnavailableError: There is no trace of an engine.
@@ -129,7 +138,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _sockets(home: Path, env: Mapping[str, str]) -> list[str]:
-    """Docker's own first, then Docker without root, Docker Desktop, its kin, and Podman."""
+    """The sockets of Docker, Docker without root, Docker Desktop and similar programs, and Podman, in this order."""
     runtime = env.get("XDG_RUNTIME_DIR", "")
     return [
         LOCAL_ENGINE,
@@ -142,11 +151,11 @@ def _sockets(home: Path, env: Mapping[str, str]) -> list[str]:
 
 
 def silence(address: Address, timeout: float) -> str:
-    """Why nobody at `address` answers; empty where an engine does, or where only the SDK could tell (ssh).
+    """Why no engine answers at `address`; empty if one answers, or if only the SDK could ask it, as over ssh.
 
     Args:
-        address: Of the engine.
-        timeout: Seconds for everything, looking up the host's name included.
+        address: The address of the engine.
+        timeout: Seconds for everything, including the lookup of the host's name.
     """
     if address.scheme not in ("unix", "tcp", "http", "https"):
         return ""
@@ -174,7 +183,7 @@ def _ask(address: Address, timeout: float) -> str:
         )
     except OSError as error:
         return f"no Docker engine at {address}: {error.strerror or error}\n{INSTEAD}"
-    # Any status will do, a proxy may hide the path; but it must be HTTP.
+    # Any HTTP status counts as an answer, because a proxy may hide the path.
     return "" if answer.startswith(b"HTTP/") else f"what listens at {address} is no Docker engine\n{INSTEAD}"
 
 
@@ -196,3 +205,33 @@ def _no_answer(address: Address, timeout: float) -> str:
         f"the Docker engine at {address} does not answer within {timeout:g} s\n"
         "`docker version` should; restart the engine if it hangs too"
     )
+
+
+def in_container() -> bool:
+    """Whether this process runs in a container, by the mark that engines leave there."""
+    return any(os.path.exists(mark) for mark in MARKS)
+
+
+def container_id() -> str:
+    """The id of the container that this process runs in; empty if it is not known."""
+    try:
+        with open(MOUNTS, encoding="utf-8") as file:
+            match = OWN_MOUNT.search(file.read())
+    except OSError:
+        return ""
+    return match[1] if match else ""
+
+
+def sandbox() -> str:
+    """Identifies the container that this process runs in; empty outside of containers.
+
+    The host name does not identify it: it may be fixed, or the machine's (``--network host``).
+    """
+    if not in_container():
+        return ""
+    if identity := container_id():
+        return identity
+    try:
+        return str(os.stat("/dev/shm").st_dev)
+    except OSError:
+        return ""

@@ -1,4 +1,4 @@
-"""The container that a project wants: how it is created, what names it, and the labels by which it is found."""
+"""The specification of a container: how it is created, its name, and the labels by which it is found."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from elefast.providers.docker.address import in_container, sandbox
 from elefast.providers.docker.image import Layout
-from elefast.providers.docker.inside import in_container, sandbox
 from elefast.providers.scram import verifier
 
-__all__ = ["CONFIG", "OWNER", "PORT", "PROJECT", "REUSE", "Wanted", "digest", "owner"]
+__all__ = ["CONFIG", "OWNER", "PORT", "PROJECT", "REUSE", "ContainerSpec", "digest", "owner"]
 
 OWNER = "dev.elefast.owner"
 PROJECT = "dev.elefast.project"
@@ -24,29 +24,29 @@ CONFIG = "dev.elefast.config"
 REUSE = "dev.elefast.reuse"
 PORT = "5432/tcp"
 FORMAT = 1
-"""Part of every digest; goes up when containers are made differently."""
+"""Part of every digest; raised when containers are created in another way."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """All that decides how a container is made. Two that are equal can share one.
+class ContainerSpec:
+    """Everything that decides how a container is created. Processes with equal specifications share one container.
 
     Args:
-        owner: Of the locks, see `owner`.
+        owner: The owner of the locks, see `owner`.
         project: The project's directory.
         engine: The address of the engine.
-        layout: Of the image.
-        name: Chosen by the project; empty for one of ours.
+        layout: The layout of the image.
+        name: The name that the project chose; empty for one of elefast's choice.
         bind: The address to publish on; empty for all.
-        port: To publish on; 0 for any.
+        port: The port to publish on; 0 for any.
         user: The superuser.
-        password: The superuser's.
-        scram_iterations: Of hashing it.
-        reuse: Whether it stays for the next run.
-        tmpfs: Data in memory: yes, no, or at most so much.
-        shm_size: Of ``/dev/shm``; empty for the engine's default.
-        platform: Of the image; empty for the engine's own.
-        settings: Of the server.
+        password: The superuser's password.
+        scram_iterations: Rounds of hashing the password.
+        reuse: Whether the container stays for the next run.
+        tmpfs: Whether the data are in memory, or how much memory they may take.
+        shm_size: The size of ``/dev/shm``; empty for the engine's default.
+        platform: The platform of the image; empty for the engine's own.
+        settings: The settings of the server.
     """
 
     owner: str
@@ -67,20 +67,20 @@ class Wanted:
 
     @cached_property
     def config(self) -> str:
-        """Identifies container and locks. Labels can be read by everybody who can use the engine, so it tells
-        nothing about the password by itself."""
+        """Identifies container and locks. Every user of the engine can read labels, so it does not reveal the password
+        without the other values."""
         values = {key: value for key, value in vars(self).items() if key not in ("layout", "settings", "config")}
         return digest(FORMAT, values, self.layout.identity, sorted(self.settings.items()))
 
     @property
     def container_name(self) -> str:
-        """The project's choice, or one that tells people whose it is."""
+        """The name that the project chose, or one with the name of the project's directory."""
         slug = re.sub(r"[^a-z0-9]+", "-", os.path.basename(self.project).lower()).strip("-")[:30]
         return self.name or "-".join(part for part in ("elefast", slug, self.config) if part)
 
     @property
     def labels(self) -> dict[str, str]:
-        """What marks it as ours, and as this one."""
+        """The labels that mark the container as elefast's, and as this one."""
         return {
             OWNER: self.owner,
             PROJECT: self.project,
@@ -90,12 +90,12 @@ class Wanted:
 
     @property
     def in_memory(self) -> bool:
-        """Whether its data end with it."""
+        """Whether the data are in memory, and so end with the container."""
         return self.tmpfs is not False
 
     def arguments(self) -> dict[str, Any]:
-        """For ``client.containers.create``."""
-        made: dict[str, Any] = {
+        """The arguments of ``client.containers.create``."""
+        arguments: dict[str, Any] = {
             "image": self.layout.reference,
             "name": self.container_name,
             "command": [
@@ -106,7 +106,7 @@ class Wanted:
                 "POSTGRES_USER": self.user,
                 "POSTGRES_PASSWORD": self._stored_password(),
                 "POSTGRES_DB": "postgres",
-                # The locale stays the image's: another may not exist there, or sort otherwise than in production.
+                # The image's locale stays: another one may not exist there, or sort unlike production.
                 "POSTGRES_INITDB_ARGS": f"{self.layout.initdb} --no-sync".lstrip(),
             },
             "labels": self.labels,
@@ -114,26 +114,26 @@ class Wanted:
         }
         if self.in_memory:
             size = f",size={self.tmpfs}" if isinstance(self.tmpfs, str) else ""
-            made["tmpfs"] = {self.layout.mount: f"rw{size}"}
+            arguments["tmpfs"] = {self.layout.mount: f"rw{size}"}
         if self.shm_size:
-            made["shm_size"] = self.shm_size
+            arguments["shm_size"] = self.shm_size
         if self.platform:
-            made["platform"] = self.platform
-        return made
+            arguments["platform"] = self.platform
+        return arguments
 
     def _stored_password(self) -> str:
-        """What the server stores of it, if that can be told; it costs less, and says less to others."""
-        # Versions before 10 know no SCRAM, and other characters would have to be normalized first.
+        """The verifier of the password if possible: it makes connections faster and does not reveal the password."""
+        # Versions before 10 have no SCRAM, and other characters would have to be normalized first.
         if self.layout.major < 10 or not self.password.isascii() or not self.password.isprintable():
             return self.password
         return verifier(self.password, self.scram_iterations)
 
 
 def owner(locks: str) -> str:
-    """Who shares the directory `locks` of lock files, and so knows whether a container is in use.
+    """Identifies the processes that share the directory `locks`, and so know whether a container is in use.
 
-    Another machine with the same engine, another container on this one and another user have other locks,
-    whatever their directories are called.
+    Another machine with the same engine, another container on this machine and another user have other locks, even if
+    their directories have the same path.
     """
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()

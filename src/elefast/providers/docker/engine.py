@@ -1,4 +1,4 @@
-"""A Docker engine, or Podman: talking to it, and where the ports that it publishes can be reached."""
+"""The connection to a Docker engine or Podman, and the host on which its published ports are reached."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from elefast.errors import MissingDependencyError, ServerUnavailableError
-from elefast.providers.docker.address import NO_PERMISSION, Address, find, silence
-from elefast.providers.docker.inside import container_id, in_container
+from elefast.providers.docker.address import NO_PERMISSION, Address, container_id, find, in_container, silence
 
-__all__ = ["Engine", "connect", "engine_name", "over", "probe", "reached_at"]
+__all__ = ["DockerEngine", "connect", "engine_name", "over", "probe", "reached_at"]
 
 PROBE_TIMEOUT = 0.7
 CONTACT_TIMEOUT = 10.0
@@ -23,16 +22,16 @@ ANSWER_TIMEOUT = 60.0
 NOT_INSTALLED = 'the docker extra is not installed: pip install "elefast[docker]"'
 
 
-class Engine:
-    """An engine that answers.
+class DockerEngine:
+    """A Docker engine or Podman that answers.
 
     Args:
         client: A ``docker.DockerClient``.
-        address: Where it listens.
+        address: Where the engine listens.
         name: ``Docker 28.1.0`` or ``Podman 5.4.0``.
         host: Where its published ports are reached.
-        why: Who says so; empty where it goes without saying.
-        borrowed: The client is somebody else's to close.
+        why: Where `host` comes from; empty for the obvious one.
+        borrowed: Whether the caller closes the client.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Engine:
 
     @property
     def bind(self) -> str:
-        """The address to publish on: only this machine's own wherever that is enough."""
+        """The address to publish ports on: the loopback address if that is enough, or else empty for all."""
         if self.host == "localhost":
             return "127.0.0.1"
         try:
@@ -70,18 +69,18 @@ class Engine:
         """Find out where published ports are reached.
 
         Args:
-            env: May say so.
-            host: What says so first.
+            env: Variables that may name the host.
+            host: The host that the project names, which comes first; empty for none.
         """
         with self.doing("looking where its ports are reached"):
             self.host, self.why = reached_at(self.client, self.address, env, host)
 
     @contextmanager
     def doing(self, what: str) -> Generator[None]:
-        """Turn what goes wrong between us and the engine, and refusals that nobody expects, into errors for people.
+        """Turn errors of the connection, and refusals that no caller handles, into errors for the user.
 
         Args:
-            what: "starting the container", for the message.
+            what: What this process does meanwhile, for the message: "starting the container".
 
         Raises:
             ServerUnavailableError: The engine went away, does not answer, or refuses.
@@ -102,7 +101,7 @@ class Engine:
         except Timeout as error:
             raise ServerUnavailableError(self._stalled(what), code="docker-lost") from error
         except BrokenError as error:
-            # The SDK's way to say that reading timed out in the middle of an answer.
+            # The SDK reports a timeout in the middle of an answer as a broken connection.
             text = self._stalled(what) if "timed out" in str(error).lower() else self._gone(what, error)
             raise ServerUnavailableError(text, code="docker-lost") from error
         except (RequestException, DockerException, OSError) as error:
@@ -122,17 +121,24 @@ class Engine:
         wanted = [f"{name}={value}" for name, value in labels.items()]
         with self.doing("listing containers"):
             found: list[Mapping[str, Any]] = self.client.api.containers(all=True, filters={"label": wanted})
-        # Podman 4 takes several labels for alternatives.
+        # Podman 4 treats several labels as alternatives.
         return [one for one in found if labels.items() <= (one.get("Labels") or {}).items()]
 
     def close(self) -> None:
-        """Close the connections, if they are ours."""
+        """Close the client, unless the caller does that."""
         if not self._borrowed:
             self.client.close()
 
 
 def probe(env: Mapping[str, str] | None = None) -> str:
-    """Why ``auto`` has to pass Docker over; empty where an engine answers. Takes well under a second."""
+    """Why ``auto`` has to pass Docker over. Takes well under a second.
+
+    Args:
+        env: Variables such as ``DOCKER_HOST``; ``None`` for the environment of this process.
+
+    Returns:
+        The reason; empty if an engine answers.
+    """
     if importlib.util.find_spec("docker") is None:
         return NOT_INSTALLED
     try:
@@ -147,18 +153,18 @@ def connect(
     host: str = "",
     contact_timeout: float = CONTACT_TIMEOUT,
     answer_timeout: float = ANSWER_TIMEOUT,
-) -> Engine:
-    """Find the engine and get in touch with it.
+) -> DockerEngine:
+    """Find the engine and connect to it.
 
     Args:
-        env: ``DOCKER_HOST`` and its kin.
-        host: Where published ports are reached, if the project says so.
+        env: Variables such as ``DOCKER_HOST``.
+        host: Where published ports are reached; empty to find out.
         contact_timeout: Seconds for the first answer.
         answer_timeout: Seconds for any other answer.
 
     Raises:
         MissingDependencyError: The docker extra is not installed.
-        ServerUnavailableError: There is no engine, or none that lets us in.
+        ServerUnavailableError: There is no engine, or it refuses the connection.
     """
     try:
         import docker
@@ -189,22 +195,22 @@ def connect(
                 code="docker-unreachable",
             ) from error
         client.api.timeout = answer_timeout
-        engine = Engine(client, address, name=engine_name(version))
+        engine = DockerEngine(client, address, name=engine_name(version))
         engine.locate(env, host)
         opened.pop_all()
     return engine
 
 
-def over(client: Any, env: Mapping[str, str], *, host: str = "") -> Engine:
-    """The engine of a client that somebody else made, and closes.
+def over(client: Any, env: Mapping[str, str], *, host: str = "") -> DockerEngine:
+    """The engine of a client that the caller made and closes.
 
     Args:
         client: A ``docker.DockerClient``.
-        env: What may say where ports are reached.
-        host: What says so first.
+        env: Variables that may name the host of published ports.
+        host: The host that the project names, which comes first; empty for none.
 
     Raises:
-        ServerUnavailableError: It does not answer.
+        ServerUnavailableError: The engine does not answer.
     """
     from docker.errors import DockerException
     from requests.exceptions import RequestException
@@ -218,13 +224,13 @@ def over(client: Any, env: Mapping[str, str], *, host: str = "") -> Engine:
             "the client that was given has to work: client.version()",
             code="docker-unreachable",
         ) from error
-    engine = Engine(client, address, name=engine_name(version), borrowed=True)
+    engine = DockerEngine(client, address, name=engine_name(version), borrowed=True)
     engine.locate(env, host)
     return engine
 
 
 def _url(client: Any) -> str:
-    """Where a client connects to; for sockets and ssh its own URL says nothing about that."""
+    """The address that a client connects to, which its own URL does not show for sockets and ssh."""
     adapter: Any = getattr(client.api, "_custom_adapter", None)
     if path := getattr(adapter, "socket_path", ""):
         return f"unix://{path}"
@@ -256,13 +262,23 @@ def engine_name(version: Mapping[str, Any]) -> str:
 
 
 def reached_at(client: Any, address: Address, env: Mapping[str, str], host: str) -> tuple[str, str]:
-    """Where published ports are reached, and who says so; empty where it goes without saying."""
+    """Where published ports are reached, and where that comes from.
+
+    Args:
+        client: A ``docker.DockerClient``.
+        address: The address of the engine.
+        env: Variables that may name the host.
+        host: The host that the project names, which comes first; empty for none.
+
+    Returns:
+        The host and its source; the source is empty for the loopback address.
+    """
     if host:
         return host, "docker.host"
     if override := env.get("TESTCONTAINERS_HOST_OVERRIDE"):
         return override, "TESTCONTAINERS_HOST_OVERRIDE"
     if address.host:
-        # IPv6 would come first for "localhost", and there the port may be another one.
+        # "localhost" may resolve to IPv6 first, and the port may be another one there.
         local = address.host == "localhost"
         return ("127.0.0.1", "") if local else (address.host, f"the host of {address.why}")
     if gateway := _gateway(client):
@@ -271,9 +287,9 @@ def reached_at(client: Any, address: Address, env: Mapping[str, str], host: str)
 
 
 def _gateway(client: Any) -> str:
-    """The engine's machine, seen from the container of that engine which we run in; empty if we are in none.
+    """The engine's machine, as this process reaches it from a container of that engine; empty outside of one.
 
-    A container may also have an engine of its own in it, whose ports are just here; so the engine is asked.
+    The engine is asked, because it may run in the same container, and then its ports are published here.
     """
     if not in_container():
         return ""

@@ -1,4 +1,4 @@
-"""What an image says about itself: where PostgreSQL keeps its data, and how it is started."""
+"""The configuration of an image: where PostgreSQL keeps its data, and how the server is started."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ USUAL_DATA = "/var/lib/postgresql/data"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The part of an image's configuration that matters.
+    """The part of an image's configuration that decides how a container is created.
 
     Args:
-        identity: The image's id; a tag may move, this does not.
+        identity: The image's id, which identifies it even if a tag moves.
         reference: As the project wrote it.
-        mount: Where a mount keeps the data off the disk: the image's volume around the data directory. It must be
-            exactly there, or the engine puts an anonymous volume over it.
+        mount: Where to mount memory for the data: the image's volume around the data directory. At any other path the
+            engine would mount an anonymous volume over the data directory.
         command: The server's command line, without the settings.
-        major: The version of PostgreSQL; 0 where the image does not say.
-        initdb: The arguments that it gives ``initdb``.
+        major: The major version of PostgreSQL; 0 if the image does not name it.
+        initdb: The arguments that the image passes to ``initdb``.
     """
 
     identity: str
@@ -35,7 +35,12 @@ class Layout:
 
     @classmethod
     def of(cls, attrs: Mapping[str, Any], reference: str) -> Layout:
-        """Read it from what the engine says about the image."""
+        """The layout by the engine's description of the image.
+
+        Args:
+            attrs: The engine's description.
+            reference: The image, as the project wrote it.
+        """
         config: Mapping[str, Any] = attrs.get("Config") or {}
         variables: Sequence[str] = config.get("Env") or ()
         env: dict[str, str] = {name: value for name, _, value in (item.partition("=") for item in variables)}
@@ -43,7 +48,7 @@ class Layout:
         data = str(PurePosixPath(env.get("PGDATA") or USUAL_DATA))
         around = [path for path in volumes if PurePosixPath(data).is_relative_to(path)]
         words = tuple(str(word) for word in config.get("Cmd") or ())
-        # Arguments of the image, such as the libraries that an extension has to preload, stay in effect.
+        # Keep arguments of the image, such as the libraries that an extension has to preload.
         command = words if words and words[0].rpartition("/")[2] == "postgres" else ()
         major = env.get("PG_MAJOR", "")
         return cls(

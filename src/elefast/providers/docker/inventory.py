@@ -1,4 +1,4 @@
-"""Ending the containers of this user that were left running."""
+"""Removing the containers of this user that were left running."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from elefast.errors import MissingDependencyError, ServerUnavailableError
 from elefast.providers.docker.address import find
-from elefast.providers.docker.cleanup import drop, ours
+from elefast.providers.docker.cleanup import drop, labelled
 from elefast.providers.docker.container import owner
 from elefast.providers.docker.engine import connect
 from elefast.providers.docker.provider import locks_root
@@ -25,7 +25,7 @@ class LeftContainer:
     Args:
         name: Its name.
         project: The directory of its project.
-        removed: It is gone, with its volumes; otherwise some process uses it.
+        removed: Whether it was removed with its volumes; otherwise a process uses it.
     """
 
     name: str
@@ -34,12 +34,15 @@ class LeftContainer:
 
 
 def stop_containers(env: Mapping[str, str] | None = None) -> list[LeftContainer]:
-    """Remove every container of this user that nobody uses; nothing where there is no trace of an engine.
+    """Remove every container of this user that no process uses.
 
-    One that is in use is not kept for a look any longer, so where it is not for reuse it goes with its last lease.
+    A container that is in use is not held any longer, so unless it is for reuse its last lease removes it.
 
     Args:
-        env: ``DOCKER_HOST`` and its kin; the process's environment where None.
+        env: Variables such as ``DOCKER_HOST``; ``None`` for the environment of this process.
+
+    Returns:
+        The containers that there were; none if there is no trace of an engine.
 
     Raises:
         ServerError: The engine does not answer, went away meanwhile, or refuses.
@@ -58,9 +61,9 @@ def stop_containers(env: Mapping[str, str] | None = None) -> list[LeftContainer]
     root = locks_root()
     left: list[LeftContainer] = []
     try:
-        for found in ours(engine, owner(root)):
+        for found in labelled(engine, owner(root)):
             share = Share(root, found.config)
-            share.let_go()
+            share.end_hold()
             with share.alone() as alone:
                 if alone:
                     drop(engine, found.identity)

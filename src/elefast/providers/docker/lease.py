@@ -1,4 +1,4 @@
-"""A hold on a container, as its user has it."""
+"""The lease on a container."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elefast.errors import ElefastError
-from elefast.providers.docker.cleanup import leave
+from elefast.providers.docker.cleanup import release
 from elefast.providers.files.fork_safe_lock import ForkSafeLock
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from elefast.providers.docker.container import Wanted
-    from elefast.providers.docker.engine import Engine
+    from elefast.providers.docker.container import ContainerSpec
+    from elefast.providers.docker.engine import DockerEngine
     from elefast.providers.docker.readiness import Access
     from elefast.providers.docker.sharing import Share
 
@@ -25,13 +25,13 @@ _log = logging.getLogger("elefast")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is to hold.
+    """A container whose server answers.
 
     Args:
         container: The container's id.
         access: How to connect.
-        version: Of the server, such as ``18.1``.
-        notes: What had to be removed or put right first.
+        version: The version of the server, such as ``18.1``.
+        notes: What had to be removed or repaired first.
     """
 
     container: str
@@ -41,15 +41,15 @@ class Found:
 
 
 class DockerLease:
-    """A hold on a container: a shared lock that ends with this process, however that ends.
+    """A lease on a container. It is a shared lock, which ends with this process even if the process is killed.
 
     Args:
         engine: Where the container is.
-        wanted: How it was made.
+        spec: How it was created.
         found: The container.
         share: Its locks.
-        users: Our hold on them.
-        reason: Why this provider.
+        users: The descriptor of this process's lock.
+        reason: Why this provider was chosen.
     """
 
     provider = "docker"
@@ -57,8 +57,8 @@ class DockerLease:
 
     def __init__(
         self,
-        engine: Engine,
-        wanted: Wanted,
+        engine: DockerEngine,
+        spec: ContainerSpec,
         found: Found,
         share: Share,
         users: int,
@@ -66,20 +66,20 @@ class DockerLease:
         reason: str,
     ) -> None:
         self._engine = engine
-        self._wanted = wanted
+        self._spec = spec
         self._access = found.access
         self._share = share
         self._users = ForkSafeLock(users)
         self.reason = reason
         self.container = found.container
         """The container's id."""
-        self.name = wanted.container_name
+        self.name = spec.container_name
         """The container's name."""
         self.version = found.version
-        """Of the server, such as ``18.1``."""
+        """The version of the server, such as ``18.1``."""
         self.notes = found.notes
-        """What had to be removed or put right first, for people."""
-        self.ephemeral = not wanted.reuse
+        """What had to be removed or repaired first."""
+        self.ephemeral = not spec.reuse
         self._engine_is_silent = False
 
     def __repr__(self) -> str:
@@ -87,12 +87,12 @@ class DockerLease:
 
     @property
     def description(self) -> str:
-        """For people: version, image, container, engine and why that one, where the data are."""
-        wanted = self._wanted
-        data = "memory" if wanted.in_memory else "a volume"
+        """Version, image, container, place of the data, and the engine with the reason for it."""
+        spec = self._spec
+        data = "memory" if spec.in_memory else "a volume"
         shared = "not kept" if self.ephemeral else "kept"
         return (
-            f"PostgreSQL {self.version} ({wanted.layout.reference}) in container {self.name}, "
+            f"PostgreSQL {self.version} ({spec.layout.reference}) in container {self.name}, "
             f"data in {data}, shared, {shared}; {'; '.join([str(self._engine), *self.notes])}"
         )
 
@@ -111,10 +111,10 @@ class DockerLease:
         )
 
     def ended(self) -> str:
-        """What the engine says; where it does not answer, it may come back, and the container with it."""
+        """Why the container has ended. An engine that does not answer may come back, and the container with it."""
         from docker.errors import NotFound
 
-        if self._engine_is_silent:  # each question to it may take a minute
+        if self._engine_is_silent:  # each request may take a minute
             return ""
         try:
             with self._engine.doing("looking at the container"):
@@ -137,12 +137,12 @@ class DockerLease:
             self._share.hold()
 
     def release(self) -> None:
-        """Give the hold back; in a forked child it never was one."""
+        """End the lease. In a forked child this does nothing, because the lock is the parent's."""
         users = self._users.detach()
         if users < 0:
             return
         try:
-            leave(self._engine, self._wanted, self._share, users)
+            release(self._engine, self._spec, self._share, users)
         except ElefastError as error:
             _log.warning("container %s is left for the next run to remove: %s", self.name, error)
         finally:

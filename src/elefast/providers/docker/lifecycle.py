@@ -1,6 +1,7 @@
-"""From whatever state the container is in to one that runs.
+"""Creates, starts, repairs or replaces a container until it runs.
 
-Called by the process whose turn it is, so nobody else of ours changes it meanwhile; the engine and people may.
+Only the process that has the turn calls this, so no other process of elefast changes the container meanwhile. The
+engine and its users may.
 """
 
 from __future__ import annotations
@@ -10,63 +11,62 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from elefast.errors import RefusedError, ServerStartError
-from elefast.providers.docker.container import CONFIG, OWNER, PORT, PROJECT, Wanted
-from elefast.providers.docker.start_errors import conflict, died, explain_start, log_end, port_taken, start_code
+from elefast.providers.docker.container import CONFIG, OWNER, PORT, PROJECT, ContainerSpec
+from elefast.providers.docker.start_errors import died, log_end, name_taken, port_taken, start_error
 from elefast.runtime import clock
 
 if TYPE_CHECKING:
-    from elefast.providers.docker.engine import Engine
+    from elefast.providers.docker.engine import DockerEngine
 
-__all__ = ["DiedError", "Keeper", "remove"]
+__all__ = ["ContainerLifecycle", "remove"]
 
-GOING_TIMEOUT = 30.0
+REMOVAL_TIMEOUT = 30.0
 START_ATTEMPTS = 3
 INITIALIZED = "PostgreSQL init process complete"
 
 
-class DiedError(ServerStartError):
-    """The container is there, but its server has ended; waiting for it is in vain."""
-
-
-class Keeper:
-    """Sees that there is one container of this configuration, and that it runs.
+class ContainerLifecycle:
+    """Creates, starts, repairs or replaces the one container of a specification.
 
     Args:
-        engine: Where.
-        wanted: The container.
-        clear: Called with the id of another container of ours that has the name, to remove it if nobody uses it;
-            raises where that cannot be.
+        engine: Where the container is.
+        spec: The container.
+        clear_name: Called with the id and the labels of another container of this project that has the name. It
+            removes that container if no process uses it, and raises an error otherwise.
     """
 
-    def __init__(self, engine: Engine, wanted: Wanted, clear: Callable[[str, Mapping[str, str]], None]) -> None:
+    def __init__(
+        self, engine: DockerEngine, spec: ContainerSpec, clear_name: Callable[[str, Mapping[str, str]], None]
+    ) -> None:
         self._engine = engine
-        self._wanted = wanted
-        self._clear = clear
-        self._made: Any = None
+        self._spec = spec
+        self._clear_name = clear_name
+        self._created: Any = None
         self.notes: list[str] = []
+        """What had to be repaired, for the report."""
 
     @property
     def created(self) -> bool:
-        """Whether it was created here and now."""
-        return self._made is not None
+        """Whether this object created the container."""
+        return self._created is not None
 
-    def undo(self) -> None:
-        """Remove what was created here."""
-        made, self._made = self._made, None
-        if made is not None:
-            remove(self._engine, made)
+    def remove_created(self) -> None:
+        """Remove the container if this object created it."""
+        created, self._created = self._created, None
+        if created is not None:
+            remove(self._engine, created)
 
-    def running(self, fresh: bool) -> Any:
+    def ensure_running(self, *, replace: bool) -> Any:
         """The container, running.
 
         Args:
-            fresh: What is there was left by processes that are gone, and is not to be used again.
+            replace: Do not use a container that exists: the processes that used it have ended.
 
         Raises:
             ServerStartError: It does not start.
-            RefusedError: A container that is not ours has its name.
+            RefusedError: A container that is not elefast's has its name.
         """
-        deadline = clock.now() + GOING_TIMEOUT
+        deadline = clock.now() + REMOVAL_TIMEOUT
         while True:
             container = self._find()
             if container is None:
@@ -74,17 +74,17 @@ class Keeper:
                 if container is not None:
                     self._start(container)
                     return container
-            elif container.status == "running" and not fresh:
+            elif container.status == "running" and not replace:
                 return container
             elif container.status != "removing":
-                if not fresh and self._revive(container):
+                if not replace and self._revive(container):
                     return container
-                self._say(container, "removed and made anew")
+                self._note(container, "removed and made anew")
                 remove(self._engine, container)
             if clock.now() > deadline:
                 raise ServerStartError(
-                    f"container {self._wanted.container_name} is being removed by the engine, and has not gone "
-                    f"after {GOING_TIMEOUT:g} s\n`docker rm -f -v {self._wanted.container_name}` may help",
+                    f"container {self._spec.container_name} is being removed by the engine, and has not gone "
+                    f"after {REMOVAL_TIMEOUT:g} s\n`docker rm -f -v {self._spec.container_name}` may help",
                     code="container-not-started",
                 )
             time.sleep(0.02)
@@ -92,7 +92,7 @@ class Keeper:
     def _find(self) -> Any:
         from docker.errors import NotFound
 
-        labels = {OWNER: self._wanted.owner, CONFIG: self._wanted.config}
+        labels = {OWNER: self._spec.owner, CONFIG: self._spec.config}
         for found in self._engine.containers(labels):
             with self._engine.doing("looking at the container"):
                 try:
@@ -104,21 +104,19 @@ class Keeper:
     def _create(self) -> Any:
         from docker.errors import APIError
 
-        name = self._wanted.container_name
         with self._engine.doing("creating the container"):
             try:
-                container = self._engine.client.containers.create(**self._wanted.arguments())
+                self._created = self._engine.client.containers.create(**self._spec.arguments())
             except APIError as error:
-                if not conflict(error):
-                    raise ServerStartError(explain_start(error, self._wanted), code=start_code(error)) from error
+                if not name_taken(error):
+                    raise start_error(error, self._spec) from error
             else:
-                self._made = container
-                return container
-        self._make_way(name)
+                return self._created
+        self._free_name(self._spec.container_name)
         return None
 
-    def _make_way(self, name: str) -> None:
-        """Somebody has our name; or had it a moment ago."""
+    def _free_name(self, name: str) -> None:
+        """Remove the container that has the name, unless it has gone meanwhile."""
         from docker.errors import NotFound
 
         with self._engine.doing("looking at the container"):
@@ -127,8 +125,8 @@ class Keeper:
             except NotFound:
                 return
         labels: Mapping[str, str] = found.labels
-        ours = labels.get(OWNER) == self._wanted.owner and labels.get(PROJECT) == self._wanted.project
-        if ours and labels.get(CONFIG) == self._wanted.config:
+        ours = labels.get(OWNER) == self._spec.owner and labels.get(PROJECT) == self._spec.project
+        if ours and labels.get(CONFIG) == self._spec.config:
             return
         if not ours:
             whose = "another user or project of elefast's" if OWNER in labels else "not elefast's"
@@ -138,7 +136,7 @@ class Keeper:
                 f"choose another docker.name (ELEFAST_DOCKER__NAME), or remove it: docker rm -f -v {name}",
                 code="foreign-container",
             )
-        self._clear(found.id, labels)
+        self._clear_name(found.id, labels)
 
     def _start(self, container: Any) -> None:
         from docker.errors import APIError
@@ -148,34 +146,34 @@ class Keeper:
                 try:
                     container.start()
                 except APIError as error:
-                    # The engine chose a port that another program got a moment earlier; it will choose another one.
-                    if self._wanted.port or not port_taken(error) or attempt + 1 == START_ATTEMPTS:
-                        raise ServerStartError(explain_start(error, self._wanted), code=start_code(error)) from error
+                    # Another program may have got the port that the engine chose; the engine chooses again.
+                    if self._spec.port or not port_taken(error) or attempt + 1 == START_ATTEMPTS:
+                        raise start_error(error, self._spec) from error
                 else:
                     return
 
     def _revive(self, container: Any) -> bool:
-        """Make use of a container that does not run, if its data can be trusted."""
+        """Use a container that does not run, if its data can be trusted."""
         from docker.errors import APIError
 
         if container.status == "created":
             return self._first_start(container)
         if container.status == "paused":
-            with self._engine.doing("going on with the paused container"):
+            with self._engine.doing("unpausing the container"):
                 try:
                     container.unpause()
                 except APIError:
                     return False
-            self._say(container, "goes on")
+            self._note(container, "goes on")
             return True
         if container.status == "exited" and self._has_whole_data(container):
             self._start(container)
-            self._say(container, "started again")
+            self._note(container, "started again")
             return True
         return False
 
     def _first_start(self, container: Any) -> bool:
-        """Whoever created it did not get to start it, or its port was taken then."""
+        """Start a container whose creator was killed before it started it, or found its port taken."""
         from docker.errors import APIError
 
         with self._engine.doing("starting the container"):
@@ -186,29 +184,33 @@ class Keeper:
         return True
 
     def _has_whole_data(self, container: Any) -> bool:
-        """Whether it stopped in good order after a complete initialization, on something that keeps data.
+        """Whether the server was initialized completely and stopped cleanly, and its data are not in memory.
 
-        Memory is empty after a stop. A server that was interrupted while it was initialized would start, but
-        without what was to come; and one without ``fsync`` may have lost anything in a crash of the machine.
+        Memory is empty after a stop. A server that was interrupted while it was initialized would start, but without
+        the rest of the initialization. A server without ``fsync`` may have lost data in a crash of the machine.
         """
-        if self._wanted.in_memory or container.attrs["State"].get("ExitCode"):
+        if self._spec.in_memory or container.attrs["State"].get("ExitCode"):
             return False
         from docker.errors import APIError
 
         with self._engine.doing("reading the container's log"):
             try:
                 return INITIALIZED.encode() in container.logs()
-            except APIError:  # some drivers for logs only take them
+            except APIError:  # some log drivers cannot read what they wrote
                 return False
 
-    def _say(self, container: Any, what: str) -> None:
+    def _note(self, container: Any, what: str) -> None:
         self.notes.append(f"{container.name} was {container.status}: {what}")
 
-    def look(self, container: Any) -> None:
-        """See that a container which does not answer yet still may.
+    def check_alive(self, container: Any) -> None:
+        """Check that the server of a container that does not answer yet may still answer.
+
+        Args:
+            container: The container.
 
         Raises:
-            ServerStartError: It will not; with the end of its log.
+            DiedError: The server has ended; the message has the end of its log.
+            ServerStartError: The container was removed.
         """
         from docker.errors import NotFound
 
@@ -221,7 +223,7 @@ class Keeper:
                 restarted = container.attrs.get("RestartCount", 0)
                 if container.status in ("running", "created") and not restarted:
                     return
-                raise DiedError(died(container.name, state, log_end(container), self._wanted), code="container-died")
+                raise died(container.name, state, log_end(container), self._spec)
             except NotFound:
                 raise ServerStartError(
                     f"container {container.name} was removed while its server started\nrun the tests again",
@@ -231,18 +233,21 @@ class Keeper:
     def port(self, container: Any) -> int:
         """The published port; it may be another one after each start.
 
+        Args:
+            container: The container.
+
         Raises:
-            ServerStartError: There is none, because the container has died.
+            ServerStartError: The port is not published, because the server has ended or for another reason.
         """
         with self._engine.doing("looking at the container"):
             container.reload()
         ports: Mapping[str, Any] = container.attrs["NetworkSettings"].get("Ports") or {}
         published: list[Mapping[str, str]] = ports.get(PORT) or []
         for one in published:
-            # Where it is published on all addresses, the ports for IPv4 and IPv6 may differ.
-            if ":" not in one.get("HostIp", "") or self._wanted.bind == "::1":
+            # On all addresses, the ports for IPv4 and IPv6 may differ.
+            if ":" not in one.get("HostIp", "") or self._spec.bind == "::1":
                 return int(one["HostPort"])
-        self.look(container)
+        self.check_alive(container)
         raise ServerStartError(
             f"container {container.name} runs, but its port {PORT} is not published\n"
             f"remove it: docker rm -f -v {container.name}",
@@ -250,8 +255,16 @@ class Keeper:
         )
 
 
-def remove(engine: Engine, container: Any) -> None:
-    """Remove a container of ours and its volumes; one that is gone or just going is fine."""
+def remove(engine: DockerEngine, container: Any) -> None:
+    """Remove a container of elefast's and its volumes, unless it has gone or is being removed.
+
+    Args:
+        engine: Where the container is.
+        container: The container.
+
+    Raises:
+        ServerStartError: The engine refuses.
+    """
     from docker.errors import APIError, NotFound
 
     with engine.doing("removing the container"):
@@ -262,7 +275,7 @@ def remove(engine: Engine, container: Any) -> None:
         except APIError as error:
             if "already in progress" not in str(error):
                 raise ServerStartError(
-                    f"the engine does not remove container {container.name}: {error.explanation}\n"
+                    f"the engine does not remove container {container.name}\nthe engine says: {error.explanation}\n"
                     f"try it by hand: docker rm -f -v {container.name}",
                     code="container-not-started",
                 ) from error

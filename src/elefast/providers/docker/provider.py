@@ -1,4 +1,4 @@
-"""What the users of a container run: find the engine and the image, share or start the container, hold it."""
+"""The provider: finds the engine and the image, shares or starts the container, and gives a lease on it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elefast.errors import ConfigurationError, ElefastError, Problem, ServerUnavailableError
-from elefast.providers.docker.cleanup import clear_name, leave, sweep
-from elefast.providers.docker.container import CONFIG, OWNER, Wanted, owner
+from elefast.providers.docker.cleanup import clear_name, release, sweep
+from elefast.providers.docker.container import CONFIG, OWNER, ContainerSpec, owner
 from elefast.providers.docker.engine import ANSWER_TIMEOUT, CONTACT_TIMEOUT, connect, over
 from elefast.providers.docker.image import Layout
 from elefast.providers.docker.lease import DockerLease, Found
-from elefast.providers.docker.lifecycle import DiedError, Keeper
+from elefast.providers.docker.lifecycle import ContainerLifecycle
 from elefast.providers.docker.pull import find_image
 from elefast.providers.docker.readiness import Access, await_server
-from elefast.providers.docker.sharing import Share, Turn
-from elefast.providers.docker.turns import get_image, taking_turns
+from elefast.providers.docker.sharing import Share, Turn, get_image, take_turn
+from elefast.providers.docker.start_errors import DiedError
 from elefast.providers.files.directories import places_for
 from elefast.providers.protocol import nothing
 from elefast.providers.scram import ROUNDS
@@ -30,13 +30,13 @@ from elefast.providers.scram import ROUNDS
 if TYPE_CHECKING:
     from typing import Literal
 
-    from elefast.providers.docker.engine import Engine
+    from elefast.providers.docker.engine import DockerEngine
 
 __all__ = ["DockerProvider", "locks_root"]
 
 START_TIMEOUT = 60.0
 TURN_TIMEOUT = 180.0
-"""What else there may be to do before and after, when the engine is slow."""
+"""Seconds that a slow engine may take for the steps before and after the start."""
 OUR_OWN_SETTINGS = frozenset(
     {"config_file", "data_directory", "hba_file", "ident_file", "listen_addresses", "port", "unix_socket_directories"}
 )
@@ -49,23 +49,23 @@ class DockerProvider:
 
     Args:
         image: One reference, as Docker writes it.
-        name: Of the container; empty for one of our choice.
-        host: Where the container's port is reached; empty: found from the engine.
-        port: On the engine's machine; 0 for any.
+        name: The container's name; empty for one that elefast chooses.
+        host: Where the container's port is reached; empty to derive it from the engine.
+        port: The port on the engine's machine; 0 for any.
         user: The superuser.
         password: The superuser's.
-        reuse: Leave the container running for the next run; otherwise it goes with its last lease.
+        reuse: Leave the container running for the next run; otherwise its last lease removes it.
         pull: When to pull the image.
-        tmpfs: Data in memory: yes, no, or at most so much (``512m``).
-        shm_size: Of ``/dev/shm`` in the container; empty for the engine's default.
-        platform: Of the image; empty for the engine's own.
-        settings: Server settings, name and value (see `server_settings`).
-        project: Its directory; containers are shared within one.
-        reason: For the report, why it is this provider.
-        scram_iterations: Of the password. 1 saves milliseconds with every connection; pg8000 and JDBC insist on
-            4096, PostgreSQL's default.
-        client: A ``docker.DockerClient`` to use, which is not closed; None: the engine is found.
-        env: ``DOCKER_HOST`` and its kin; the process's environment where None.
+        tmpfs: Whether the data are in memory, or how much memory they may take (``512m``).
+        shm_size: The size of ``/dev/shm`` in the container; empty for the engine's default.
+        platform: The platform of the image; empty for the engine's own.
+        settings: Names and values of server settings, see `server_settings`.
+        project: The directory of the project, which shares the container.
+        reason: Why this provider was chosen, for the report.
+        scram_iterations: Rounds of hashing the password. 1 saves milliseconds with every connection; pg8000 and JDBC
+            require PostgreSQL's default of 4096.
+        client: A ``docker.DockerClient`` to use, which the caller closes; ``None`` to find the engine.
+        env: Variables such as ``DOCKER_HOST``; ``None`` for the environment of this process.
         start_timeout: Seconds that the server may take to start.
         engine_timeout: Seconds that the engine may take for an answer.
     """
@@ -114,17 +114,17 @@ class DockerProvider:
         self._engine_timeout = engine_timeout
 
     def acquire(self, on_new: Callable[[], None] = nothing) -> DockerLease:
-        """Give a lease on the container that runs, or start it.
+        """Start the container unless it runs, and give a lease on it.
 
         Args:
-            on_new: Called when a container has been made, whose server is about to start.
+            on_new: Called when a container was created, while its server starts.
 
         Raises:
             MissingDependencyError: The docker extra is not installed.
-            ServerUnavailableError: There is no engine, no image, or the name is in use with another configuration.
+            ServerUnavailableError: There is no engine or no image, or another configuration uses the name.
             ServerStartError: The container does not start; the message ends with its log.
             ConfigurationError: A setting cannot work.
-            RefusedError: A container that is not ours has the name.
+            RefusedError: A container that is not elefast's has the name.
         """
         if sys.platform == "win32":
             raise ServerUnavailableError(
@@ -141,7 +141,7 @@ class DockerProvider:
             raise
 
     def running(self) -> bool:
-        """Whether this container runs already; starts and pulls nothing."""
+        """Whether this container runs. Starts and pulls nothing."""
         if sys.platform == "win32":
             return False
         engine = self._engine()
@@ -150,13 +150,13 @@ class DockerProvider:
                 image: Any = find_image(engine.client, self._image, self._platform)
             if image is None:
                 return False
-            wanted = self._wanted(engine, locks_root(), image)
-            found = engine.containers({OWNER: wanted.owner, CONFIG: wanted.config})
+            spec = self._spec(engine, locks_root(), image)
+            found = engine.containers({OWNER: spec.owner, CONFIG: spec.config})
             return any(one.get("State") == "running" for one in found)
         finally:
             engine.close()
 
-    def _engine(self) -> Engine:
+    def _engine(self) -> DockerEngine:
         if self._client is not None:
             return over(self._client, self._env, host=self._host)
         return connect(
@@ -166,25 +166,25 @@ class DockerProvider:
             answer_timeout=self._engine_timeout,
         )
 
-    def _acquire(self, engine: Engine, on_new: Callable[[], None]) -> DockerLease:
+    def _acquire(self, engine: DockerEngine, on_new: Callable[[], None]) -> DockerLease:
         root = locks_root()
         image = get_image(engine, root, self._image, policy=self._pull, platform=self._platform)
-        wanted = self._wanted(engine, root, image)
-        share = Share(root, wanted.config)
+        spec = self._spec(engine, root, image)
+        share = Share(root, spec.config)
         began = time.time()
         users = share.join()
         try:
             timeout = self._start_timeout + TURN_TIMEOUT
-            with taking_turns(share, began, what="starts the container", timeout=timeout) as turn:
-                found = self._ready(engine, wanted, share, turn, root, on_new)
-            return DockerLease(engine, wanted, found, share, users, reason=self._reason)
+            with take_turn(share, began, what="starts the container", timeout=timeout) as turn:
+                found = self._start(engine, spec, share, turn, root, on_new)
+            return DockerLease(engine, spec, found, share, users, reason=self._reason)
         except BaseException as error:
-            with contextlib.suppress(ElefastError):  # the first one is the one to see
-                leave(engine, wanted, share, users, may_drop=not isinstance(error, ServerUnavailableError))
+            with contextlib.suppress(ElefastError):  # the user needs to see the first error
+                release(engine, spec, share, users, may_drop=not isinstance(error, ServerUnavailableError))
             raise
 
-    def _wanted(self, engine: Engine, root: str, image: Any) -> Wanted:
-        return Wanted(
+    def _spec(self, engine: DockerEngine, root: str, image: Any) -> ContainerSpec:
+        return ContainerSpec(
             owner=owner(root),
             project=self._project,
             engine=engine.address.url,
@@ -202,40 +202,40 @@ class DockerProvider:
             settings=self._settings,
         )
 
-    def _ready(
-        self, engine: Engine, wanted: Wanted, share: Share, turn: Turn, root: str, on_new: Callable[[], None]
+    def _start(
+        self, engine: DockerEngine, spec: ContainerSpec, share: Share, turn: Turn, root: str, on_new: Callable[[], None]
     ) -> Found:
-        """A container that answers and has the settings."""
-        notes = sweep(engine, wanted, root)
-        keeper = Keeper(
+        """A container whose server answers and has the settings."""
+        notes = sweep(engine, spec, root)
+        lifecycle = ContainerLifecycle(
             engine,
-            wanted,
-            clear=lambda identity, labels: clear_name(engine, root, identity, labels, wanted.container_name),
+            spec,
+            clear_name=lambda identity, labels: clear_name(engine, root, identity, labels, spec.container_name),
         )
-        # One that is not reused belongs to the processes of now, or was kept for a look.
-        left = not wanted.reuse and not turn.read().get("container") and not share.held
+        # A container that is not for reuse belongs to processes that run now, unless it is held.
+        left = not spec.reuse and not turn.read().get("container") and not share.held
         while True:
             try:
-                container = keeper.running(fresh=left)
-                if keeper.created:
-                    share.let_go()
+                container = lifecycle.ensure_running(replace=left)
+                if lifecycle.created:
+                    share.end_hold()
                     on_new()
-                access = Access(engine.host, keeper.port(container), self._user, self._password, container.name)
-                look = functools.partial(keeper.look, container)
-                version = await_server(access, self._settings, look=look, timeout=self._start_timeout)
+                access = Access(engine.host, lifecycle.port(container), self._user, self._password, container.name)
+                check_alive = functools.partial(lifecycle.check_alive, container)
+                version = await_server(access, self._settings, check_alive=check_alive, timeout=self._start_timeout)
                 break
             except DiedError:
-                # What others have left may be beyond repair; nobody can be using it.
-                if keeper.created:
-                    keeper.undo()
+                # A container that was left may be beyond repair. No process can use it.
+                if lifecycle.created:
+                    lifecycle.remove_created()
                     raise
                 left = True
             except BaseException as error:
                 if not isinstance(error, ServerUnavailableError):
-                    keeper.undo()
+                    lifecycle.remove_created()
                 raise
         turn.write({"container": container.id})
-        notes += keeper.notes
+        notes += lifecycle.notes
         for note in notes:
             _log.warning("docker: %s", note)
         return Found(container.id, access, version, tuple(notes))
@@ -256,5 +256,5 @@ class DockerProvider:
 
 
 def locks_root() -> str:
-    """The directory of the locks of this user's containers."""
+    """The directory with the locks of this user's containers."""
     return os.path.join(places_for().servers, "docker")

@@ -1,12 +1,12 @@
-"""Who uses a container: locks in a directory of its own, which vanish with the processes that hold them.
+"""How processes share a container: locks in a directory per container, which end with the processes that hold them.
 
-- ``users`` is held shared by every process that uses the container or waits for it. Whoever gets it exclusively
-  knows that nobody does, and may remove the container.
-- ``turn`` is held by the one process that is about to find, start or repair it. What is written there is about
-  the users of now: the container that they share, or why the last start failed.
-- ``held`` is no lock: the container has something for a look, and stays.
+- ``users`` is held shared by every process that uses the container or waits for it. A process that gets the exclusive
+  lock knows that no other process uses the container, and may remove it.
+- ``turn`` is held by the one process that finds, starts or repairs the container, or pulls the image. The file tells
+  the present users which container they share, or why the last start failed.
+- ``held`` is not locked. It exists while the container stays for an inspection of databases in it.
 
-The directory is there as long as the container has users, or is held.
+The directory exists as long as the container has users or is held.
 """
 
 from __future__ import annotations
@@ -16,31 +16,40 @@ import json
 import logging
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elefast import errors
-from elefast.errors import ElefastError, ServerStartError
+from elefast.errors import ConfigurationError, ElefastError, Problem, ServerStartError
+from elefast.providers.docker.container import digest
+from elefast.providers.docker.pull import ensure_image, find_image
 from elefast.providers.failure import ProviderFailure
 from elefast.providers.files import directories, locks
 from elefast.runtime import clock
 
-__all__ = ["Share", "Turn"]
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from elefast.providers.docker.engine import DockerEngine
+
+__all__ = ["Share", "Turn", "get_image", "take_turn"]
 
 USERS = "users"
 TURN = "turn"
 HELD = "held"
 PROCESS = "process"
 REMOVAL_TIMEOUT = 180.0
+PULL_TIMEOUT = 1800.0
 PATIENCE = 10.0
+"""Seconds until a wait for another process is logged."""
 LONGEST_PAUSE = 0.02
 
 _log = logging.getLogger("elefast")
 
 
 class Turn:
-    """The right to find, start or repair the container; and what was written by those who had it before.
+    """The exclusive right to find, start or repair the container, and what earlier owners of that right wrote.
 
     Args:
         descriptor: Of the locked file.
@@ -52,15 +61,22 @@ class Turn:
         self._root = root
 
     def read(self) -> dict[str, Any]:
-        """What was written last, besides which process has the turn; empty for the first of the users."""
+        """The values written last, without the process that has the turn; empty for the first of the users."""
         value = _parse(os.pread(self._descriptor, 1 << 20, 0))
         value.pop(PROCESS, None)
         return value
 
     def write(self, value: dict[str, Any]) -> None:
-        """Replace what is written."""
+        """Replace the values.
+
+        Args:
+            value: The new ones.
+
+        Raises:
+            ServerStartError: The file cannot be written.
+        """
         try:
-            # In this order, so that somebody who is killed in between does not leave an empty file.
+            # In this order, a process that is killed in between does not leave an empty file.
             os.ftruncate(self._descriptor, os.pwrite(self._descriptor, json.dumps(value).encode(), 0))
         except OSError as error:
             raise _unusable(self._root, error) from error
@@ -79,12 +95,15 @@ class Share:
         self.directory = os.path.join(root, config)
 
     def join(self) -> int:
-        """Become a user, and wait while somebody removes the container; gives the descriptor of the lock.
+        """Become a user of the container. Wait while another process removes it.
+
+        Returns:
+            The descriptor that holds the shared lock.
 
         Raises:
-            ServerStartError: That took too long, or the locks cannot be used.
+            ServerStartError: The wait took too long, or the locks cannot be used.
         """
-        waiting = _Waiting(self._path(USERS), "removes the container", REMOVAL_TIMEOUT)
+        wait = _Wait(self._path(USERS), "removes the container", REMOVAL_TIMEOUT)
         with self._usable():
             while True:
                 self._make_root()
@@ -94,7 +113,7 @@ class Share:
                     users = None
                 if users is not None:
                     return users
-                waiting.pause()
+                wait.pause()
 
     def _join(self) -> int | None:
         with contextlib.suppress(FileExistsError):
@@ -102,10 +121,10 @@ class Share:
         first = locks.take(self._path(USERS), exclusive=True)
         if first is None:
             return locks.take(self._path(USERS), exclusive=False)
-        # Those who wrote it are gone, whatever became of the container.
+        # The processes that wrote the values have ended.
         with contextlib.suppress(FileNotFoundError):
             os.truncate(self._path(TURN), 0)
-        return self._shared(first)
+        return self._downgrade(first)
 
     def _make_root(self) -> None:
         directories.root(os.path.dirname(self._root))
@@ -121,51 +140,58 @@ class Share:
         except OSError as error:
             raise _unusable(self._root, error) from error
 
-    def _shared(self, exclusive: int) -> int | None:
+    def _downgrade(self, exclusive: int) -> int | None:
+        """Turn the exclusive lock into a shared one; ``None`` if another process got the lock in between."""
         import fcntl
 
-        # The kernel lets go for a moment; somebody who removes may come in between.
+        # The kernel releases the exclusive lock before it grants the shared one.
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(exclusive, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if locks.same_file(exclusive, self._path(USERS)):
                 return exclusive
-        _let_go(exclusive)
+        _unlock(exclusive)
         return None
 
     @contextmanager
     def turn(self, what: str, timeout: float) -> Generator[Turn]:
-        """Wait for the turn. Only users may, so that nobody removes the directory meanwhile.
+        """Wait for the turn. Only users of the container may, so that no process removes the directory meanwhile.
 
         Args:
-            what: It is for: "starts the container".
-            timeout: Seconds that we wait at most.
+            what: What the turn is for: "starts the container".
+            timeout: Seconds to wait at most.
 
         Raises:
-            ServerStartError: That took too long, or the locks cannot be used.
+            ServerStartError: The wait took too long, or the locks cannot be used.
         """
-        waiting = _Waiting(self._path(TURN), what, timeout)
+        wait = _Wait(self._path(TURN), what, timeout)
         with self._usable():
             while (descriptor := locks.take(self._path(TURN), exclusive=True)) is None:
-                waiting.pause()
+                wait.pause()
         try:
             turn = Turn(descriptor, self._root)
             turn.write({**turn.read(), PROCESS: os.getpid()})
             yield turn
         finally:
-            _let_go(descriptor)
+            _unlock(descriptor)
 
     @contextmanager
     def alone(self, users: int = -1) -> Generator[bool]:
-        """Whether nobody else uses it, and nobody does while this lasts; afterwards the directory is gone.
+        """Lock the container for this process alone; the directory is removed at the end.
 
         Args:
-            users: Our own hold, which is given up in any case.
+            users: This process's own lock, which is released in any case; -1 for none.
+
+        Returns:
+            Whether no other process uses the container, which is then true until the end of the block.
+
+        Raises:
+            ServerStartError: The locks cannot be used.
         """
         if users >= 0:
-            # Of two who leave at once, the last to let go finds itself alone.
-            _let_go(users)
+            # First, so that of two processes that leave at the same time one finds itself alone.
+            _unlock(users)
         with self._usable():
-            # After a restart of the machine it may have gone, while the containers have not.
+            # A restart of the machine may remove the directory, while the containers stay.
             self._make_root()
             try:
                 with contextlib.suppress(FileExistsError):
@@ -180,7 +206,7 @@ class Share:
             yield True
             self._clear()
         finally:
-            _let_go(descriptor)
+            _unlock(descriptor)
 
     def _clear(self) -> None:
         for name in (TURN, USERS):
@@ -190,16 +216,16 @@ class Share:
 
     @property
     def held(self) -> bool:
-        """Whether there is something to look at."""
+        """Whether the container stays for an inspection."""
         return os.path.exists(self._path(HELD))
 
     def hold(self) -> None:
-        """Keep the container until `let_go`; called by a user."""
+        """Let the container stay until `end_hold`. Only a user may call this."""
         with open(self._path(HELD), "a", encoding="ascii"):
             pass
 
-    def let_go(self) -> None:
-        """There is nothing to look at, or not any more."""
+    def end_hold(self) -> None:
+        """Let the container go with its last user."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path(HELD))
 
@@ -207,8 +233,91 @@ class Share:
         return os.path.join(self.directory, name)
 
 
-def _let_go(descriptor: int) -> None:
-    """Give a lock back explicitly: a child that was forked without Python's knowledge has the descriptor, too."""
+@contextmanager
+def take_turn(share: Share, began: float, *, what: str, timeout: float) -> Generator[Turn]:
+    """Wait for the turn. An error reaches all processes that waited for it; a process that comes later tries again.
+
+    Args:
+        share: The locks, of which this process is a user.
+        began: When this process came, in seconds since 1970.
+        what: What the turn is for: "starts the container".
+        timeout: Seconds to wait at most.
+
+    Raises:
+        ElefastError: The error of the process that had the turn, or that of the block.
+    """
+    with share.turn(what, timeout) as turn:
+        written = turn.read()
+        if "failed" in written and written["at"] >= began:
+            raise _as_error(written["failed"])
+        try:
+            yield turn
+        except ElefastError as error:
+            # The other values stay, because processes that came earlier may use the container.
+            with contextlib.suppress(ServerStartError):  # the user needs to see the first error
+                turn.write({**turn.read(), "failed": _as_values(error), "at": time.time()})
+            raise
+
+
+def get_image(
+    engine: DockerEngine, root: str, reference: str, *, policy: Literal["missing", "always", "never"], platform: str
+) -> Any:
+    """The image. If the engine does not have it, one of all processes that want it pulls it, and the others wait.
+
+    Args:
+        engine: The engine that needs the image.
+        root: The directory of all locks.
+        reference: As Docker writes it.
+        policy: See `ensure_image`.
+        platform: Such as ``linux/arm64``; empty for the engine's own.
+
+    Raises:
+        ConfigurationError: The image does not exist, or the reference is invalid.
+        ServerUnavailableError: The engine cannot get the image now.
+    """
+    if policy != "always":
+        with engine.doing("looking for the image"):
+            here: Any = find_image(engine.client, reference, platform)
+        if here is not None:
+            return here
+    began = time.time()
+    share = Share(root, digest("image", engine.address.url, reference, platform))
+    users = share.join()
+    try:
+        with (
+            take_turn(share, began, what=f"gets image {reference}", timeout=PULL_TIMEOUT) as turn,
+            engine.doing("getting the image"),
+        ):
+            pulled = turn.read().get("pulled", 0.0) >= began
+            image: Any = ensure_image(
+                engine.client, reference, policy="missing" if pulled else policy, platform=platform
+            )
+            turn.write({"pulled": time.time()})
+            return image
+    finally:
+        with share.alone(users):
+            pass  # removes the directory of the locks
+
+
+def _as_values(error: ElefastError) -> dict[str, Any]:
+    if isinstance(error, ConfigurationError):
+        return {
+            "problems": [[one.origin, one.key, one.message, one.code] for one in error.problems],
+            "hint": error.hint,
+        }
+    return {"kind": type(error).__name__, "message": str(error), "code": error.code}
+
+
+def _as_error(values: Mapping[str, Any]) -> ElefastError:
+    """The error of another process: ``kind`` and ``message``, or the ``problems`` of a configuration."""
+    if "problems" in values:
+        return ConfigurationError([Problem(*one) for one in values["problems"]], values["hint"])
+    kind: type[ElefastError] = getattr(errors, values["kind"], ServerStartError)
+    return kind(values["message"], code=values.get("code", ""))
+
+
+def _unlock(descriptor: int) -> None:
+    """Unlock explicitly: a child that C code forked may have the descriptor as well."""
     import fcntl
 
     fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -225,19 +334,19 @@ def _unusable(root: str, error: OSError) -> ServerStartError:
 
 def _parse(text: bytes) -> dict[str, Any]:
     try:
-        # Behind it there may be the end of a longer one, whose writer was killed.
+        # The end of a longer value may follow, if its writer was killed.
         value: dict[str, Any] | list[Any] | str | float | None = json.JSONDecoder().raw_decode(text.decode())[0]
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
-class _Waiting:
-    """For the lock of another process, which may have been stopped, or hang: not in silence, and not for ever.
+class _Wait:
+    """A wait for the lock of another process. It is logged, and it has an end, because that process may hang.
 
     Args:
         path: Of the lock.
-        what: The other process does meanwhile.
+        what: What the other process does: "starts the container".
         timeout: Seconds.
     """
 
@@ -247,13 +356,13 @@ class _Waiting:
         self._timeout = timeout
         self._began = clock.now()
         self._pause = 0.001
-        self._told = False
+        self._logged = False
 
     def pause(self) -> None:
         """Wait a little.
 
         Raises:
-            ServerStartError: It was too long.
+            ServerStartError: The time is over.
         """
         waited = clock.now() - self._began
         if waited > self._timeout:
@@ -262,8 +371,8 @@ class _Waiting:
                 "see whether it was stopped or hangs, and end it; then run the tests again",
                 code="other-process-hangs",
             )
-        if waited > PATIENCE and not self._told:
-            self._told = True
+        if waited > PATIENCE and not self._logged:
+            self._logged = True
             _log.warning("docker: waiting for %s, which %s", self._other(), self._what)
         time.sleep(self._pause)
         self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
