@@ -1,8 +1,17 @@
-"""Where a server comes from: an existing one (`url`), a local one (`local`), a container (`docker`).
+"""Gives a running PostgreSQL server, and a lease on it.
 
-A provider hands out a `Lease`: a hold on a running server and what to know about it.
-Providers take plain arguments; they know nothing of the configuration, of templates or of tests.
-Importing this package imports nothing else, so that the supervisor of a local server starts quickly.
+- `url` uses an existing server, `local` starts one from binaries on this machine, `docker` starts one in a container.
+- `auto` uses the first of them that works.
+- `protocol` has the two protocols that the rest of elefast works with: `Provider` and `Lease`.
+- `tuning` translates the keys of ``[tool.elefast.tuning]`` into settings of the server.
+
+Providers take plain arguments. They do not know configuration files, templates, databases or tests. Importing this
+package imports no other module of elefast's providers, so that the supervisor of a local server starts quickly.
+
+    lease = UrlProvider("postgresql://postgres@localhost/postgres").acquire()
+    engine = sqlalchemy.create_engine(lease.url)
+    ...
+    lease.release()
 """
 
 from __future__ import annotations

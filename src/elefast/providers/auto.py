@@ -1,4 +1,4 @@
-"""``provider = "auto"``: the first candidate that works, and why it was not an earlier one."""
+"""``provider = "auto"``: the first candidate that works, and why the earlier ones did not."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["AutoProvider", "Candidate"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to a server.
+    """A provider that may be chosen.
 
     Args:
-        name: What the reason calls it: ``url``, ``docker``, ``local``.
+        name: Its name in the reason: ``url``, ``docker``, ``local``.
         acquire: Gives a lease or raises, see `Provider.acquire`; called only when every earlier candidate was passed
             over.
-        probe: Answers quickly why this candidate is out of the question; empty where it may be tried.
-        running: Whether its server runs already.
+        probe: Answers quickly why this candidate cannot work; empty if it may be tried.
+        running: Whether its server runs.
     """
 
     name: str
@@ -36,8 +36,11 @@ class Candidate:
 class AutoProvider:
     """Tries the candidates in their order.
 
-    Only what says "no server here" is passed over. A wrong configuration or a refusal of one candidate
-    ends the search, because going on would hide it.
+    A candidate is passed over only if it has no server. An invalid configuration or a refusal ends the search, because
+    the next candidate would hide it.
+
+    Args:
+        candidates: The providers to try, best first.
     """
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
@@ -50,7 +53,7 @@ class AutoProvider:
             on_new: See `Provider.acquire`.
 
         Raises:
-            ServerUnavailableError: None does; the message has each one's reason.
+            ServerUnavailableError: No candidate works; the message has the reason of each.
         """
         passed: list[tuple[str, str]] = []
         for candidate in self._candidates:
@@ -77,7 +80,7 @@ class AutoProvider:
         )
 
     def running(self) -> bool:
-        """Whether the server of the first candidate that may be tried runs already."""
+        """Whether the server of the first candidate that may be tried runs."""
         first = next((candidate for candidate in self._candidates if not candidate.probe()), None)
         return first is not None and first.running()
 

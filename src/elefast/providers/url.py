@@ -1,7 +1,7 @@
-"""``provider = "url"``: a server that somebody else runs.
+"""``provider = "url"``: an existing server.
 
-Nothing is started and nothing is connected here. Whether the host may be used at all
-(`engine.allow_remote`) was decided when the configuration was validated.
+This provider starts nothing and connects to nothing. The validation of the configuration has decided whether the host
+may be used (`engine.allow_remote`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["UrlLease", "UrlProvider", "maintenance_url"]
 
 
 class UrlLease:
-    """A lease over a server that was there before and stays."""
+    """A lease on an existing server, which stays after the lease."""
 
     provider = "url"
     owned = False
@@ -36,26 +36,26 @@ class UrlLease:
 
     @property
     def url(self) -> URL:
-        """The server, as psycopg reaches it; the database is the one that the given URL named."""
+        """The server's URL for psycopg, with the database that the given URL names."""
         return self._url
 
     def ended(self) -> str:
-        """Nobody knows: who runs it may start it again."""
+        """Always empty, because the owner of the server may start it again."""
         return ""
 
     def hold(self) -> None:
-        """Nothing to do: the server is not elefast's to stop."""
+        """Do nothing, because elefast does not stop this server."""
 
     def release(self) -> None:
-        """Nothing to do: the server is not elefast's to stop."""
+        """Do nothing, because elefast does not stop this server."""
 
 
 class UrlProvider:
-    """Gives leases over the server at `url`.
+    """Gives leases on the server at `url`.
 
     Args:
-        url: Any SQLAlchemy or libpq URL of a PostgreSQL, whatever its driver.
-        reason: For the report, why it is this one.
+        url: Any SQLAlchemy or libpq URL of a PostgreSQL server, with any driver.
+        reason: Why this provider was chosen, for the report.
     """
 
     def __init__(self, url: str | URL, *, reason: str = 'provider = "url"') -> None:
@@ -63,25 +63,26 @@ class UrlProvider:
         self._reason = reason
 
     def acquire(self, on_new: Callable[[], None] = nothing) -> UrlLease:
-        """Give a lease at once; nothing is connected, and nothing new.
+        """Give a lease without a connection.
 
         Raises:
-            ConfigurationError: There is no URL, or it is not one of a PostgreSQL.
+            ConfigurationError: The URL is missing, or is not that of a PostgreSQL server.
         """
         return UrlLease(maintenance_url(self._url), self._reason)
 
     def running(self) -> bool:
-        """It is somebody else's to run, so nothing would be started."""
+        """Always true, because elefast does not start this server."""
         return True
 
 
 def maintenance_url(url: str | URL) -> URL:
-    """The same server as psycopg reaches it.
+    """The URL of the same server for psycopg. Its database is ``postgres`` if `url` names none.
 
-    Without a database it is ``postgres``.
+    Args:
+        url: Any SQLAlchemy or libpq URL.
 
     Raises:
-        ConfigurationError: It is not the URL of a PostgreSQL.
+        ConfigurationError: It is missing, or is not the URL of a PostgreSQL server.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
@@ -93,7 +94,7 @@ def maintenance_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        # The text may hold a password: say what is wrong without repeating it.
+        # The text may contain a password, so the message does not repeat it.
         raise _wrong("not a URL; expected something like postgresql://user:password@localhost:5432/postgres") from error
     backend = parsed.drivername.partition("+")[0]
     if backend not in ("postgresql", "postgres"):
