@@ -19,7 +19,7 @@ from elefast import migrators, providers
 from elefast.config import Loaded, current_run, settings_for_run
 from elefast.config.cache import validated
 from elefast.config.drivers import async_driver, sync_driver
-from elefast.config.toml_reader import parse
+from elefast.config.toml_reader import read_toml
 from elefast.databases.spec import EngineOptions, PoolOptions, ServiceSpec
 from elefast.errors import ConfigurationError, Problem
 
@@ -212,8 +212,7 @@ def _is_default(loaded: Loaded, key: str) -> bool:
 def _project(loaded: Loaded) -> str:
     """Whose templates these are: the project's name, so that checkouts and machines share them."""
     try:
-        table = parse((loaded.project / "pyproject.toml").read_text(encoding="utf-8"))
-        return str(table["project"]["name"])
+        return str(read_toml(loaded.project / "pyproject.toml").table()["project"]["name"])
     except (OSError, KeyError, TypeError, ValueError):
         return loaded.project.name
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, Found, alembic_below, find
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.provenance import Origin
+from elefast.config.toml_reader import read_toml
 from elefast.runtime.cache_dir import is_ours, replace
 from elefast.runtime.type_guards import is_mapping, is_table
 
@@ -121,7 +122,7 @@ def _question(found: Found, profile: str | None, env: Mapping[str, str]) -> str:
 
 def _content(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_toml(path).content).hexdigest()
     except OSError as error:
         return str(error)
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from elefast.config.toml_reader import parse
+from elefast.config.toml_reader import read_toml
 
 __all__ = [
     "ALEMBIC_INI",
@@ -78,20 +78,19 @@ def in_directory(directory: Path) -> Found | None:
 def has_table(pyproject: Path) -> bool:
     """Whether this file has `[tool.elefast]`; a broken one counts if it seems to."""
     try:
-        content = pyproject.read_bytes()
+        document = read_toml(pyproject)
     except OSError:
         return False
-    if b"elefast" not in content:
+    if b"elefast" not in document.content:
         return False
     try:
-        document = parse(content.decode())
+        tool = document.table().get("tool")
     except ValueError:  # TOMLDecodeError and UnicodeDecodeError
         import re
 
         # What is broken may be anywhere, also in the header itself; a dependency on elefast is no configuration.
         header = rb"""["']?tool["']?[ \t]*\.[ \t]*["']?elefast\b|\[[ \t]*tool[ \t]*\][^\[]*\n[ \t]*["']?elefast\b"""
-        return re.search(header, content) is not None
-    tool = document.get("tool")
+        return re.search(header, document.content) is not None
     return isinstance(tool, dict) and "elefast" in tool
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, alembic_below
 from elefast.config.loaded import Migrator, Selection
 from elefast.config.model import Settings
-from elefast.config.toml_reader import parse
+from elefast.config.toml_reader import read_toml
 
 __all__ = ["ESSENTIAL", "Migrator", "Selection", "alembic_file", "migrator_tables", "select_migrator"]
 
@@ -62,12 +62,13 @@ def alembic_file(directory: Path) -> str:
     """
     if (directory / ALEMBIC_INI).is_file():
         return ALEMBIC_INI
+    return PYPROJECT if _has_alembic_table(directory / PYPROJECT) else alembic_below(directory)
+
+
+def _has_alembic_table(pyproject: Path) -> bool:
     try:
-        content = (directory / PYPROJECT).read_bytes()
-        document = parse(content.decode()) if b"alembic" in content else {}
+        document = read_toml(pyproject)
+        tool = document.table().get("tool") if b"alembic" in document.content else None
     except (OSError, ValueError):
-        document = {}
-    tool = document.get("tool")
-    if isinstance(tool, dict) and "alembic" in tool:
-        return PYPROJECT
-    return alembic_below(directory)
+        return False
+    return isinstance(tool, dict) and "alembic" in tool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from elefast.config.layers import Finding, Layer
 from elefast.config.messages import shown
 from elefast.config.provenance import Origin
 from elefast.config.toml_positions import line_of, lines
-from elefast.config.toml_reader import TooDeepError, parse
+from elefast.config.toml_reader import TooDeepError, read_toml
 from elefast.runtime.text import short
 from elefast.runtime.type_guards import is_table
 
@@ -57,9 +58,9 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
     file = TomlFile(path, Layer(path.name, lambda _: Origin("file", path.name), path.parent))
     text = ""
     try:
-        written = path.read_bytes().decode()
-        text = written.replace("\r\n", "\n")
-        table: Any = parse(written)  # which does the same: done twice, it would let something pass that is no TOML
+        document = read_toml(path)
+        text = document.content.decode().replace("\r\n", "\n")
+        table: Any = document.table()
     except (OSError, ValueError) as error:
         file.findings.append(_unreadable(path.name, text, error))
         file.broken = True
@@ -81,7 +82,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
         return Layer(".".join((path.name, *prefix)), where, path.parent, shown_as=prefix)
 
     file.layer = layer_at(())
-    content = dict(table)
+    content = deepcopy(table)  # lists of it reach the settings, whose users may change them
     profiles = content.pop(PROFILES, {})
     if not root and "tool" in content:
         del content["tool"]

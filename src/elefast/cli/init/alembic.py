@@ -90,9 +90,9 @@ def _location(config: Path) -> str:
     here = config.parent.as_posix()
     try:
         if config.suffix == ".toml":
-            from elefast.config.toml_reader import parse
+            from elefast.config.toml_reader import read_toml
 
-            value = parse(config.read_text(encoding="utf-8"))["tool"]["alembic"]["script_location"]
+            value = read_toml(config).table()["tool"]["alembic"]["script_location"]
             return str(value).replace("%(here)s", here)
         parser = configparser.ConfigParser({"here": here})
         parser.read(config, encoding="utf-8")

@@ -127,22 +127,9 @@ def look(root: Path) -> Look:
         ConfigurationError: Its `pyproject.toml` cannot be read.
     """
     from elefast.config.discovery import OVERLAY, PYPROJECT, has_table
-    from elefast.config.toml_reader import parse
 
     file = root / PYPROJECT
-    text = _text(file)
-    if text and text.startswith("\ufeff"):
-        raise ConfigurationError(
-            f"{file} begins with a byte order mark, which TOML does not know. Save it as UTF-8 without one, then run "
-            "`elefast init` again.",
-            code="invalid-toml",
-        )
-    try:
-        document = parse(text or "")
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{file} is not valid TOML: {error}. Correct it, then run `elefast init` again.", code="invalid-toml"
-        ) from None
+    text, document = _read_pyproject(file)
     configured = [OVERLAY] if (root / OVERLAY).exists() else []
     configured += [PYPROJECT] if has_table(file) else []
     sources = read(root)
@@ -216,20 +203,33 @@ _DISTRIBUTIONS = (
 )
 
 
-def _text(file: Path) -> str | None:
-    """The text of the file, its line endings as they are; None where there is none."""
+def _read_pyproject(file: Path) -> tuple[str | None, dict[str, Any]]:
+    """The text of a `pyproject.toml`, its line endings as they are, and its table; None and nothing without a file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is not TOML.
+    """
+    from elefast.config.toml_reader import read_toml
+
     if not file.exists():
-        return None
+        return None, {}
+    again = "then run `elefast init` again."
     try:
-        return file.read_bytes().decode("utf-8")
+        document = read_toml(file)
+        text = document.content.decode()
+        if text.startswith("\ufeff"):
+            message = f"{file} begins with a byte order mark, which TOML does not know. Save it as UTF-8 without one, "
+            raise ConfigurationError(message + again, code="invalid-toml")
+        return text, document.table()
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}", code="file-unreadable") from None
     except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            f"{file} is not UTF-8, as TOML has to be: byte {error.start} is {error.object[error.start]:#04x}. "
-            "Save it as UTF-8, then run `elefast init` again.",
-            code="file-unreadable",
-        ) from None
+        position = f"byte {error.start} is {error.object[error.start]:#04x}"
+        message = f"{file} is not UTF-8, as TOML has to be: {position}. Save it as UTF-8, {again}"
+        raise ConfigurationError(message, code="file-unreadable") from None
+    except ValueError as error:
+        message = f"{file} is not valid TOML: {error}. Correct it, {again}"
+        raise ConfigurationError(message, code="invalid-toml") from None
 
 
 def _variables(text: str) -> list[str]:

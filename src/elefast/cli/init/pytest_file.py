@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elefast.config.toml_reader import parse
+from elefast.config.toml_reader import read_toml
 
 __all__ = ["PytestFile", "find_pytest_file", "relative", "with_line"]
 
@@ -71,7 +71,7 @@ def _read(file: Path) -> tuple[str, dict[str, Any]] | None:
     """The section and what it says; None where pytest does not take the file for its configuration."""
     if file.suffix == ".toml":
         try:
-            document = parse(file.read_text(encoding="utf-8"))
+            document = read_toml(file).table()
         except (OSError, ValueError):
             return None
         if file.name != "pyproject.toml":
