@@ -29,7 +29,7 @@ def argument_layer(arguments: Mapping[str, Any], directory: Path) -> Layer:
         directory: What relative paths are relative to.
     """
     origins: dict[KeyPath, Origin] = {}
-    layer = Layer("arguments", places_from(origins), directory)
+    layer = Layer(places_from(origins), directory)
     for name in sorted(arguments, key=lambda name: "__" in name):
         path = tuple(name.split("__"))
         origins[path] = Origin("argument", name)

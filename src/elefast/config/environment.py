@@ -50,7 +50,7 @@ def environment_layer(env: Mapping[str, str], directory: Path) -> Layer:
     """
     given = {name: value for name, value in sorted(env.items()) if value}
     origins: dict[KeyPath, Origin] = {}
-    layer = Layer("environment", places_from(origins), directory)
+    layer = Layer(places_from(origins), directory)
     used = {PROFILE}
 
     def take(name: str, path: KeyPath) -> str | None:

@@ -13,18 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic.fields import FieldInfo
-from pydantic_settings import PydanticBaseSettingsSource
-
 from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, key_at
 from elefast.config.limits import DEEPEST, fits, unusable
 from elefast.config.messages import shown, suggestion
-from elefast.config.model import Settings
 from elefast.config.provenance import DEFAULT, Origin
 from elefast.config.value_types import FilePath, is_target
 from elefast.runtime.type_guards import is_list, is_table
 
-__all__ = ["Finding", "Layer", "LayerSource", "places_from"]
+__all__ = ["Finding", "Layer", "places_from"]
 
 Where = Callable[[tuple[str | int, ...]], Origin]
 
@@ -61,7 +57,6 @@ class Layer:
     """What one place says.
 
     Args:
-        name: A name that no other layer has.
         where: Gives the place of a path in this layer.
         directory: What relative paths of this layer are relative to.
         shown_as: What comes before the keys in errors, such as `profiles.ci`.
@@ -72,7 +67,6 @@ class Layer:
         refused: Where something is wrong.
     """
 
-    name: str
     where: Where
     directory: Path
     shown_as: KeyPath = ()
@@ -143,41 +137,6 @@ class Layer:
     def _unknown(self, path: KeyPath, known: list[str]) -> None:
         better = closest(path[-1], known, exact=True) or _elsewhere(path) or closest(path[-1], known)
         self.wrong(path, f"unknown key{suggestion(better)}", "unknown-key")
-
-    def nested(self, without: frozenset[KeyPath] = frozenset()) -> dict[str, Any]:
-        """The values as nested dictionaries, except those at or below a path of `without`."""
-        result: dict[str, Any] = {}
-        for path, value in self.values.items():
-            if any(path[:end] in without for end in range(1, len(path) + 1)):
-                continue
-            table = result
-            for part in path[:-1]:
-                table = table.setdefault(part, {})
-            table[path[-1]] = value
-        return result
-
-
-class LayerSource(PydanticBaseSettingsSource):
-    """A layer as pydantic-settings wants it.
-
-    Args:
-        layer: The layer.
-        without: Paths to leave out.
-    """
-
-    def __init__(self, layer: Layer, without: frozenset[KeyPath] = frozenset()) -> None:
-        super().__init__(Settings)
-        self.layer = layer
-        self.without = without
-        # pydantic-settings keeps what sources say by name; two with one name would collapse into one.
-        self.__name__ = layer.name
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Not used: `__call__` gives everything at once."""
-        raise NotImplementedError
-
-    def __call__(self) -> dict[str, Any]:
-        return self.layer.nested(self.without)
 
 
 def _table_names() -> list[str]:

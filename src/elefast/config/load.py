@@ -20,11 +20,11 @@ from elefast.config.arguments import argument_layer
 from elefast.config.discovery import OVERLAY, PYPROJECT, Found, directories, find, in_directory
 from elefast.config.environment import PROFILE, environment_layer
 from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
-from elefast.config.layers import Finding, Layer, LayerSource
+from elefast.config.layers import Finding, Layer
 from elefast.config.loaded import Loaded
 from elefast.config.messages import explain, in_words, shown, suggestion
 from elefast.config.migrator_selection import alembic_file, select_migrator
-from elefast.config.model import Settings, read_from
+from elefast.config.model import Settings
 from elefast.config.provenance import DEFAULT, Origin
 from elefast.config.rules import Facts, violations
 from elefast.config.toml_files import TomlFile, read_file
@@ -127,23 +127,25 @@ def resolve(
 
     written = {table for layer in layers for table in layer.tables}
     facts = Facts(written, env, complete=not any(file.broken for file in files))
-    settings, wrong = _validated(layers, facts)
+    in_force = _merge(layers)
+    settings, wrong = _validate(in_force, layers, facts)
     findings += wrong
     # A profile that is not in force is wrong all the same, and better known before it is.
     for file in files:
         for other, layer in file.profiles.items():
             if other != name:
-                findings += _validated([layer], replace(facts, complete=False))[1]
+                findings += _validate(_merge([layer]), [layer], replace(facts, complete=False))[1]
     loaded = Loaded(
         settings=settings,
-        provenance=_provenance(layers),
+        provenance=_provenance(in_force),
         files=tuple(file.path for file in files),
         directory=directory,
         project=directory,
         migrator=select_migrator(settings, written, directory),
         profile=name,
     )
-    return Resolved(loaded, _values(layers), _problems(findings))
+    values = {path: layer.values[path] for path, layer in in_force.items()}
+    return Resolved(loaded, values, _problems(findings))
 
 
 def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) -> Found:
@@ -211,7 +213,7 @@ def _unknown_profile(name: str, chosen_by: Origin, files: list[TomlFile]) -> lis
 
 def _default_paths(directory: Path) -> Layer:
     """The defaults that are paths, made absolute; Alembic is looked for where it can be configured."""
-    layer = Layer("defaults", lambda _: DEFAULT, directory)
+    layer = Layer(lambda _: DEFAULT, directory)
     for key in all_keys():
         if key.file and isinstance(key.default, str) and key.default:
             name = key.default
@@ -221,19 +223,45 @@ def _default_paths(directory: Path) -> Layer:
     return layer
 
 
-def _validated(layers: list[Layer], facts: Facts) -> tuple[Settings, list[Finding]]:
-    """The settings and what is wrong with values; a wrong one is left out, so that all others are checked."""
+def _merge(layers: list[Layer]) -> dict[KeyPath, Layer]:
+    """Each path that has a value, with the layer whose value is in force: the first one of `layers` that has one.
+
+    Where one layer has a value and another layer has a table, the first of them is in force alone.
+    """
+    in_force: dict[KeyPath, Layer] = {}
+    for layer in layers:
+        inner = {path[:end] for path in in_force for end in range(1, len(path))}
+        for path in layer.values:
+            if path not in inner and not any(path[:end] in in_force for end in range(1, len(path) + 1)):
+                in_force[path] = layer
+    return in_force
+
+
+def _nested(in_force: Mapping[KeyPath, Layer], without: set[KeyPath]) -> dict[str, Any]:
+    """The values in force as nested dictionaries, except those at or below a path of `without`."""
+    result: dict[str, Any] = {}
+    for path, layer in in_force.items():
+        if any(path[:end] in without for end in range(1, len(path) + 1)):
+            continue
+        table = result
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        table[path[-1]] = layer.values[path]
+    return result
+
+
+def _validate(in_force: Mapping[KeyPath, Layer], layers: list[Layer], facts: Facts) -> tuple[Settings, list[Finding]]:
+    """The settings, and what is wrong with values. A wrong value is left out, so that all others are checked."""
     findings: list[Finding] = []
-    wrong: frozenset[KeyPath] = frozenset()
+    wrong: set[KeyPath] = set()
     while True:
         try:
-            with read_from([LayerSource(layer, wrong) for layer in layers]):
-                settings = Settings()
+            settings = Settings(**_nested(in_force, wrong))
             break
         except ValidationError as error:
             explained = list(_explained(error, layers))
             if wrong.issuperset(path for path, _ in explained):
-                raise  # nobody wrote it, so leaving it out again would not help
+                raise  # the value is a default, so leaving it out again would not help
             findings += [finding for _, finding in explained]
             wrong |= {path for path, _ in explained}
     known = wrong.union(*(layer.refused for layer in layers))
@@ -276,27 +304,9 @@ def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:
     return DEFAULT
 
 
-def _provenance(layers: list[Layer]) -> dict[str, Origin]:
+def _provenance(in_force: Mapping[KeyPath, Layer]) -> dict[str, Origin]:
     provenance = {key.name: DEFAULT for key in all_keys() if not key.is_open}
-    return provenance | {dotted(path): layer.where(path) for path, layer in _in_force(layers).items()}
-
-
-def _values(layers: list[Layer]) -> dict[KeyPath, Any]:
-    return {path: layer.values[path] for path, layer in _in_force(layers).items()}
-
-
-def _in_force(layers: list[Layer]) -> dict[KeyPath, Layer]:
-    """Each path that has a value, and the layer that it is from; the first one of `layers` wins.
-
-    Where one layer has a value and another a table, none of what the other says is in force.
-    """
-    found: dict[KeyPath, Layer] = {}
-    for layer in layers:
-        inner = {path[:end] for path in found for end in range(1, len(path))}
-        for path in layer.values:
-            if path not in inner and not any(path[:end] in found for end in range(1, len(path) + 1)):
-                found[path] = layer
-    return found
+    return provenance | {dotted(path): layer.where(path) for path, layer in in_force.items()}
 
 
 def _problems(findings: list[Finding]) -> tuple[Problem, ...]:

@@ -7,9 +7,6 @@ It must not know where values come from (`load`) or what is done with them.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -32,9 +29,7 @@ from elefast.config.tables import (
 )
 from elefast.config.value_types import Choices, FilePath, Since
 
-__all__ = ["Settings", "read_from"]
-
-_sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("elefast_settings_sources", default=())
+__all__ = ["Settings"]
 
 
 class Settings(Discreet, BaseSettings):
@@ -131,15 +126,8 @@ class Settings(Discreet, BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the sources of `read_from()`: the stock ones lose origins and overlook mistakes."""
-        return (init_settings, *_sources.get())
+        """Only the arguments, which `elefast.config.load` has merged from all places.
 
-
-@contextmanager
-def read_from(sources: Sequence[PydanticBaseSettingsSource]) -> Generator[None]:
-    """Within it, `Settings()` reads these sources, the first one before the others."""
-    token = _sources.set(tuple(sources))
-    try:
-        yield
-    finally:
-        _sources.reset(token)
+        The sources that pydantic-settings brings along lose the place of a value and overlook misspelt variables.
+        """
+        return (init_settings,)

@@ -55,7 +55,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
         path: The file.
         root: Where the keys lie in it: `("tool", "elefast")`, or nothing.
     """
-    file = TomlFile(path, Layer(path.name, lambda _: Origin("file", path.name), path.parent))
+    file = TomlFile(path, Layer(lambda _: Origin("file", path.name), path.parent))
     text = ""
     try:
         document = read_toml(path)
@@ -79,7 +79,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
         def where(inner: tuple[str | int, ...]) -> Origin:
             return Origin("file", path.name, line_of(places, (*root, *prefix, *inner)))
 
-        return Layer(".".join((path.name, *prefix)), where, path.parent, shown_as=prefix)
+        return Layer(where, path.parent, shown_as=prefix)
 
     file.layer = layer_at(())
     content = deepcopy(table)  # lists of it reach the settings, whose users may change them
