@@ -1,10 +1,11 @@
-"""The configuration that a run of tests works with: as `load_settings()` found it the last time, if nothing differs.
+"""What a run remembers of the configuration: the values that `load_settings()` found valid the last time.
 
-A run only reads the values, and pydantic takes longer to import than all the rest of a warm run. So what was found
-valid is kept, with a digest over everything that it was made from: the files, the variables, the machine's name, this
-package itself. Whatever is wrong, or has a difference, is read and validated as ever.
+Importing pydantic and building the model takes about a sixth of a warm start, and a run only reads the values. So
+valid values are kept with a digest over everything that they were made from: the files, the variables, the machine's
+name, and elefast's own code. Where the digest differs, and where something is wrong, the configuration is read and
+validated as usual.
 
-Values from variables are not written down, but taken from the variables again.
+Values from variables may be secret. They are not written down, but taken from the variables again.
 """
 
 from __future__ import annotations
@@ -15,31 +16,67 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, Found, alembic_below, find
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.provenance import Origin
 from elefast.config.toml_reader import read_toml
 from elefast.runtime.cache_dir import is_ours, replace
-from elefast.runtime.type_guards import is_mapping, is_table
+from elefast.runtime.type_guards import is_table
 
 if TYPE_CHECKING:
     from elefast.config.model import Settings
 
-__all__ = ["settings_for_run", "validated"]
+    _Model = Settings
+else:
+    # Type checkers see the model's attributes. At run time the model is not imported: that is what the cache saves.
+    _Model = object
 
-_FORMAT = 2
-_MOST = 8
-"""Answers kept for a project: its environments and profiles take turns, and so do versions of Python."""
-_HERE = os.path.dirname(os.path.abspath(__file__))
-# Variables besides our own that decide what a configuration means, or whether it is one.
-_LOOKED_AT = frozenset("TESTING_DB_URL PGHOST PGHOSTADDR PGSERVICE HOME USERPROFILE USER LOGNAME USERNAME".split())
+__all__ = ["CODE", "RememberedSettings", "settings_for_run", "validated"]
+
+CODE = ("config", "runtime", "postgres/url_variables.py", "postgres/urls.py")
+"""The files and directories of elefast that decide which values are valid, and what is made of them."""
+
+_FORMAT = 3
+_MAX_ANSWERS = 8
+"""Answers kept for a project, since its environments, profiles and versions of Python alternate."""
+_PACKAGE = Path(__file__).parents[1]
+# Variables of others that decide what a configuration means, or whether it is valid.
+_FOREIGN = frozenset("TESTING_DB_URL PGHOST PGHOSTADDR PGSERVICE HOME USERPROFILE USER LOGNAME USERNAME".split())
 _PREFIX = "ELEFAST_"
-_PROFILE = "ELEFAST_PROFILE"
+
+
+class _Frozen:
+    """Values as attributes that cannot be set."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{name} cannot be set: settings are frozen")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name} cannot be deleted: settings are frozen")
+
+
+class RememberedSettings(_Frozen, _Model):
+    """The values of `Settings` without pydantic: an attribute for each key, and one for each table.
+
+    Args:
+        values: What `Settings.model_dump()` gave.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        # All tables are one level down; what is deeper is a value.
+        super().__init__({name: _Frozen(value) if is_table(value) else value for name, value in values.items()})
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        """All values, as `Settings.model_dump()` gives them."""
+        return {name: dict(vars(value)) if isinstance(value, _Frozen) else value for name, value in vars(self).items()}
 
 
 def settings_for_run(
@@ -51,15 +88,15 @@ def settings_for_run(
     caches: str,
     **overrides: Any,
 ) -> Loaded:
-    """As `load_settings()`, but `settings` may be a plain object with the same attributes; see `validated`.
+    """The same as `load_settings()`, but its `settings` may be `RememberedSettings`.
 
     Args:
-        path: As there.
-        profile: As there.
-        env: As there.
-        start: As there.
-        caches: The directory for what is remembered; nothing is where it is empty.
-        overrides: As there.
+        path: The same as of `load_settings()`, and so are `profile`, `env`, `start` and `overrides`.
+        profile: The same.
+        env: The same.
+        start: The same.
+        caches: The directory for what is remembered. If it is empty, nothing is remembered.
+        overrides: The same. With any of them, and with a `path`, nothing is remembered.
 
     Raises:
         ConfigurationError: Something is wrong; it lists everything.
@@ -80,31 +117,18 @@ def settings_for_run(
     return loaded
 
 
-def validated(settings: Settings | _Plain) -> Settings:
-    """The model itself, for users."""
-    if not isinstance(settings, _Plain):
+def validated(settings: Settings) -> Settings:
+    """Return the pydantic model itself, which users expect, for the settings of a run."""
+    if not isinstance(settings, RememberedSettings):
         return settings
     from elefast.config.model import Settings
 
     return Settings.model_validate(settings.model_dump())
 
 
-class _Plain:
-    """Values by attribute, as the model has them; the tables one level down."""
-
-    def __init__(self, values: Mapping[str, Any], tables: bool = True) -> None:
-        self._values = values
-        for name, value in values.items():
-            setattr(self, name, _Plain(value, tables=False) if tables and is_mapping(value) else value)
-
-    def model_dump(self) -> dict[str, Any]:
-        return dict(self._values)
-
-
 def _question(found: Found, profile: str | None, env: Mapping[str, str]) -> str:
     """A digest over all that the configuration is made from."""
-    with os.scandir(_HERE) as entries:
-        code = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.name.endswith(".py"))
+    code = sorted((name, status.st_size, status.st_mtime_ns) for name, status in _code())
     directory = found.directory
     files = [path for path in (found.overlay, directory / PYPROJECT) if path is not None]
     state = hashlib.sha256()
@@ -112,12 +136,24 @@ def _question(found: Found, profile: str | None, env: Mapping[str, str]) -> str:
         [_FORMAT, sys.version, sys.platform, platform.node(), socket.gethostname(), code],
         [str(directory), str(found.overlay), str(found.pyproject), (directory / ALEMBIC_INI).is_file()],
         [alembic_below(directory)],
-        [profile or "", sorted(item for item in env.items() if item[0].startswith(_PREFIX) or item[0] in _LOOKED_AT)],
-        sorted(item for item in os.environ.items() if item[0] in _LOOKED_AT),
+        [
+            profile or "",
+            sorted(item for item in env.items() if item[0].startswith(_PREFIX) or item[0] in _FOREIGN),
+        ],
+        sorted(item for item in os.environ.items() if item[0] in _FOREIGN),
         [_content(path) for path in files],
     ):
         state.update(json.dumps(part).encode() + b"\0")
     return state.hexdigest()
+
+
+def _code() -> Iterator[tuple[str, os.stat_result]]:
+    for name in CODE:
+        if name.endswith(".py"):
+            yield name, (_PACKAGE / name).stat()
+            continue
+        with os.scandir(_PACKAGE / name) as entries:
+            yield from ((f"{name}/{entry.name}", entry.stat()) for entry in entries if entry.name.endswith(".py"))
 
 
 def _content(path: Path) -> str:
@@ -128,7 +164,7 @@ def _content(path: Path) -> str:
 
 
 def _recall(kept: str, question: str, found: Found, env: Mapping[str, str]) -> Loaded | None:
-    # Whatever is wrong with it, it is only a cache.
+    # A cache that has anything wrong with it is as good as none.
     with suppress(ValueError, TypeError, KeyError, AttributeError):
         data = _answers(kept)[question]
         values: dict[str, Any] = data["values"]
@@ -136,7 +172,7 @@ def _recall(kept: str, question: str, found: Found, env: Mapping[str, str]) -> L
             *table, name = dotted.split(".")
             (values[table[0]] if table else values)[name] = env[variable].strip()
         return Loaded(
-            settings=cast("Settings", _Plain(values)),
+            settings=RememberedSettings(values),
             provenance={name: Origin(*origin) for name, origin in data["provenance"].items()},
             files=tuple(path for path in (found.overlay, found.pyproject) if path is not None),
             directory=found.directory,
@@ -156,10 +192,10 @@ def _keep(kept: str, question: str, loaded: Loaded, env: Mapping[str, str]) -> N
         *table, name = dotted.split(".")
         place = values.get(table[0], {}) if table else values
         if len(table) > 1 or name not in place or isinstance(place[name], dict):
-            return  # one of the user's own tables
+            return  # it is in one of the user's own tables
         if isinstance(place[name], str):
             if place[name] != env.get(origin.name, "").strip():
-                return  # made from the variable in a way that is not known here
+                return  # it was made from the variable in a way that is not known here
             variables[dotted] = origin.name
             place[name] = ""
         elif isinstance(place[name], list):
@@ -171,18 +207,18 @@ def _keep(kept: str, question: str, loaded: Loaded, env: Mapping[str, str]) -> N
         "migrator": [loaded.migrator.migrator, loaded.migrator.reason],
         "profile": loaded.profile,
     }
-    # No home, a full disk, values that only Python has: then it is read the next time, too.
+    # Without a home, with a full disk, or with values that only Python has, the next run reads the files, too.
     with suppress(OSError, TypeError, ValueError):
         if json.loads(json.dumps(data)) != data:
             return
         answers = _answers(kept)
         answers.pop(question, None)
         answers[question] = data
-        replace(kept, json.dumps(dict(list(answers.items())[-_MOST:])))
+        replace(kept, json.dumps(dict(list(answers.items())[-_MAX_ANSWERS:])))
 
 
 def _answers(kept: str) -> dict[str, Any]:
-    """What is remembered for the project, by question, the oldest first; nothing where others could have written it."""
+    """What is remembered for the project, by question, the oldest first. A file that others could write has nothing."""
     with suppress(OSError, ValueError), open(kept, "rb") as file:
         known: Any = json.load(file) if is_ours(os.fstat(file.fileno()), 0o077) else None
         if is_table(known):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from elefast.config import Loaded, load_settings, settings_for_run
-from elefast.config.cache import validated
+from elefast.config.cache import CODE, RememberedSettings, validated
 from elefast.config.model import Settings
 from elefast.errors import ConfigurationError
+from tools.imports import imports
 
 TABLE = """\
 [tool.elefast]
@@ -56,6 +57,7 @@ class Project:
     def check(self, *, remembered: bool) -> None:
         """Load it, and compare all of it with what is read anew."""
         found, truth = self.load(), self.truth()
+        assert isinstance(found.settings, RememberedSettings) is remembered
         assert isinstance(found.settings, Settings) is not remembered
         assert validated(found.settings) == truth.settings
         assert found.settings.model_dump() == truth.settings.model_dump()
@@ -78,6 +80,33 @@ def test_the_second_time(project: Project) -> None:
     assert settings.engine.connect_args == {"application_name": "tests", "nested": {"a": [1, 2]}}
     assert settings.tuning.shared_buffers == "64MB"
     assert settings.seed == [str(project.root / "seed.sql")]
+
+
+def test_remembered_settings_are_frozen(project: Project) -> None:
+    """As those of the model."""
+    for _ in range(2):
+        settings = project.load().settings
+        for table, name in ((settings, "keep"), (settings.pool, "size")):
+            with pytest.raises((AttributeError, ValueError), match="frozen"):
+                setattr(table, name, 1)
+            with pytest.raises((AttributeError, ValueError), match="frozen"):
+                delattr(table, name)
+
+
+def test_all_code_that_validates_is_part_of_the_digest() -> None:
+    """Whatever the configuration imports, at any distance, but for the classes of errors."""
+    imported: dict[str, set[str]] = {}
+    for one in imports():
+        imported.setdefault(one.importer, set()).add(one.imported)
+    reached: set[str] = set()
+    waiting = ["elefast.config.load"]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached and not module.startswith("elefast.errors"):
+            reached.add(module)
+            waiting += imported.get(module, ())
+    covered = tuple(f"elefast.{name.removesuffix('.py').replace('/', '.')}" for name in CODE)
+    assert [name for name in sorted(reached) if not name.startswith(covered)] == []
 
 
 def _touch_table(project: Project) -> None:
