@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from elefast.config.keys import KeyPath, key_at
 from elefast.config.layers import Layer, places_from
-from elefast.config.limits import unusable
-from elefast.config.messages import shown
+from elefast.config.limits import broken_limit
+from elefast.config.messages import wrong_value
 from elefast.config.provenance import Origin
 from elefast.runtime.type_guards import is_list, is_mapping, is_tuple
 
@@ -34,8 +34,8 @@ def argument_layer(arguments: Mapping[str, Any], directory: Path) -> Layer:
         path = tuple(name.split("__"))
         origins[path] = Origin("argument", name)
         # An object may contain itself.
-        if expected := unusable(arguments[name]):
-            layer.wrong(path, f"expected {expected}, got {shown(path[-1], arguments[name])}")
+        if expected := broken_limit(arguments[name]):
+            layer.wrong(path, wrong_value(expected, path[-1], arguments[name]))
             continue
         data: Any = _plain(arguments[name])
         for part in reversed(path):

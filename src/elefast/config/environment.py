@@ -13,7 +13,7 @@ from typing import Any
 
 from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, variable
 from elefast.config.layers import Finding, Layer, places_from
-from elefast.config.messages import shown, suggestion
+from elefast.config.messages import suggestion, wrong_value
 from elefast.config.provenance import Origin
 from elefast.runtime.type_guards import is_table
 
@@ -98,7 +98,7 @@ def _add_object(layer: Layer, path: KeyPath, text: str, origins: dict[KeyPath, O
     """Add a table that one variable holds as JSON; what it says wins over what aliases said."""
     data = _json(text)
     if not is_table(data):
-        layer.wrong(path, f"expected a JSON object, got {shown(path[-1], text)}")
+        layer.wrong(path, wrong_value("a JSON object", path[-1], text))
         return
     for name in data:
         origins[(*path, name)] = origins[path]

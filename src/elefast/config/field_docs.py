@@ -1,6 +1,6 @@
-"""What each key means: the string below it in the model, read from the source when a person wants to know.
+"""The docstrings of keys: the string below each attribute of the model, read from the source when it is shown.
 
-pydantic can do this itself (``use_attribute_docstrings``), but does it at every import, and reading all sources
+pydantic can do this itself (``use_attribute_docstrings``), but it does so at every import, and reading the sources
 takes longer than all the rest of the configuration.
 """
 
@@ -11,10 +11,10 @@ import inspect
 import sys
 from functools import cache
 
-__all__ = ["meaning"]
+__all__ = ["attribute_docstring"]
 
 
-def meaning(model: type, name: str) -> str:
+def attribute_docstring(model: type, name: str) -> str:
     """The docstring of attribute `name` in the body of class `model`; empty where it has none."""
     return _in_module(model.__module__).get((model.__name__, name), "")
 

@@ -89,9 +89,9 @@ class Key:
     @property
     def description(self) -> str:
         """What it means, one or more sentences; reads the source of the model."""
-        from elefast.config.field_docs import meaning
+        from elefast.config.field_docs import attribute_docstring
 
-        return _flowing(meaning(self.model, self.path[-1]))
+        return _flowing(attribute_docstring(self.model, self.path[-1]))
 
     @property
     def is_open(self) -> bool:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, key_at
-from elefast.config.limits import DEEPEST, fits, unusable
-from elefast.config.messages import shown, suggestion
+from elefast.config.limits import MAX_DEPTH, broken_limit, broken_path_limit
+from elefast.config.messages import suggestion, wrong_value
 from elefast.config.provenance import DEFAULT, Origin
 from elefast.config.value_types import FilePath, is_target
 from elefast.runtime.type_guards import is_list, is_table
@@ -98,7 +98,7 @@ class Layer:
             self.tables.add(path[0])
             self.add(value, path)
         else:
-            self.wrong(path, f"expected a table, got {shown(path[-1], value)}")
+            self.wrong(path, wrong_value("a table", path[-1], value))
 
     def _add_value(self, path: KeyPath, value: Any) -> None:
         name = path[-1]
@@ -109,23 +109,24 @@ class Layer:
         if key.is_open and is_table(value):
             self.add_open(path, value)
         elif key.is_open:
-            self.wrong(path, f"expected a table, got {shown(name, value)}")
-        elif expected := unusable(value):
-            self.wrong(path, f"expected {expected}, got {shown(name, value)}")
+            self.wrong(path, wrong_value("a table", name, value))
+        elif expected := broken_limit(value):
+            self.wrong(path, wrong_value(expected, name, value))
         else:
-            self.values[path] = _absolute(key, value, self.directory)
-            if key.file and not fits(self.values[path]):
-                self.wrong(path, f"expected a path that is not longer than any can be, got {shown(name, value)}")
-                del self.values[path]
+            absolute = _absolute(key, value, self.directory)
+            if key.file and (expected := broken_path_limit(absolute)):
+                self.wrong(path, wrong_value(expected, name, value))
+            else:
+                self.values[path] = absolute
 
     def add_open(self, path: KeyPath, value: Any) -> None:
         """Take in the user's own keys part by part, because tables merge key by key at any depth."""
-        if is_table(value) and len(path) < DEEPEST:
+        if is_table(value) and len(path) < MAX_DEPTH:
             for name, inner in value.items():
                 self.add_open((*path, name), inner)
             return
-        if expected := unusable(path) or unusable(value, depth=len(path)):
-            self.wrong(path, f"expected {expected}, got {shown(path[-1], value)}")
+        if expected := broken_limit(path) or broken_limit(value, depth=len(path)):
+            self.wrong(path, wrong_value(expected, path[-1], value))
             return
         around = [path[:end] for end in range(1, len(path))]
         if path in self.inner or any(table in self.values for table in around):

@@ -22,7 +22,7 @@ from elefast.config.environment import PROFILE, environment_layer
 from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
 from elefast.config.layers import Finding, Layer
 from elefast.config.loaded import Loaded
-from elefast.config.messages import explain, in_words, shown, suggestion
+from elefast.config.messages import describe_validation_error, format_value, quoted_list, suggestion
 from elefast.config.migrator_selection import alembic_file, select_migrator
 from elefast.config.model import Settings
 from elefast.config.provenance import DEFAULT, Origin
@@ -206,8 +206,8 @@ def _unknown_profile(name: str, chosen_by: Origin, files: list[TomlFile]) -> lis
     if name in known or any(file.broken for file in files):
         return []
     advice = suggestion(closest(name, known))
-    there = f"the known ones are {in_words(known)}" if known else "there are no profiles"
-    message = f"unknown profile {shown('profile', name)}, {there}{advice}"
+    there = f"the known ones are {quoted_list(known)}" if known else "there are no profiles"
+    message = f"unknown profile {format_value('profile', name)}, {there}{advice}"
     return [Finding(chosen_by, "", message, code="unknown-profile")]
 
 
@@ -289,7 +289,12 @@ def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[Ke
         if place not in seen:
             seen.add(place)
             path = (*key.path, *map(str, inside)) if key.is_open else key.path
-            yield path, Finding(_origin(place, layers), dotted(path), explain(key, details), code="wrong-value")
+            yield (
+                path,
+                Finding(
+                    _origin(place, layers), dotted(path), describe_validation_error(key, details), code="wrong-value"
+                ),
+            )
 
 
 def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:

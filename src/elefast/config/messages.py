@@ -1,6 +1,6 @@
-"""The words of errors: values as they are shown, suggestions, and what pydantic says in our own words.
+"""The texts of errors: how a value is shown, suggestions, and what each of pydantic's errors means in our words.
 
-It must not know where a value came from.
+This module must not know where a value came from.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ from typing import Any, cast
 from pydantic_core import ErrorDetails
 
 from elefast.config.keys import Key, closest
-from elefast.config.value_types import WrongValueError, instead
+from elefast.config.value_types import WrongValueError, did_you_mean
 from elefast.runtime.redaction import hide
 from elefast.runtime.text import short
 
-__all__ = ["explain", "in_words", "shown", "suggestion"]
+__all__ = ["describe_validation_error", "format_value", "quoted_list", "suggestion", "wrong_value"]
 
-_MOST = 20
+_MAX_ITEMS = 20
 
 
-def shown(key: str, value: Any) -> str:
-    """The value as an error shows it: as in TOML, without passwords, and not too long."""
+def format_value(key: str, value: Any) -> str:
+    """The value as an error shows it: as in TOML, without passwords, and not too long.
+
+    Args:
+        key: The last part of its key, or the whole key: it tells whether the value is a password.
+        value: The value.
+    """
     if isinstance(value, date | time):
         return value.isoformat()
     if not isinstance(value, str | int | float | bool | list | dict | None):
@@ -36,38 +41,44 @@ def shown(key: str, value: Any) -> str:
     return short(text)
 
 
+def wrong_value(expected: str, key: str, value: Any, advice: str = "") -> str:
+    """`expected an integer, got "abc"`, and the advice after a comma."""
+    return f"expected {expected}, got {format_value(key, value)}" + (f", {advice}" if advice else "")
+
+
 def suggestion(better: str) -> str:
     """`, did you mean "port"?`, or nothing."""
-    return f", {instead(better)}" if better else ""
+    return f", {did_you_mean(better)}" if better else ""
 
 
-def in_words(items: Iterable[str]) -> str:
-    """`"a", "b"`; the first ones, where they are many."""
+def quoted_list(items: Iterable[str]) -> str:
+    """`"a", "b"`; only the first ones of many."""
     found = list(items)
-    return ", ".join([*(f'"{short(item)}"' for item in found[:_MOST]), *(["..."] if len(found) > _MOST else [])])
+    return ", ".join(
+        [*(f'"{short(item)}"' for item in found[:_MAX_ITEMS]), *(["..."] if len(found) > _MAX_ITEMS else [])]
+    )
 
 
-def explain(key: Key, error: ErrorDetails) -> str:
-    """What is wrong with the value of `key`, in one sentence.
+def describe_validation_error(key: Key, error: ErrorDetails) -> str:
+    """Say what is wrong with the value of `key`, in one sentence.
 
     Args:
         key: The key.
-        error: One of pydantic's errors for it. Its own text never is used, since it may show the value.
+        error: One of pydantic's errors for it. Its text is not used, since it may show a password.
     """
     value: Any = error["input"]
     reason = error.get("ctx", {}).get("error")
     if isinstance(reason, WrongValueError):
-        advice = f", {reason.advice}" if reason.advice else ""
-        return f"expected {reason.expected}, got {shown(key.name, value)}{advice}"
+        return wrong_value(reason.expected, key.name, value, reason.advice)
     if error["type"] in ("greater_than_equal", "less_than_equal"):
-        return f"expected {_range(key)}, got {shown(key.name, value)}"
+        return wrong_value(_range(key), key.name, value)
     inside = error["loc"][len(key.path) :]
     if key.types == (list,) and inside:
-        return f"expected {key.expected_inside} in the list, got {shown(key.name, value)}"
+        return wrong_value(f"{key.expected_inside} in the list", key.name, value)
     if key.is_open and inside:
-        return f"expected {key.expected_inside}, got {shown(str(inside[0]), value)}"
+        return wrong_value(key.expected_inside, str(inside[0]), value)
     better = closest(value, [choice for choice in key.choices if choice]) if isinstance(value, str) else ""
-    return f"expected {key.expected}, got {shown(key.name, value)}{suggestion(better)}"
+    return wrong_value(key.expected, key.name, value, did_you_mean(better) if better else "")
 
 
 def _range(key: Key) -> str:

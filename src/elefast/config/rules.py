@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from elefast.config import local_hosts
 from elefast.config.keys import KeyPath, dotted, variable
-from elefast.config.messages import in_words
+from elefast.config.messages import quoted_list
 from elefast.config.migrator_selection import ESSENTIAL, Migrator, migrator_tables
 from elefast.config.model import Settings
 from elefast.postgres.url_variables import ExportedVariable
@@ -94,7 +94,7 @@ def _lacks(selector: KeyPath, kind: str, needed: KeyPath) -> Violation:
 def _one_table(settings: Settings, facts: Facts) -> Iterator[Violation]:
     kinds = migrator_tables(settings, facts.written)
     if settings.migrator == "auto" and len(kinds) > 1:
-        message = f'"auto" means the one migrator table that is written, but {in_words(kinds)} are: choose one'
+        message = f'"auto" means the one migrator table that is written, but {quoted_list(kinds)} are: choose one'
         yield Violation(("migrator",), message, tuple((kind,) for kind in kinds), code="several-migrators")
 
 
@@ -128,7 +128,7 @@ def _exported_twice(settings: Settings, _: Facts) -> Iterator[Violation]:
         written: Sequence[str] = settings.export_env if len(path) == 1 else getattr(settings, path[0]).env
         names = [ExportedVariable.parse(entry).name for entry in dict.fromkeys(written)]
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-            message = f"{in_words(twice)} {'is' if len(twice) == 1 else 'are'} listed twice, with different values"
+            message = f"{quoted_list(twice)} {'is' if len(twice) == 1 else 'are'} listed twice, with different values"
             yield Violation(path, message, code="conflicting-keys")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from elefast.config.layers import Finding, Layer
-from elefast.config.messages import shown
+from elefast.config.messages import wrong_value
 from elefast.config.provenance import Origin
 from elefast.config.toml_positions import line_of, lines
 from elefast.config.toml_reader import TooDeepError, read_toml
@@ -71,7 +71,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
         table = table.get(part, {}) if is_table(table) else table
     if not is_table(table):
         origin = Origin("file", path.name, line_of(places, root))
-        message = f"expected a table, got {shown(root[-1], table)}"
+        message = wrong_value("a table", root[-1], table)
         file.findings.append(Finding(origin, ".".join(root), message, code="wrong-value"))
         return file
 
@@ -100,7 +100,7 @@ def _tables(profiles: Any, file: TomlFile, layer: Layer) -> dict[str, Mapping[st
     """The profiles that are tables; the others are findings."""
     good: dict[str, Mapping[str, Any]] = {}
     if not is_table(profiles):
-        layer.wrong((PROFILES,), f"expected a table, got {shown(PROFILES, profiles)}")
+        layer.wrong((PROFILES,), wrong_value("a table", PROFILES, profiles))
         profiles = {}
     for name, profile in profiles.items():
         if not name:
@@ -108,7 +108,7 @@ def _tables(profiles: Any, file: TomlFile, layer: Layer) -> dict[str, Mapping[st
         elif is_table(profile):
             good[name] = profile
         else:
-            layer.wrong((PROFILES, name), f"expected a table, got {shown(name, profile)}")
+            layer.wrong((PROFILES, name), wrong_value("a table", name, profile))
     file.findings += layer.findings
     return good
 

@@ -36,7 +36,7 @@ __all__ = [
     "Targets",
     "TmpfsSize",
     "WrongValueError",
-    "instead",
+    "did_you_mean",
     "is_target",
 ]
 
@@ -101,8 +101,8 @@ def is_target(value: str) -> bool:
     return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
 
 
-def instead(better: str) -> str:
-    """Advice to write that."""
+def did_you_mean(better: str) -> str:
+    """Advice to write `better`."""
     return f'did you mean "{short(better)}"?'
 
 
@@ -113,7 +113,7 @@ def _matching(regex: str, expected: str, correct: Callable[[str], str] | None = 
         if pattern.fullmatch(value):
             return value
         better = correct(value) if correct else ""
-        raise WrongValueError(expected, instead(better) if better and pattern.fullmatch(better) else "")
+        raise WrongValueError(expected, did_you_mean(better) if better and pattern.fullmatch(better) else "")
 
     return check
 
@@ -128,7 +128,7 @@ def _target(value: str) -> str:
     if not is_target(value):
         head, _, last = value.rpartition(".")
         better = f"{head}:{last}"
-        raise WrongValueError('"module:name"', instead(better) if is_target(better) else "")
+        raise WrongValueError('"module:name"', did_you_mean(better) if is_target(better) else "")
     return value
 
 
@@ -151,7 +151,7 @@ def _server_version(value: str) -> str:
         SpecifierSet(value).contains("18.1")
     except ValueError:  # InvalidSpecifier; or, when it is used, a number of thousands of digits
         better = f">={value}" if re.fullmatch(r"\d+(\.\d+)?", value) else ""
-        advice = instead(better) if better else ""
+        advice = did_you_mean(better) if better else ""
         raise WrongValueError('a version specifier such as ">=14" or ">=16,<19"', advice) from None
     return value
 

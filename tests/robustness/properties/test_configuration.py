@@ -17,7 +17,7 @@ from elefast.cli import main
 from elefast.config import load_settings, settings_for_run
 from elefast.config.discovery import find
 from elefast.config.keys import all_keys, all_tables, variable
-from elefast.config.limits import DEEPEST
+from elefast.config.limits import MAX_DEPTH
 from elefast.errors import ConfigurationError
 from tests.robustness.properties.documents import (
     SECRET,
@@ -143,7 +143,7 @@ def test_depth(tally: Tally, place: Path, piece: str, times: int) -> None:
     write(place, None, f"[tool.elefast.engine.options.execution_options]\nx = {'[' * times}{']' * times}".encode())
     find(place)
     came = outcome(place)
-    assert came == REFUSED if times > DEEPEST else came == IN_FORCE or times > DEEPEST - 5
+    assert came == REFUSED if times > MAX_DEPTH else came == IN_FORCE or times > MAX_DEPTH - 5
     tally.add(came)
 
 
