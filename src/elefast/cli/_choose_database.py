@@ -1,4 +1,4 @@
-"""Choosing among elefast's databases by what people know of them: their project, their test, their name."""
+"""Chooses one of elefast's databases by its project, its test or its name."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LONGEST = 1000
 
 
 def of_project(items: Sequence[Item], project: str, *, everything: bool) -> tuple[list[Item], list[Item]]:
-    """The databases that a command of `project` is about, and the rest.
+    """The databases that a command of `project` shows, and the rest.
 
-    Those that name no project are among the first ones: most are of runs that go on, or of runs that were killed.
+    The first ones include databases that name no project: most belong to runs that go on, or that were killed.
 
     Args:
         items: All databases.
-        project: Of the stack.
-        everything: Leave out none.
+        project: The project of the stack.
+        everything: Include those of all projects.
     """
     ours = [item for item in items if everything or item.project in ("", project)]
     return ours, [item for item in items if item not in ours]
@@ -36,9 +36,9 @@ def chosen(items: Sequence[Item], wanted: str, project: str, *, everything: bool
 
     Args:
         items: All databases.
-        wanted: The words of the user.
-        project: Only databases of this project count.
-        everything: All count.
+        wanted: The user's words.
+        project: The project whose databases count.
+        everything: Databases of all projects count.
 
     Raises:
         UsageError: There is none, or there are several.
@@ -47,7 +47,7 @@ def chosen(items: Sequence[Item], wanted: str, project: str, *, everything: bool
     for found in _matches(ours, wanted):
         if len(found) == 1:
             return found[0]
-        # One test may have been kept more than once; the newest is the one that somebody wants to see.
+        # A test may have several kept databases. The newest is most likely the one that the user wants to see.
         if found and len({(item.project, item.test) for item in found}) == 1 and found[0].test:
             return _newest(found)
         if found:
@@ -66,9 +66,9 @@ def chosen(items: Sequence[Item], wanted: str, project: str, *, everything: bool
 
 
 def latest(items: Sequence[Item], project: str) -> Item | None:
-    """The database that a user most likely wants to see: that of the only running test, else the one kept last.
+    """The database that the user most likely wants to see: that of the only running test, else the one kept last.
 
-    None where there is neither.
+    None if there is neither.
     """
     ours = [item for item in items if item.project == project and item.test]
     running = [item for item in ours if item.kind is Kind.CLONE]
@@ -79,7 +79,7 @@ def latest(items: Sequence[Item], project: str) -> Item | None:
 
 
 def described(item: Item) -> str:
-    """What a database is of: its kind, its project and its test, as far as they are known."""
+    """Describe a database: its kind, its project and its test, as far as they are known."""
     from elefast.databases.inventory import KINDS
 
     running = item.kind is Kind.CLONE and item.test
@@ -100,7 +100,7 @@ def counted(items: Sequence[Item]) -> str:
 
 
 def _matches(items: Sequence[Item], wanted: str) -> tuple[list[Item], list[Item]]:
-    """Those whose name or test is `wanted`, and those that have it as a part."""
+    """The databases whose name or test is `wanted`, and those whose name or test contains it."""
     return (
         [item for item in items if wanted in (item.name, item.test)],
         [item for item in items if wanted in item.name or wanted in item.test],
@@ -112,5 +112,5 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _newest(items: Sequence[Item]) -> Item:
-    # Of two in one second the later one is the later in the catalog.
+    # The time has whole seconds. Of two databases of one second, the newer one is later in the catalog.
     return max(reversed(items), key=lambda item: item.since)

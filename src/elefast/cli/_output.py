@@ -1,7 +1,7 @@
-"""What commands write: rich text for people, JSON for programs.
+"""The output of commands: rich text for people, JSON for programs; and the options that several commands share.
 
-Colours only on a terminal; `NO_COLOR` and `FORCE_COLOR` are obeyed, both by rich itself.
-Where nobody looks, lines are as long as they are: a path that is cut cannot be copied.
+Colours appear on a terminal only; rich itself obeys `NO_COLOR` and `FORCE_COLOR`.
+Lines are wrapped on a terminal only, since a path that is cut in a log cannot be copied.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["add_all_projects", "add_json", "add_profile", "console", "print_json
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Declare `--json`, which every command that tells something has."""
+    """Declare `--json`, for every command that reports something."""
     parser.add_argument("--json", action="store_true", help="write JSON, for programs")
 
 
 def add_all_projects(parser: argparse.ArgumentParser) -> None:
-    """Declare `--all-projects`, which commands have that look through the databases of a server."""
+    """Declare `--all-projects`, for every command that chooses among the databases of a server."""
     parser.add_argument(
         "--all-projects",
         action="store_true",
@@ -34,15 +34,15 @@ def add_all_projects(parser: argparse.ArgumentParser) -> None:
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:
-    """Declare `--profile`, which every command that reads the configuration has."""
+    """Declare `--profile`, for every command that reads the configuration."""
     parser.add_argument("--profile", metavar="NAME", help="put this profile in force")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where people read; markup in what is printed is text, unless it is asked for.
+    """The console for people. Square brackets in printed text are text, and no markup.
 
     Args:
-        stderr: The standard error instead of the standard output.
+        stderr: Use the standard error instead of the standard output.
     """
     from rich.console import Console
 
@@ -52,5 +52,5 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on the standard output; what JSON has no word for is shown as text."""
+    """Print one JSON document. A value of a type that JSON does not have is printed as text."""
     print(printable(json.dumps(value, indent=2, ensure_ascii=False, default=str)))

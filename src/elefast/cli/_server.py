@@ -1,4 +1,4 @@
-"""What the commands that work on a server have in common: opening it only to look, and words for its databases."""
+"""Shared by the commands that work on a server: opening the stack, and the words for its databases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["configured", "count", "running", "shown_size"]
 
 @contextmanager
 def configured(arguments: argparse.Namespace) -> Generator[Stack]:
-    """The stack of this directory, with the profile of the command line; nothing is started by this alone.
+    """The stack of this directory, with the profile of the command line. This alone starts nothing.
 
     Raises:
         ConfigurationError: There is no configuration, or it is wrong.
@@ -29,7 +29,7 @@ def configured(arguments: argparse.Namespace) -> Generator[Stack]:
 
 @contextmanager
 def running(arguments: argparse.Namespace) -> Generator[Stack]:
-    """The same, of a server that runs already.
+    """The same, if its server runs already.
 
     Raises:
         ServerUnavailableError: It does not run.
@@ -47,7 +47,7 @@ def running(arguments: argparse.Namespace) -> Generator[Stack]:
 
 
 def count(items: Iterable[Item]) -> dict[str, int]:
-    """How many databases there are of each kind, by the word for it."""
+    """The number of databases of each kind, by the word for the kind."""
     from elefast.databases.inventory import KINDS
 
     found: dict[str, int] = {}
@@ -57,5 +57,5 @@ def count(items: Iterable[Item]) -> dict[str, int]:
 
 
 def shown_size(size: int) -> str:
-    """Bytes in words."""
+    """A number of bytes as text."""
     return "?" if size < 0 else f"{size / 1024 / 1024:.1f} MB"

@@ -1,4 +1,4 @@
-"""The variables of `export_env` while there is no test, for code of the project that reads them when it is imported."""
+"""Values for the variables of `export_env` while no test runs, for project code that reads them at import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOST = "no-test-runs.elefast.invalid"
 
 
 def unreachable(settings: Settings) -> dict[str, str]:
-    """Values that look like those of a test, and that cannot be connected to."""
+    """Values in the form that a test has, with a host that does not exist."""
     from elefast.config.drivers import sync_driver
     from elefast.postgres.url_variables import ExportedVariable
 
@@ -26,7 +26,7 @@ def unreachable(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def exported(settings: Settings) -> Generator[None]:
-    """While this lasts, they are set in this process."""
+    """While this lasts, these values are set in this process."""
     values = unreachable(settings)
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

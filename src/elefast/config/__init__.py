@@ -1,8 +1,26 @@
-"""What the project said: `load_settings()` and what it returns.
+"""From files, variables and arguments to one validated set of values, each with the place where it was written.
 
-Configuration knows nothing of the rest of elefast but its errors.
-The names are imported when they are first used (PEP 562), because the pytest plugin asks
-`elefast.config.discovery` on every start and must not pay for pydantic where nothing is configured.
+    >>> loaded = load_settings(start=Path("tests"))
+    >>> loaded.settings.pool.size
+    4
+    >>> str(loaded.provenance["export_env"])
+    'pyproject.toml:12'
+
+A setting takes four steps:
+
+1. Read: `discovery` finds the files. `toml_files`, `environment` and `arguments` each make a `layers.Layer` of one
+   place, with its line or name for every value.
+2. Merge: `load` puts the layers into one dictionary, once, by the precedence that its docstring lists.
+3. Validate: `model` and `tables` declare keys, types and defaults, and pydantic checks each value. `rules` checks
+   values against each other. All problems become one `ConfigurationError`.
+4. Use: the rest of elefast reads `Loaded.settings`. A run of tests gets it from `cache`, which skips the steps above
+   if nothing has changed.
+
+This room must not know servers, engines or pytest: it imports `runtime`, `errors` and the grammar of `export_env`
+(`postgres.url_variables`). It starts nothing, and imports nothing of the project.
+
+The names below are imported when they are first used (PEP 562). The pytest plugin asks `elefast.config.discovery` at
+every start, and pydantic must not be imported where nothing is configured.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The keyword arguments of `from_config()` as a layer: `docker={"port": 5433}` or `docker__port=5433`.
 
-It must not know where else values come from.
+This module must not know where else values come from.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ __all__ = ["argument_layer"]
 
 
 def argument_layer(arguments: Mapping[str, Any], directory: Path) -> Layer:
-    """What the arguments say.
+    """Make a layer of the arguments.
 
     Args:
-        arguments: Keys of the model; nested mappings, or names with two underscores as in the environment,
-            which win over mappings. `None` counts as not given.
-        directory: What relative paths are relative to.
+        arguments: Keys of the model: nested mappings, or names with two underscores as in the environment. Such a
+            name wins over a mapping. `None` counts as not given.
+        directory: The directory that relative paths start from.
     """
     origins: dict[KeyPath, Origin] = {}
     layer = Layer(places_from(origins), directory)
     for name in sorted(arguments, key=lambda name: "__" in name):
         path = tuple(name.split("__"))
         origins[path] = Origin("argument", name)
-        # An object may contain itself.
+        # Before anything walks through the value: it may contain itself.
         if expected := broken_limit(arguments[name]):
             layer.wrong(path, wrong_value(expected, path[-1], arguments[name]))
             continue
@@ -52,7 +52,7 @@ def _is_open(path: KeyPath) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Paths and SQLAlchemy's URLs as strings, tuples as lists: what a file could have said."""
+    """The value as a file would have it: paths and SQLAlchemy's URLs as strings, tuples as lists."""
     if hasattr(value, "render_as_string"):  # a URL, which is a tuple as well
         return value.render_as_string(hide_password=False)
     if is_mapping(value):

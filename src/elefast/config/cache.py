@@ -1,6 +1,6 @@
 """What a run remembers of the configuration: the values that `load_settings()` found valid the last time.
 
-Importing pydantic and building the model takes about a sixth of a warm start, and a run only reads the values. So
+Importing pydantic and building the model takes more than a tenth of a warm start, and a run only reads the values. So
 valid values are kept with a digest over everything that they were made from: the files, the variables, the machine's
 name, and elefast's own code. Where the digest differs, and where something is wrong, the configuration is read and
 validated as usual.

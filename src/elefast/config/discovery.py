@@ -1,8 +1,8 @@
 """Where the configuration of a project lies.
 
-The pytest plugin asks this on every start, also where elefast is not used: only the standard library,
-and a `pyproject.toml` is parsed only if it contains the word at all.
-It must not know keys, models or errors; what is wrong with a file is said by whoever reads it.
+The pytest plugin calls this at every start, also where elefast is not used. So it imports the standard library only,
+and it parses a `pyproject.toml` only if the word "elefast" is in it.
+This module must not know keys, models or errors: `toml_files` reports what is wrong with a file.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ ALEMBIC_INI = "alembic.ini"
 
 
 class Found(NamedTuple):
-    """The files of one project's configuration; at least one of them is there.
+    """The files of one project's configuration. At least one of them exists, except for `from_config(key=...)`.
 
     Args:
-        directory: Where they lie.
+        directory: The directory with the files.
         overlay: The `elefast.toml`, if there is one.
         pyproject: The `pyproject.toml`, if it has the table.
     """
@@ -45,10 +45,10 @@ class Found(NamedTuple):
 
 
 def find(start: Path) -> Found | None:
-    """What the nearest directory has that has an `elefast.toml`, or a `pyproject.toml` with the table.
+    """Find the nearest directory with an `elefast.toml`, or with a `pyproject.toml` that has the table.
 
     Args:
-        start: The directory to begin with, or a file in it; the search goes upwards. It need not exist.
+        start: The directory to begin with, or a file in it. The search goes upwards. `start` need not exist.
     """
     for directory in directories(start):
         found = in_directory(directory)
@@ -64,10 +64,10 @@ def directories(start: Path) -> list[Path]:
 
 
 def in_directory(directory: Path) -> Found | None:
-    """What this one directory has, or None."""
+    """The files of this one directory; None if it has none."""
     overlay = directory / OVERLAY
     pyproject = directory / PYPROJECT
-    # lexists: a dangling link was meant to be a configuration, and deserves an error instead of silence.
+    # lexists: a dangling link was meant to be a configuration, so reading it must be an error.
     has_overlay = os.path.lexists(overlay) and not overlay.is_dir()
     has_pyproject = has_table(pyproject)
     if not has_overlay and not has_pyproject:
@@ -76,7 +76,7 @@ def in_directory(directory: Path) -> Found | None:
 
 
 def has_table(pyproject: Path) -> bool:
-    """Whether this file has `[tool.elefast]`; a broken one counts if it seems to."""
+    """Whether this file has `[tool.elefast]`. A file that is not valid TOML counts if the header seems to be in it."""
     try:
         document = read_toml(pyproject)
     except OSError:
@@ -88,7 +88,7 @@ def has_table(pyproject: Path) -> bool:
     except ValueError:  # TOMLDecodeError and UnicodeDecodeError
         import re
 
-        # What is broken may be anywhere, also in the header itself; a dependency on elefast is no configuration.
+        # The mistake may be anywhere, also in the header itself. A dependency on elefast is no configuration.
         header = rb"""["']?tool["']?[ \t]*\.[ \t]*["']?elefast\b|\[[ \t]*tool[ \t]*\][^\[]*\n[ \t]*["']?elefast\b"""
         return re.search(header, document.content) is not None
     return isinstance(tool, dict) and "elefast" in tool

@@ -1,6 +1,6 @@
 """Which drivers a project's engines have, read from its settings alone.
 
-It must not import SQLAlchemy: the plugin asks it before the project's own code is imported.
+This module must not import SQLAlchemy: the plugin calls it before it imports the project's own code.
 """
 
 from __future__ import annotations

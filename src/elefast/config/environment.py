@@ -1,7 +1,7 @@
-"""The environment as a layer: `ELEFAST_DOCKER__PORT` and the like, and nothing unknown with our prefix.
+"""The environment as a layer: `ELEFAST_DOCKER__PORT` and the like. An unknown variable with our prefix is an error.
 
-Text becomes what the key wants; what cannot be converted stays text, and validation says what was expected.
-The environment is an argument: nothing here reads `os.environ`.
+Text becomes a value of the key's type. Text that cannot be converted stays text, and validation reports what was
+expected. The environment is an argument: nothing here reads `os.environ`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _BOOLEANS = {
 
 
 def environment_layer(env: Mapping[str, str], directory: Path) -> Layer:
-    """What the environment says.
+    """Make a layer of the environment.
 
     Args:
-        env: The environment; empty variables count as unset.
-        directory: What relative paths are relative to.
+        env: The environment. Empty variables count as unset.
+        directory: The directory that relative paths start from.
     """
     given = {name: value for name, value in sorted(env.items()) if value}
     origins: dict[KeyPath, Origin] = {}
@@ -88,14 +88,14 @@ def _unknown(name: str) -> Finding:
     legal = [PROFILE, *(alias for alias, _ in ALIASES if alias.startswith(PREFIX))]
     legal += [variable(key.path) for key in all_keys()]
     legal += [variable((table.name,)) for table in all_tables() if table.name]
-    # Without the prefix, which would make all of them alike.
+    # Compared without the prefix, since that makes all names similar.
     better = closest(name.removeprefix(PREFIX), [candidate.removeprefix(PREFIX) for candidate in legal])
     better = PREFIX + better if better else ""
     return Finding(Origin("environment", name), "", f"unknown variable{suggestion(better)}", code="unknown-variable")
 
 
 def _add_object(layer: Layer, path: KeyPath, text: str, origins: dict[KeyPath, Origin]) -> None:
-    """Add a table that one variable holds as JSON; what it says wins over what aliases said."""
+    """Add a table that one variable holds as JSON. Its values win over those of aliases."""
     data = _json(text)
     if not is_table(data):
         layer.wrong(path, wrong_value("a JSON object", path[-1], text))
@@ -109,7 +109,7 @@ def _add_object(layer: Layer, path: KeyPath, text: str, origins: dict[KeyPath, O
 
 
 def _converted(key: Key, text: str) -> Any:
-    """The text as the type that the key wants, or the text if that is impossible."""
+    """The text as a value of the key's type, or the text itself if that is impossible."""
     text = text.strip()
     if bool in key.types and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
@@ -127,7 +127,7 @@ def _converted(key: Key, text: str) -> Any:
 
 
 def _guessed(text: str) -> Any:
-    """The text as JSON where it is a number, true or false; the user's own tables have no types to go by."""
+    """The text as JSON if it is a number, true or false: the user's own tables have no types to convert to."""
     data = _json(text)
     return text if data is None else data
 

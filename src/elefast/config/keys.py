@@ -1,6 +1,6 @@
-"""The model as a flat list of keys, for everything that needs their names, types, defaults and meanings.
+"""The model as a flat list of keys, with their names, types, defaults and meanings.
 
-It must not know values or where they come from.
+This module must not know values, or where they come from.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One layer of configuration: what one place says, flat, with the place of every value.
+"""One layer of configuration: the values of one source by path, with the place of each.
 
-All sources (arguments, variables, files and their profiles) become layers, and here their keys are checked
-against the model, so that every source says "unknown key" in the same words.
-It must not know how a source is read, or which layer wins.
+Arguments, variables, files and profiles all become layers. A layer checks its keys against the model, so that an
+unknown key is reported in the same words wherever it was written.
+This module must not know how a source is read, or which layer wins.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Where = Callable[[tuple[str | int, ...]], Origin]
 
 
 def places_from(origins: Mapping[KeyPath, Origin]) -> Where:
-    """Places for a layer that is not a file: those of `origins`, which may change as the layer is filled.
+    """Make the function `Layer.where` for a layer that is not a file.
 
     Args:
-        origins: Where a key, or a table with all that is in it, was given.
+        origins: Where a key, or a whole table, was given. Later additions count as well.
     """
 
     def where(path: tuple[str | int, ...]) -> Origin:
@@ -44,7 +44,7 @@ def places_from(origins: Mapping[KeyPath, Origin]) -> Where:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong, before it becomes a line of an error: the place, the dotted key, what is wrong, and its code."""
+    """One problem, before it becomes a line of an error: its place, the dotted key, the message and its code."""
 
     origin: Origin
     key: str
@@ -54,17 +54,18 @@ class Finding:
 
 @dataclass
 class Layer:
-    """What one place says.
+    """The values of one source.
 
     Args:
         where: Gives the place of a path in this layer.
-        directory: What relative paths of this layer are relative to.
-        shown_as: What comes before the keys in errors, such as `profiles.ci`.
-        values: The values by path. A table of the model never is a value, a part of an open table is one.
+        directory: The directory that relative paths of this layer start from.
+        shown_as: The path that precedes keys in errors, such as `profiles.ci`.
+        values: The values by path. A table of the model is no value of its own. In an open table, whose keys are the
+            user's, each innermost value has a path.
         tables: The tables that were written, also empty ones.
-        inner: The tables inside of open tables.
-        findings: What is wrong with the keys.
-        refused: Where something is wrong.
+        inner: The tables inside open tables.
+        findings: The problems with keys.
+        refused: The paths of these problems.
     """
 
     where: Where
@@ -77,7 +78,12 @@ class Layer:
     refused: set[KeyPath] = field(default_factory=set[KeyPath])
 
     def add(self, data: Mapping[str, Any], path: KeyPath = ()) -> None:
-        """Take in a nested mapping that lies at `path`: "" for the top, or a table of the model."""
+        """Add the values of a nested mapping.
+
+        Args:
+            data: The mapping.
+            path: Its place: the top, or a table of the model.
+        """
         known = _names_in(path)
         for name, value in data.items():
             here = (*path, name)
@@ -89,7 +95,7 @@ class Layer:
                 self._add_value(here, value)
 
     def wrong(self, path: KeyPath, message: str, code: str = "wrong-value") -> None:
-        """Note what is wrong with the key at `path`."""
+        """Record a problem with the key at `path`."""
         self.refused.add(path)
         self.findings.append(Finding(self.where(path), dotted((*self.shown_as, *path)), message, code=code))
 
@@ -120,7 +126,7 @@ class Layer:
                 self.values[path] = absolute
 
     def add_open(self, path: KeyPath, value: Any) -> None:
-        """Take in the user's own keys part by part, because tables merge key by key at any depth."""
+        """Add the user's own keys one by one, because tables merge key by key at any depth."""
         if is_table(value) and len(path) < MAX_DEPTH:
             for name, inner in value.items():
                 self.add_open((*path, name), inner)
@@ -158,7 +164,7 @@ def _elsewhere(path: KeyPath) -> str:
 
 
 def _absolute(key: Key, value: Any, directory: Path) -> Any:
-    """The value with its relative paths, globs too, starting at `directory`; what is no path stays."""
+    """The value with its relative paths and globs made absolute; a value that is no path stays as it is."""
     if key.file is None:
         return value
     if list in key.types:

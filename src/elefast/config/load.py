@@ -1,9 +1,9 @@
-"""From all places to one frozen model: precedence, validation, provenance, one error for all that is wrong.
+"""From all sources to one frozen model: precedence, validation, provenance, and one error for all problems.
 
 Precedence: `from_config(...)` arguments, then `ELEFAST_*` environment variables,
 then the profile in `elefast.toml`, then `elefast.toml`,
 then the profile in `pyproject.toml`, then `pyproject.toml`, then defaults.
-It must not know servers, drivers or migrators: it starts nothing and imports nothing of the project.
+This module must not know servers, drivers or migrators. It starts nothing and imports nothing of the project.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ HINT = 'run "elefast config --origin" to see every value and where it came from'
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration, perhaps with problems: for tools that show it anyway.
+    """A configuration that may have problems, for commands that show it anyway.
 
     Args:
-        loaded: The configuration; keys whose value is wrong have their defaults in `loaded.settings`.
-        values: What was written, by path, right or wrong, as far as it is in force.
-        problems: Everything that is wrong.
+        loaded: The configuration. In `loaded.settings`, a key whose value is wrong has its default.
+        values: The values in force by path, as they were written, right or wrong.
+        problems: All problems.
     """
 
     loaded: Loaded
@@ -68,15 +68,15 @@ def load_settings(
 
     Args:
         path: A file or a directory to start from. A `.toml` file of another name than the usual ones is read
-            as an `elefast.toml`, alone. A relative path is relative to `start`.
-        profile: The profile; without it `ELEFAST_PROFILE` says.
-        env: The environment; `os.environ` without it.
-        start: The directory to search upwards from if there is no `path`; the working directory without it.
+            as an `elefast.toml`, alone. A relative path starts from `start`.
+        profile: The profile; by default the one that `ELEFAST_PROFILE` names.
+        env: The environment; by default `os.environ`.
+        start: The directory to search upwards from if there is no `path`; by default the working directory.
         overrides: Keys of the model as nested mappings, or with two underscores: `docker__port=5433`.
             If there are any, a project without a configuration is allowed.
 
     Raises:
-        ConfigurationError: Something is wrong; it lists everything.
+        ConfigurationError: There is no configuration, or it has problems. The error lists all of them.
     """
     resolved = resolve(path, profile=profile, env=env, start=start, **overrides)
     if resolved.problems:
@@ -92,7 +92,7 @@ def resolve(
     start: Path | None = None,
     **overrides: Any,
 ) -> Resolved:
-    """As `load_settings()`, but problems are returned.
+    """The same as `load_settings()`, but problems are returned.
 
     Raises:
         ConfigurationError: There is no configuration, so there is nothing to show.
@@ -108,7 +108,7 @@ def resolve(
     if found.pyproject:
         files.append(read_file(found.pyproject, ("tool", "elefast")))
     elif (beside := read_file(directory / PYPROJECT, ("tool", "elefast"))).broken and beside.path.exists():
-        # Nobody can tell whether it has the table, or that of Alembic.
+        # It may have the table, or Alembic's; that cannot be told while it is broken.
         files.append(beside)
     arguments = argument_layer(overrides, directory)
     environment = environment_layer(env, directory)
@@ -130,7 +130,7 @@ def resolve(
     in_force = _merge(layers)
     settings, wrong = _validate(in_force, layers, facts)
     findings += wrong
-    # A profile that is not in force is wrong all the same, and better known before it is.
+    # Problems of a profile that is not in force are reported now, and not when it is first used.
     for file in files:
         for other, layer in file.profiles.items():
             if other != name:
@@ -169,12 +169,12 @@ def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) 
 
 
 def _named(file: Path) -> Found:
-    """A file that was asked for by name."""
+    """The files to read if the user named one of them."""
     if file.name not in (OVERLAY, PYPROJECT):
         return Found(file.parent, file, None)
     found = in_directory(file.parent) or Found(file.parent, None, None)
     if file.name == PYPROJECT and found.pyproject is None:
-        # Also where an elefast.toml lies beside it: whoever names this file expects it to say something.
+        # Also if an elefast.toml lies beside it: a user who names this file expects that it has a table.
         probe = read_file(file, ("tool", "elefast"))
         problems = probe.findings or [
             Finding(Origin("file", file.name), "", "has no table [tool.elefast]", code="config-not-found")
@@ -212,7 +212,7 @@ def _unknown_profile(name: str, chosen_by: Origin, files: list[TomlFile]) -> lis
 
 
 def _default_paths(directory: Path) -> Layer:
-    """The defaults that are paths, made absolute; Alembic is looked for where it can be configured."""
+    """The defaults that are paths, made absolute. That of Alembic is the file that configures it here."""
     layer = Layer(lambda _: DEFAULT, directory)
     for key in all_keys():
         if key.file and isinstance(key.default, str) and key.default:
@@ -278,7 +278,7 @@ def _validate(in_force: Mapping[KeyPath, Layer], layers: list[Layer], facts: Fac
 def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[KeyPath, Finding]]:
     """The path and the finding of each wrong value.
 
-    For a union, pydantic has one error for each member; together they are one finding.
+    For a union, pydantic has one error for each member; one finding stands for all of them.
     """
     seen: set[tuple[str | int, ...]] = set()
     for details in error.errors(include_url=False):
@@ -298,7 +298,7 @@ def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[Ke
 
 
 def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:
-    """The place of the value at `path`, or of the table at `path`, in the first layer that has it."""
+    """The place of the value or the table at `path`, in the first layer that has it."""
     for layer in layers:
         if path in layer.values or (path[0] in layer.tables and len(path) == 1):
             return layer.where(path)

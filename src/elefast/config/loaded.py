@@ -1,4 +1,4 @@
-"""What `load_settings()` returns: plain data, which costs nothing to import."""
+"""The result of `load_settings()`: plain data, which costs nothing to import."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Selection:
 
     Args:
         migrator: Its kind; never "auto".
-        reason: Why, for reports: `migrator = "alembic"`, `auto: alembic.ini beside the configuration`.
+        reason: Why it is in force, for reports: `auto: alembic.ini beside the configuration`.
     """
 
     migrator: Migrator
@@ -36,10 +36,10 @@ class Loaded:
 
     Args:
         settings: The values; paths in them are absolute.
-        provenance: Where each value came from, by dotted key; keys that nobody set are there as `default`.
+        provenance: The place of each value, by dotted key. The place of a key that was not set is `default`.
         files: The files that were read.
-        directory: What relative paths are relative to.
-        project: Where the configuration was found; the same directory.
+        directory: The directory that relative paths start from.
+        project: The directory of the configuration; the same one.
         migrator: The migrator in force, which `settings.migrator` may leave to "auto".
         profile: The profile in force, or an empty string.
     """

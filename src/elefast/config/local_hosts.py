@@ -1,6 +1,6 @@
 """Which host a connection would go to, and whether that is this machine; nothing is looked up in the DNS.
 
-It must not know settings: it is given a URL, arguments of drivers, and environments.
+This module must not know settings: callers pass a URL, arguments of drivers, and environments.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from elefast.runtime.type_guards import is_list
 __all__ = ["is_local", "named_in", "remote_host", "remote_in_arguments", "remote_in_environment"]
 
 _OWN = ("localhost", "host.docker.internal")
-# Nothing else: "evil.example#x.localhost" is another host to whoever reads the URL after us.
+# Nothing else: other readers of the URL take "evil.example#x.localhost" for another host.
 _BELOW_LOCALHOST = re.compile(r"[a-z0-9._-]+\.localhost")
 _ADDRESSES = ("hostaddr", "host", "unix_sock")
-# What leads to hosts that are written elsewhere; nothing of it is read here.
+# Options that lead to hosts which are written elsewhere. None of these places is read here, so all are remote.
 _ELSEWHERE = ("service", "servicefile", "dsn", "conninfo", "sock")
 
 
@@ -64,7 +64,7 @@ def remote_in_arguments(arguments: Mapping[str, Any]) -> str:
     for name in _ADDRESSES:
         value: Any = arguments.get(name)
         for one in value if is_list(value) else (value,):
-            # Drivers make text of what is none: 167772161 is 10.0.0.1 as well.
+            # Drivers convert other types to text: 167772161 is 10.0.0.1 as well.
             if one is not None and (remote := _first_remote(str(one))):
                 return remote
     return _elsewhere(arguments)
@@ -77,7 +77,7 @@ def remote_in_environment(
 
     Args:
         url: The URL.
-        arguments: Those of the drivers, which may take back what the URL says.
+        arguments: The drivers' arguments, which may undo what the URL names.
         environments: Where the variables may be.
     """
     from sqlalchemy.engine import make_url
@@ -90,7 +90,7 @@ def remote_in_environment(
         for name in names:
             if remote := _first_remote(env.get(name, "")):
                 return name, remote
-        # A host in the URL is no help: the service may have an address, which counts more.
+        # Even if the URL has a host: the service may have an address, and libpq prefers that.
         if service := env.get("PGSERVICE", ""):
             return "PGSERVICE", _of("service", service)
     return "", ""
@@ -104,7 +104,7 @@ def is_local(host: str) -> bool:
     if name in _OWN or _BELOW_LOCALHOST.fullmatch(name) or name in _names_of_this_machine():
         return True
     try:
-        # A zone would be no part of an address but of a name, which anybody may own: 127.0.0.1%x.example.
+        # With a zone it would be a name that anyone may own, and no address: 127.0.0.1%x.example.
         address = ipaddress.ip_address(name)
     except ValueError:
         return False
@@ -133,12 +133,12 @@ def _first_remote(hosts: str) -> str:
 def _elsewhere(options: Mapping[str, Any]) -> str:
     """The first option that can name any host in a place of its own, in words."""
     for name, value in options.items():
-        # Drivers put names and values together for libpq, so that one name may be several: "x=1 host".
+        # Drivers join names and values for libpq, so that one name may become two options: "x=1 host".
         if value not in (None, "") and (name in _ELSEWHERE or not str(name).isidentifier()):
             return _of(str(name), value)
     return ""
 
 
 def _of(name: str, value: Any) -> str:
-    # Others than these two may have a password in them.
+    # The value of any other option may contain a password.
     return f"of {name} {short(str(value))}" if name in ("service", "servicefile") else f"of {short(name)}"

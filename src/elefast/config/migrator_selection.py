@@ -1,6 +1,6 @@
 """What `migrator = "auto"` means: the table that was written, else Alembic beside the file or below it, else none.
 
-It must not know how a migrator works.
+This module must not know how a migrator works.
 """
 
 from __future__ import annotations

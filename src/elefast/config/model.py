@@ -1,8 +1,8 @@
-"""Every key that a project can write, with its default and its meaning: the single truth.
+"""Every key that a project can write, with its default and its meaning. There is no second list of keys.
 
 The JSON Schema, `elefast.toml.example`, the names of the environment variables and the reference in the docs
-are made from these classes.
-It must not know where values come from (`load`) or what is done with them.
+are generated from these classes. The docstring below a key is its description there.
+This module must not know where values come from (`load`), or what is done with them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where a value came from.
+"""Where a value came from: an argument, a variable, or a line of a file.
 
-An `Origin` is a place that a person can go to and change; `str()` of it is what errors and reports show.
-It must not know how the place was read.
+Errors and reports show `str()` of an `Origin`, so that the reader can go there and change the value.
+This module must not know how the place was read.
 """
 
 from __future__ import annotations

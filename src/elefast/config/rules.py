@@ -1,6 +1,6 @@
-"""What is wrong between keys, each of which is right alone.
+"""Rules between keys: values that are each valid alone, but not together.
 
-It must not know where values came from; `load` turns a violation into a line of the error.
+This module must not know where values came from. `load` turns a violation into a line of the error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ REMOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What rules look at besides the settings.
+    """The facts that rules need besides the settings.
 
     Args:
         written: The tables that the project wrote.
         env: The environment.
-        complete: False where a file could not be read: what it says may be what a rule would miss.
+        complete: False if a file could not be read. Then a value that a rule misses may be in that file.
     """
 
     written: Container[object]
@@ -75,7 +75,7 @@ def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
 
 
 def _needed(settings: Settings, facts: Facts) -> Iterator[Violation]:
-    """A kind that cannot work without a value of its own table."""
+    """A provider or migrator that cannot work without a value of its own table."""
     if settings.provider == "url" and not settings.engine.url:
         yield _lacks(("provider",), "url", ("engine", "url"))
     kinds: list[Migrator] = (
@@ -114,7 +114,7 @@ def _contradictions(settings: Settings, _: Facts) -> Iterator[Violation]:
 
 
 def _duplicates(settings: Settings, _: Facts) -> Iterator[Violation]:
-    """Server settings that have a key of their own: with two places, one would silently lose."""
+    """Server settings that are keys as well. If both were set, one would silently lose."""
     for name in settings.tuning.settings:
         own = "log_statements" if name.lower() == "log_statement" else name.lower()
         if own != "settings" and own in type(settings.tuning).model_fields:
@@ -133,7 +133,7 @@ def _exported_twice(settings: Settings, _: Facts) -> Iterator[Violation]:
 
 
 def _exported_and_needed(settings: Settings, _: Facts) -> Iterator[Violation]:
-    """Variables of libpq that lead elefast to the server, and would be overwritten for tests."""
+    """Variables of libpq that elefast itself needs for `engine.url`, and that `export_env` would overwrite."""
     if not settings.engine.url or settings.provider not in ("auto", "url"):
         return
     named = local_hosts.named_in(settings.engine.url)
@@ -156,7 +156,7 @@ _LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "p
 
 
 def _engine_options(settings: Settings, _: Facts) -> Iterator[Violation]:
-    """Keywords of create_engine() that have a key of their own, or would lead every engine to one database."""
+    """Keywords of create_engine() that are keys as well, or that would connect every engine to one database."""
     for name in settings.engine.options:
         path: KeyPath = ("engine", "options", name)
         if name in type(settings.engine).model_fields:
@@ -177,7 +177,7 @@ def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
     for name in ("connect_args", "async_connect_args"):
         if host := local_hosts.remote_in_arguments(getattr(engine, name)):
             yield Violation(("engine", name), f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
-    # Drivers read the variables of the process, whatever environment the configuration is from.
+    # Drivers read the variables of the process, even if the configuration was read from another environment.
     arguments = (engine.connect_args, engine.async_connect_args)
     libpq, host = local_hosts.remote_in_environment(engine.url, arguments, facts.env, os.environ)
     if libpq:

@@ -1,6 +1,6 @@
 """The tables of the configuration: every key below the top, with its default and its meaning.
 
-One class is one table; `model` puts them together and says what is made from them.
+One class is one table; `model` puts them together. The docstring below a key is its description in all references.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The TOML files and their profiles.
+"""The TOML files and their profiles as layers.
 
 The keys are at the top of `elefast.toml`, and in the table `[tool.elefast]` of `pyproject.toml`.
-It must not know which file wins, and never raises for what is wrong in a file: that is a finding.
+This module must not know which file wins. A problem in a file is a finding, never an exception.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class TomlFile:
 
     Args:
         path: The file.
-        layer: What it says outside of profiles.
-        profiles: What each of its profiles says.
-        findings: What is wrong with the file as a whole, and with keys, in any profile.
-        broken: Whether it could not be read at all, so that nothing is known of what it says.
+        layer: Its values outside of profiles.
+        profiles: The values of each profile.
+        findings: The problems of the file as a whole, and of keys, in any profile.
+        broken: Whether the file could not be read at all.
     """
 
     path: Path
@@ -53,7 +53,7 @@ def read_file(path: Path, root: tuple[str, ...]) -> TomlFile:
 
     Args:
         path: The file.
-        root: Where the keys lie in it: `("tool", "elefast")`, or nothing.
+        root: The table that has the keys: `("tool", "elefast")`, or nothing for the top.
     """
     file = TomlFile(path, Layer(lambda _: Origin("file", path.name), path.parent))
     text = ""
@@ -125,15 +125,15 @@ def _unreadable(name: str, text: str, error: OSError | ValueError) -> Finding:
 
 
 def _where_and_why(text: str, error: ValueError) -> tuple[int, str, str]:
-    """The line at which the parser gave up, the column for the end of the message, and what it said."""
+    """The line at which the parser stopped, the column for the end of the message, and the parser's reason."""
     if text.startswith("\ufeff"):
         return 1, "", "it begins with a byte order mark, save it as UTF-8 without one"
     if isinstance(error, TooDeepError):
         return 0, "", str(error)
-    # Python says the line at the end of the message; it belongs to the front.
+    # Python has the line at the end of its message; elefast's errors begin with it.
     position = _POSITION.search(str(error))
     if position is None and (number := _NUMBER.search(text)):
-        # Its limit for integers it tells without a place.
+        # Python's limit for the digits of integers has a message without a line.
         return text.count("\n", 0, number.start()) + 1, "", "an integer has more digits than 64 bits can hold"
     line = int(position[1]) if position and position[1] else text.rstrip("\n").count("\n") + 1
     column = f" (column {position[2]})" if position and position[2] else ""

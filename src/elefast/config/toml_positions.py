@@ -1,8 +1,8 @@
 """The line of every key in a TOML file.
 
 `tomllib` gives values without their places, so this reads the text a second time, for places only.
-It may be lenient, because it is only given what `tomllib` has accepted.
-It must not know which keys mean something.
+It may be lenient, because `tomllib` has accepted the text before.
+This module must not know which keys mean something.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def lines(text: str) -> dict[Place, int]:
         has the line of the first, and so have tables that a dotted key makes.
     """
     reader = _Reader(text)
-    # A place that is missing must not turn a good configuration into a broken one.
+    # A mistake here must not turn a valid configuration into an error; a place that is missing only costs a line.
     with suppress(ValueError, IndexError, RecursionError):
         reader.read()
     return reader.found

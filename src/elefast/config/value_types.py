@@ -1,8 +1,8 @@
-"""The kinds of values that keys have: what is accepted, and what the error says otherwise.
+"""The types of values that keys have: which text is accepted, and what the error says was expected.
 
-Each kind is an annotated `str`; a check returns the value or raises `WrongValueError`.
-The text of that never has the value in it: whoever shows the value knows how to hide passwords.
-It must not know which keys there are.
+Each type is an annotated `str`. Its check returns the value or raises `WrongValueError`, whose text never contains the
+value: `messages` adds that, and hides passwords.
+This module must not know which keys there are.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from elefast.cli.init.project import Look, look
-from elefast.cli.init.proposal import Proposal, Wishes, propose
+from elefast.cli.init.project import Project, read_project
+from elefast.cli.init.proposal import InitOptions, Proposal, propose
 
 BASE = """\
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -39,21 +39,21 @@ def write(root: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-def seen(root: Path, files: dict[str, str]) -> Look:
+def seen(root: Path, files: dict[str, str]) -> Project:
     """A look at a project with these files."""
     write(root, files)
-    return look(root)
+    return read_project(root)
 
 
 def proposed(root: Path, files: dict[str, str]) -> dict[str, object]:
     """The proposal by its keys."""
-    made = propose(seen(root, files), Wishes())
+    made = propose(seen(root, files), InitOptions())
     return {".".join(part for part in (line.table, line.key) if part): line.value for line in made.lines}
 
 
 def notes(root: Path, files: dict[str, str]) -> list[str]:
     """What the user is told."""
-    made: Proposal = propose(seen(root, files), Wishes())
+    made: Proposal = propose(seen(root, files), InitOptions())
     return made.notes
 
 
@@ -186,7 +186,7 @@ def test_flask_migrate_means_its_command(tmp_path: Path) -> None:
         "template.watch": ["migrations/**/*.py"],
         "engine.driver": "psycopg2",
     }
-    assert look(tmp_path).sources.declared.tables == {"user_account"}
+    assert read_project(tmp_path).sources.declared.tables == {"user_account"}
 
 
 def test_flask_sqlalchemy_without_migrations_is_metadata(tmp_path: Path) -> None:
@@ -493,6 +493,6 @@ def test_a_large_project_is_read_in_time(tmp_path: Path) -> None:
     """Most of its files say nothing of a database, and are not parsed."""
     write(tmp_path, {f"app/part{number}.py": "def f():\n    return [1, 2, {'a': 3}]\n" * 200 for number in range(300)})
     write(tmp_path, {"app/__init__.py": "", "app/models.py": BASE + "class A(Base):\n    __tablename__ = 'a'\n"})
-    found = look(tmp_path)
+    found = read_project(tmp_path)
     assert found.sources.declared.tables == {"a"}
-    assert len(found.sources.project.modules) == 2
+    assert len(found.sources.tree.modules) == 2

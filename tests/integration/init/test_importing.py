@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from elefast.cli.init.importing import find_importing, write_importing
-from elefast.cli.init.project import look
-from elefast.cli.init.proposal import Wishes, propose
+from elefast.cli.init.project import read_project
+from elefast.cli.init.proposal import InitOptions, propose
 from elefast.cli.init.pytest_file import find_pytest_file
 
 MODELS = """\
@@ -31,8 +31,8 @@ def project(root: Path, files: dict[str, str], models: str = "elefast_unknown_sh
 
 def added(root: Path) -> str:
     """Let tests import the project; the note."""
-    seen = look(root)
-    found = find_importing(seen, propose(seen, Wishes()))
+    seen = read_project(root)
+    found = find_importing(seen, propose(seen, InitOptions()))
     if found.file is not None:
         assert write_importing(found, seen.pytest.section)
     return found.note
@@ -110,8 +110,8 @@ def test_nothing_is_added_where_pytest_adds_it_already(tmp_path: Path, files: di
 def test_the_line_is_named_where_it_cannot_be_written(tmp_path: Path, files: dict[str, str], line: str | None) -> None:
     """And nothing is changed."""
     project(tmp_path, files)
-    seen = look(tmp_path)
-    found = find_importing(seen, propose(seen, Wishes()))
+    seen = read_project(tmp_path)
+    found = find_importing(seen, propose(seen, InitOptions()))
     if line is None:
         assert not write_importing(found, seen.pytest.section)
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from elefast import factory
-from elefast.cli.init.project import look
+from elefast.cli.init.project import read_project
 from elefast.config import load_settings, settings_for_run
 from elefast.config.toml_reader import read_toml
 
@@ -45,7 +45,7 @@ def test_a_run_parses_pyproject_once(tmp_path: Path, parsed: list[str]) -> None:
     loaded = settings_for_run(env={}, start=tmp_path, caches=str(tmp_path / "caches"))
     assert loaded.migrator.migrator == "alembic"
     factory.from_config(tmp_path, env={"CI": "1"}).close()
-    assert look(tmp_path).document["project"]["name"] == "shop"
+    assert read_project(tmp_path).document["project"]["name"] == "shop"
     assert parsed == [TABLE]
 
 

@@ -48,11 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigurationError: There is no configuration, so there is nothing to look at.
         UsageError: There is no such CI system.
     """
-    from elefast.cli.init.project import look
+    from elefast.cli.init.project import read_project
     from elefast.config.load import resolve
 
     resolved = resolve(profile=arguments.profile)
-    seen = look(resolved.loaded.project)
+    seen = read_project(resolved.loaded.project)
     if arguments.ci is not None:
         from elefast.cli.check.ci import block
 

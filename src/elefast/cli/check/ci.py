@@ -14,7 +14,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from elefast.cli.check.install import find_install
-from elefast.cli.init.project import Look
+from elefast.cli.init.project import Project
 from elefast.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _PASSWORD = "elefast"
 _TUNING = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 
 
-def block(system: str, settings: Settings, seen: Look) -> str:
+def block(system: str, settings: Settings, seen: Project) -> str:
     """The text of the job for one CI system.
 
     Args:

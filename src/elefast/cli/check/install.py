@@ -9,13 +9,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from elefast.cli.init.project import Look
+from elefast.cli.init.project import Project
 from elefast.runtime.type_guards import is_mapping
 
 __all__ = ["find_install"]
 
 
-def find_install(seen: Look) -> tuple[list[str], list[str]]:
+def find_install(seen: Project) -> tuple[list[str], list[str]]:
     """The commands, and notes about what cannot be known.
 
     Args:
@@ -37,7 +37,7 @@ def find_install(seen: Look) -> tuple[list[str], list[str]]:
     return commands, notes
 
 
-def _commands(seen: Look, groups: list[str], extras: list[str], files: list[str]) -> tuple[list[str], str]:
+def _commands(seen: Project, groups: list[str], extras: list[str], files: list[str]) -> tuple[list[str], str]:
     """The commands for what the project names, and the one that installs a distribution beside it."""
     root = seen.root
     if (root / "uv.lock").exists():
@@ -66,11 +66,11 @@ def _commands(seen: Look, groups: list[str], extras: list[str], files: list[str]
     return [*upgrade, *([f"pip install {' '.join(words)}"] if words else [])], "pip install"
 
 
-def _elefast(seen: Look) -> str:
+def _elefast(seen: Project) -> str:
     return "elefast[alembic,asyncio]" if seen.alembic else "elefast[asyncio]" if seen.is_async else "elefast"
 
 
-def _groups(seen: Look) -> list[str]:
+def _groups(seen: Project) -> list[str]:
     """Dependency groups that have pytest, also by a group that they include; those of Poetry as well.
 
     Of groups that include each other the outer one is enough.
@@ -99,18 +99,18 @@ def _lines(groups: dict[str, Any], name: str, seen: frozenset[str]) -> list[str]
     return lines
 
 
-def _poetry_group(seen: Look, name: str) -> dict[str, Any]:
+def _poetry_group(seen: Project, name: str) -> dict[str, Any]:
     found: dict[str, Any] = seen.document.get("tool", {}).get("poetry", {}).get("group", {}).get(name, {})
     return found
 
 
-def _extras(seen: Look) -> list[str]:
+def _extras(seen: Project) -> list[str]:
     """Extras that have pytest; one is enough."""
     extras = seen.document.get("project", {}).get("optional-dependencies", {})
     return [] if _groups(seen) else [name for name, lines in extras.items() if _has_pytest(lines)][:1]
 
 
-def _requirements(seen: Look) -> list[str]:
+def _requirements(seen: Project) -> list[str]:
     """Requirement files: those that have pytest, and the application's own."""
     if _groups(seen) or _extras(seen):
         return []

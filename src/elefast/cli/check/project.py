@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from elefast.cli._unreachable import unreachable
 from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warning
-from elefast.cli.init.project import Look
+from elefast.cli.init.project import Project as ProjectFiles
 from elefast.cli.init.proposal import variable_entries
 from elefast.cli.init.pytest_file import find_pytest_file
 
@@ -51,7 +51,7 @@ class Project:
         seen: A look at the project's files.
     """
 
-    def __init__(self, resolved: Resolved, seen: Look) -> None:
+    def __init__(self, resolved: Resolved, seen: ProjectFiles) -> None:
         self._resolved = resolved
         self._settings = resolved.loaded.settings
         self._root = resolved.loaded.project

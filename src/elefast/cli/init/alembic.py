@@ -6,7 +6,7 @@ import configparser
 from dataclasses import dataclass
 from pathlib import Path
 
-from elefast.cli.init.files import AlembicDirectory, Project
+from elefast.cli.init.source_tree import AlembicDirectory, SourceTree
 
 __all__ = ["Alembic", "find_alembic"]
 
@@ -16,8 +16,8 @@ class Alembic:
     """An Alembic project.
 
     Args:
-        config: Its configuration, relative to the project; empty where Flask-Migrate has it.
-        directory: What its directory has; None where that was not found.
+        config: Its configuration, relative to the project; empty if Flask-Migrate has it.
+        directory: Its directory with env.py; None if that was not found.
         is_flask: Whether env.py needs a Flask application, so that only ``flask db upgrade`` can run it.
         others: Configurations of further Alembic projects.
     """
@@ -34,29 +34,29 @@ class Alembic:
         return any(word in env for word in ("async_engine_from_config", "create_async_engine", "AsyncEngine("))
 
     def misses(self, tables: frozenset[str]) -> list[str]:
-        """Tables of the models that no revision creates, where the first one begins with tables that are there."""
+        """Tables of the models that no revision creates, if the first revision expects existing tables."""
         if self.directory is None or self.directory.starts:
             return []
         return sorted(tables - self.directory.tables)
 
 
-def find_alembic(root: Path, project: Project, tables: frozenset[str]) -> Alembic | None:
-    """The Alembic project that makes most of the tables; that of the top wins.
+def find_alembic(root: Path, tree: SourceTree, tables: frozenset[str]) -> Alembic | None:
+    """Find the Alembic project that creates most of the tables. One at the top of the project wins.
 
     Args:
         root: The project's directory.
-        project: Its files.
-        tables: Of the models.
+        tree: Its files.
+        tables: The tables of the models.
     """
     from elefast.config.migrator_selection import alembic_file
 
     at_top = alembic_file(root)
     if "/" in at_top:  # one in a directory below is one of those that were found anyway
         at_top = ""
-    candidates = [*([at_top] if at_top else []), *(path.as_posix() for path in project.alembic_files)]
+    candidates = [*([at_top] if at_top else []), *(path.as_posix() for path in tree.alembic_files)]
     found: list[Alembic] = []
     for config in dict.fromkeys(candidates):
-        directory = _directory(root, config, project)
+        directory = _directory(root, config, tree)
         is_flask = directory is not None and "current_app" in directory.env
         if directory is not None or config == at_top:
             found.append(Alembic(config, directory, is_flask))
@@ -74,7 +74,7 @@ def find_alembic(root: Path, project: Project, tables: frozenset[str]) -> Alembi
     return Alembic(best.config, best.directory, best.is_flask, others)
 
 
-def _directory(root: Path, config: str, project: Project) -> AlembicDirectory | None:
+def _directory(root: Path, config: str, tree: SourceTree) -> AlembicDirectory | None:
     """The directory that a configuration leads to: from its own place, or from the project's."""
     path = root / config
     location = _location(path)
@@ -82,7 +82,7 @@ def _directory(root: Path, config: str, project: Project) -> AlembicDirectory | 
     if ":" in location:  # package:path/in/it
         inside = Path(*location.replace(":", "/").replace(".", "/").split("/"))
         places = [root / inside, root / "src" / inside]
-    by_path = {(root / one.path).resolve(): one for one in project.alembic}
+    by_path = {(root / one.path).resolve(): one for one in tree.alembic}
     return next((by_path[place.resolve()] for place in places if place.resolve() in by_path), None)
 
 

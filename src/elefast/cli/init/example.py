@@ -1,124 +1,128 @@
-"""The text of the example test, and of the conftest that `elefast init > conftest.py` writes."""
+"""The text of the example test, and of the conftest that `elefast init > conftest.py` prints."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
 from pathlib import Path
 
-from elefast.cli.init.project import Look
+from elefast.cli.init.project import Project
 from elefast.cli.init.proposal import Proposal
 
 __all__ = ["conftest", "example", "example_path"]
 
 
-EXAMPLE = "test_elefast_example.py"
+_FILE = "test_elefast_example.py"
+
+_DOCSTRING = '''\
+"""An example of elefast: each test has a migrated database of its own. Keep it, change it, delete it."""
+
+'''
+
+_ANYIO = """\
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+"""
+
+_OWN_SESSION = '''\
+@{fixture}
+{async_}def session({database}):
+    """A session on the test's database, since the conftest has another fixture of elefast's name for it."""
+    {async_}with {database}.session() as session:
+        yield session
+'''
+
+_SCHEMA = '''\
+def missing_tables(session):
+    """Tables that the models have, and the database does not."""
+    inspector = inspect(session.connection())
+    tables = {tables}
+    return [table.fullname for table in tables if not inspector.has_table(table.name, schema=table.schema)]
 
 
-def example_path(seen: Look) -> Path:
+{async_}def test_the_schema_is_there({session}):
+    """The database has every table that the models have."""
+    assert {missing_tables} == []
+'''
+
+_TESTS = '''\
+{async_}def test_a_test_may_commit({session}):
+    """What it leaves is gone with its database."""
+    {await_}{session}.execute(text("CREATE TABLE left_behind (id integer)"))
+    {await_}{session}.commit()
+
+
+{async_}def test_the_next_test_does_not_see_it({session}):
+    """It has a database of its own."""
+    assert {await_}{session}.scalar(text("SELECT to_regclass('left_behind')")) is None
+'''
+
+
+def example_path(project: Project) -> Path:
     """Where the example goes, relative to the project: beside the tests, unless a fixture of their conftest is early.
 
     A fixture that is `autouse` and of a wider scope runs before a test has a database, so it would fail there.
     """
-    early = any(fixture.is_early and fixture.directory == Path("tests") for fixture in seen.sources.fixtures)
-    return Path(EXAMPLE) if early else Path("tests", EXAMPLE)
+    early = any(fixture.is_early and fixture.directory == Path("tests") for fixture in project.sources.fixtures)
+    return Path(_FILE) if early else Path("tests", _FILE)
 
 
-def example(seen: Look, proposal: Proposal) -> str:
+def example(project: Project, proposal: Proposal) -> str:
     """A test module that passes in this project as it is."""
-    is_async = proposal.is_async and bool({"pytest-asyncio", "anyio"} & seen.installed)
-    body = _Writer(is_async, "pytest-asyncio" in seen.installed, seen.hidden_in(example_path(seen).parent))
-    return body.module(seen.sources.declared.targets)
-
-
-class _Writer:
-    def __init__(self, is_async: bool, asyncio_plugin: bool, hidden: Collection[str]) -> None:
-        self.is_async = is_async
-        self.mark = "asyncio" if asyncio_plugin else "anyio"
-        session = "async_db_session" if is_async else "db_session"
-        database = "async_db" if is_async else "elefast_db"
-        self.by_database = session in hidden
-        self.fixture = database if self.by_database else session
-
-    def module(self, targets: list[str]) -> str:
-        own = sorted({f"from {module} import {path.partition('.')[0]}" for module, _, path in map(_split, targets)})
-        head = [
-            '"""An example of elefast: each test has a migrated database of its own. Keep it, change it, delete it."""',
-            "",
-            *(["import pytest"] if self.is_async else []),
-            f"from sqlalchemy import {'inspect, text' if targets else 'text'}",
-            *(["", *own] if own else []),
-            "",
-            "",
-        ]
-        if self.is_async:
-            head += [f"pytestmark = pytest.mark.{self.mark}", "", ""]
-            if self.mark == "anyio":
-                head += ["@pytest.fixture", "def anyio_backend():", '    return "asyncio"', "", ""]
-        tests: list[str] = []
-        if targets:
-            head += _missing_tables(targets)
-            tests += self._test(
-                "the_schema_is_there",
-                "The database has every table that the models have.",
-                [
-                    "assert await session.run_sync(missing_tables) == []"
-                    if self.is_async
-                    else "assert missing_tables(session) == []"
-                ],
-            )
-        tests += self._test(
-            "a_test_may_commit",
-            "What it leaves is gone with its database.",
-            [
-                f'{self._wait}session.execute(text("CREATE TABLE left_behind (id integer)"))',
-                f"{self._wait}session.commit()",
-            ],
-        )
-        tests += self._test(
-            "the_next_test_does_not_see_it",
-            "It has a database of its own.",
-            [f"assert {self._wait}session.scalar(text(\"SELECT to_regclass('left_behind')\")) is None"],
-        )
-        return "\n".join(head + tests).rstrip("\n") + "\n"
-
-    @property
-    def _wait(self) -> str:
-        return "await " if self.is_async else ""
-
-    def _test(self, name: str, text: str, lines: list[str]) -> list[str]:
-        define = "async def" if self.is_async else "def"
-        out = [f"{define} test_{name}({self.fixture}):", f'    """{text}"""']
-        indent = "    "
-        if self.by_database:
-            out.append(f"    {'async ' if self.is_async else ''}with {self.fixture}.session() as session:")
-            indent = "        "
-            out += [indent + line for line in lines]
-        else:
-            out += [indent + re.sub(r"\bsession\b", self.fixture, line) for line in lines]
-        return [*out, "", ""]
-
-
-def _split(target: str) -> tuple[str, str, str]:
-    return target.partition(":")
-
-
-def _missing_tables(targets: list[str]) -> list[str]:
-    """The function that compares the models with the database."""
-    paths = list(dict.fromkeys(path for _, _, path in map(_split, targets)))
-    metadata = [path if path.split(".")[-1].lower().endswith("metadata") else f"{path}.metadata" for path in paths]
-    return [
-        "def missing_tables(session):",
-        '    """Tables that the models have, and the database does not."""',
-        "    inspector = inspect(session.connection())",
-        f"    tables = [table for metadata in ({', '.join(metadata)},) for table in metadata.tables.values()]"
-        if len(metadata) > 1
-        else f"    tables = {metadata[0]}.tables.values()",
-        "    return [table.fullname for table in tables if not inspector.has_table(table.name, schema=table.schema)]",
-        "",
-        "",
+    targets = [target.partition(":") for target in project.sources.declared.targets]
+    is_async = proposal.is_async and bool({"pytest-asyncio", "anyio"} & project.installed)
+    hidden = project.hidden_in(example_path(project).parent)
+    session = "async_db_session" if is_async else "db_session"
+    has_own_session = session in hidden
+    fixture = _async_fixture(project) if is_async else "pytest.fixture"
+    words = {
+        "async_": "async " if is_async else "",
+        "await_": "await " if is_async else "",
+        "session": "session" if has_own_session else session,
+        "database": "async_db" if is_async else "elefast_db",
+        "fixture": fixture,
+    }
+    words["missing_tables"] = (
+        f"await {words['session']}.run_sync(missing_tables)" if is_async else f"missing_tables({words['session']})"
+    )
+    imports = [
+        *(["import pytest"] if is_async or has_own_session else []),
+        *(["import pytest_asyncio"] if has_own_session and fixture.startswith("pytest_asyncio") else []),
+        f"from sqlalchemy import {'inspect, text' if targets else 'text'}",
     ]
+    models = sorted({f"from {module} import {path.partition('.')[0]}" for module, _, path in targets})
+    parts = ["\n".join([*imports, *([""] if models else []), *models])]
+    if is_async:
+        plugin = "asyncio" if "pytest-asyncio" in project.installed else "anyio"
+        parts += [f"pytestmark = pytest.mark.{plugin}", *([_ANYIO] if plugin == "anyio" else [])]
+    parts += [_OWN_SESSION] if has_own_session else []
+    parts += [_SCHEMA] if targets else []
+    parts.append(_TESTS)
+    words["tables"] = _tables(list(dict.fromkeys(path for _, _, path in targets)))
+    head = (
+        '"""An example of elefast: each test has a migrated database of its own. Keep it, change it, delete it."""\n\n'
+    )
+    return head + "\n\n\n".join(part.strip("\n").format(**words) for part in parts) + "\n"
 
+
+def _tables(paths: list[str]) -> str:
+    """An expression for all tables of the models."""
+    metadata = [path if path.split(".")[-1].lower().endswith("metadata") else f"{path}.metadata" for path in paths]
+    if len(metadata) == 1:
+        return f"{metadata[0]}.tables.values()"
+    return f"[table for metadata in ({', '.join(metadata)}) for table in metadata.tables.values()]"
+
+
+def _async_fixture(project: Project) -> str:
+    return "pytest_asyncio.fixture" if "pytest-asyncio" in project.installed else "pytest.fixture"
+
+
+_STACK = '''\
+@pytest.fixture(scope="session")
+def stack():
+    """The server, the template and the databases of this project."""
+    with elefast.from_config({arguments}) as stack:
+        yield stack
+'''
 
 _SYNC = '''\
 @pytest.fixture(scope="session")
@@ -176,39 +180,27 @@ async def async_db_session(async_db):
         yield session
 '''
 
-_STACK = '''\
-@pytest.fixture(scope="session")
-def stack():
-    """The server, the template and the databases of this project."""
-    with elefast.from_config({arguments}) as stack:
-        yield stack
-'''
 
-
-def conftest(seen: Look, proposal: Proposal, *, both: bool) -> str:
-    """Fixtures written by hand over the public API, for those who want to see and change them.
+def conftest(project: Project, proposal: Proposal, *, both: bool) -> str:
+    """Fixtures written by hand over the public API, for developers who want to see and change them.
 
     Args:
-        seen: The project.
+        project: The project.
         proposal: What it needs; given as arguments where the project has no configuration yet.
         both: Fixtures for sync and for async tests.
     """
-    arguments = "" if seen.configured else _arguments(proposal)
+    fixture = _async_fixture(project)
+    has_async = proposal.is_async or both
     imports = ["import elefast", "import pytest"]
-    plugin = "pytest-asyncio" in seen.installed
-    if (proposal.is_async or both) and plugin:
-        imports.append("import pytest_asyncio")
+    imports += ["import pytest_asyncio"] if has_async and fixture.startswith("pytest_asyncio") else []
     parts = [
-        '"""Fixtures over elefast, written by `elefast init`; the plugin has the same ones built in."""',
-        "\n".join(imports),
-        "\n" + _STACK.format(arguments=arguments).rstrip("\n"),
+        '"""Fixtures over elefast, written by `elefast init`; the plugin has the same ones built in."""\n\n'
+        + "\n".join(imports),
+        _STACK.format(arguments="" if project.configured else _arguments(proposal)),
+        *([_SYNC] if both or not proposal.is_async else []),
+        *([_ASYNC.format(fixture=fixture)] if has_async else []),
     ]
-    if both or not proposal.is_async:
-        parts.append("\n" + _SYNC.rstrip("\n"))
-    if both or proposal.is_async:
-        fixture = "pytest_asyncio.fixture" if plugin else "pytest.fixture"
-        parts.append("\n" + _ASYNC.format(fixture=fixture).rstrip("\n"))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def _arguments(proposal: Proposal) -> str:

@@ -1,7 +1,7 @@
 """Which tables a project's code declares, and which names a test has to import to have all of them.
 
-A *root* is what has a `MetaData` of its own: a declarative base, SQLModel, a Flask-SQLAlchemy extension, or a
-`MetaData`. Each table belongs to one, however many abstract classes and modules are between them.
+A *root* owns a `MetaData`: a declarative base, SQLModel, a Flask-SQLAlchemy extension, or the `MetaData` itself. Each
+table belongs to one root, however many abstract classes and modules are between them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from elefast.cli.init.files import Module, Project, last
 from elefast.cli.init.names import Names
+from elefast.cli.init.source_tree import Module, SourceTree, last
 
 __all__ = ["Declared", "Model", "find_models"]
 
@@ -22,11 +22,11 @@ class Model:
     """A mapped class, or a `Table`.
 
     Args:
-        module: Where it is defined.
+        module: The module that defines it.
         name: Its name there.
-        root: What has its metadata, as ``module:name``.
-        via: What has the same metadata in that module, as an attribute path.
-        table: Its table; empty where it is not written down.
+        root: Its root, as ``module:name``.
+        via: A name in that module with the same metadata, as an attribute path.
+        table: Its table; empty if the code does not name it.
         is_class: Whether it is a class that can be queried.
     """
 
@@ -40,10 +40,10 @@ class Model:
 
 @dataclass
 class Declared:
-    """What was found.
+    """The models and metadata of a project.
 
     Args:
-        models: Of the application.
+        models: The application's models.
         metadata: Module-level `MetaData`, as ``module:name``.
         extensions: Flask-SQLAlchemy's objects, as ``module:name``.
         targets: ``module:attribute`` of the chosen metadata; together they know all of its tables.
@@ -64,32 +64,32 @@ _DECLARATIVE = {"DeclarativeBase", "DeclarativeBaseNoMeta"}
 _MAKERS = {"declarative_base", "generate_base", "automap_base"}
 
 
-def find_models(project: Project, names: Names) -> Declared:
+def find_models(tree: SourceTree, names: Names) -> Declared:
     """The tables of the application."""
     found = Declared()
-    roots = _Roots(project, names)
-    for module in project.of_kind("application"):
+    roots = _Roots(tree, names)
+    for module in tree.of_kind("application"):
         if not module.name:
             continue
         found.metadata += [name for name, value in _calls(module) if last(value.func) == "MetaData"]
         found.extensions += [name for name, value in _calls(module) if last(value.func) == "SQLAlchemy"]
         found.models += _classes(module, roots)
         found.models += _tables(module, names, roots)
-    _choose(found, project, names)
+    _choose(found, tree, names)
     return found
 
 
 class _Roots:
-    """What each class derives from, to any depth."""
+    """The root of each class, through any number of base classes."""
 
-    def __init__(self, project: Project, names: Names) -> None:
+    def __init__(self, tree: SourceTree, names: Names) -> None:
         self._names = names
         self.roots: set[str] = set()
         self.extensions: set[str] = set()
         self._classes: dict[str, tuple[Module, ast.ClassDef]] = {}
         self._by_name: dict[str, str] = {}
         self._known: dict[str, str] = {}
-        for module in project.of_kind("application"):
+        for module in tree.of_kind("application"):
             for name, node in module.classes.items():
                 self._classes[f"{module.name}:{name}"] = (module, node)
                 if any(last(base) in _DECLARATIVE for base in node.bases) or any(
@@ -102,11 +102,11 @@ class _Roots:
                     self._add(f"{module.name}:{name}")
                 elif isinstance(value, ast.Call) and last(value.func) == "SQLAlchemy":
                     self.extensions.add(f"{module.name}:{name}")
-        for module in project.of_kind("application"):
+        for module in tree.of_kind("application"):
             for name, value in module.values.items():
                 if isinstance(value, ast.Attribute) and value.attr == "Model":  # Base = db.Model
                     self._known[f"{module.name}:{name}"] = self.of(module, value)
-        # A class whose base comes from where nothing was read is taken by its name.
+        # A base class from a file that was not read is recognised by its name.
         self._by_name = {root.rpartition(":")[2]: root for root in self.roots}
 
     def _add(self, root: str) -> None:
@@ -127,7 +127,7 @@ class _Roots:
             return self._known[meaning]
         if meaning not in self._classes:
             return self._by_name.get(name, "") if not meaning or self._is_elsewhere(meaning) else ""
-        self._known[meaning] = ""  # a class cannot be its own base; a broken project may say so
+        self._known[meaning] = ""  # ends the recursion if broken code makes a class its own base
         self._known[meaning] = self.of_class(*self._classes[meaning])
         return self._known[meaning]
 
@@ -135,7 +135,7 @@ class _Roots:
         return self._names.module(meaning.partition(":")[0]) is None
 
     def name_in(self, module: Module, root: str) -> str:
-        """What `root` is called in this module; empty where it has no name there."""
+        """The name of `root` in this module; empty if it has none there."""
         name = root.rpartition(":")[2]
         local = next(
             (
@@ -172,7 +172,7 @@ def _classes(module: Module, roots: _Roots) -> Iterator[Model]:
 
 
 def _table_of(node: ast.ClassDef, name: str, root: str) -> str | None:
-    """The name of the class's table; empty where it is not written down, None where it has none."""
+    """The name of the class's table; empty if the code does not name it, None if the class has no table."""
     written = _attribute(node, "__tablename__")
     if root == _SQLMODEL:
         if not any(word.arg == "table" and getattr(word.value, "value", None) is True for word in node.keywords):
@@ -223,17 +223,17 @@ def _tables(module: Module, names: Names, roots: _Roots) -> Iterator[Model]:
             yield Model(module.name, name, root, via, table, is_class=False)
 
 
-def _choose(found: Declared, project: Project, names: Names) -> None:
-    """The root of the application, and the fewest names that know all of its tables."""
+def _choose(found: Declared, tree: SourceTree, names: Names) -> None:
+    """Choose the roots of the application, and the fewest names that give all of their tables."""
     by_root: dict[str, list[Model]] = {}
     for model in found.models:
         by_root.setdefault(model.root, []).append(model)
     if not by_root:
         found.targets = list(found.metadata)
         return
-    # Alembic's env.py says which metadata the schema is made of; else all count, but none whose tables another,
-    # larger one has as well: such a copy is for migrating.
-    migrated = {root for root in _roots_of_alembic(project, names) if root in by_root}
+    # The metadata that Alembic's env.py names makes the schema. Without it all roots count, except one whose tables a
+    # larger root has as well: that is a copy, made for migrations.
+    migrated = {root for root in _roots_of_alembic(tree, names) if root in by_root}
     chosen: list[str] = []
     tables: set[str] = set()
     for root in sorted(by_root, key=lambda root: -len(by_root[root])):
@@ -248,11 +248,11 @@ def _choose(found: Declared, project: Project, names: Names) -> None:
         found.targets += _cover(by_root[root], names, is_extension=root in found.extensions)
 
 
-def _roots_of_alembic(project: Project, names: Names) -> set[str]:
+def _roots_of_alembic(tree: SourceTree, names: Names) -> set[str]:
     """The roots that env.py of the largest directory names as its metadata."""
-    largest = max(project.alembic, key=lambda one: one.revisions, default=None)
+    largest = max(tree.alembic, key=lambda one: one.revisions, default=None)
     found: set[str] = set()
-    for module in project.of_kind("alembic"):
+    for module in tree.of_kind("alembic"):
         if largest is None or module.path.parent != largest.path:
             continue
         for node in ast.walk(module.tree):
@@ -264,12 +264,12 @@ def _roots_of_alembic(project: Project, names: Names) -> set[str]:
 
 
 def _cover(models: list[Model], names: Names, *, is_extension: bool) -> list[str]:
-    """One target where a module imports all others, else as few as will do."""
+    """One target if a module imports all others, else as few targets as possible."""
     missing = {model.module for model in models}
     by_module = {module: [model for model in models if model.module == module] for module in missing}
     root_module, _, root_name = models[0].root.partition(":")
     candidates = {module: _target(by_module[module]) for module in missing}
-    # A package or module that imports the models, such as shop/models/__init__.py, has their names as its own.
+    # A package or module that imports the models, such as shop/models/__init__.py, gives their names as well.
     for name in {parent for module in missing for parent in _parents(module)} | {root_module}:
         package = names.module(name)
         if package is None or name in candidates:
@@ -301,7 +301,7 @@ def _worth(name: str, missing: set[str], names: Names) -> tuple[int, int, int]:
 
 
 def _target(models: list[Model]) -> str:
-    """What has the metadata in the module of these models."""
+    """A name with the metadata in the module of these models."""
     model = next((model for model in models if model.is_class), models[0])
     return f"{model.module}:{model.via}"
 

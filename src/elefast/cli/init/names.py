@@ -1,10 +1,10 @@
-"""What names of a project mean across its modules: an import is followed to where the name is made."""
+"""Resolves names across the modules of a project: follows imports to the module that defines a name."""
 
 from __future__ import annotations
 
 import ast
 
-from elefast.cli.init.files import Module, Project
+from elefast.cli.init.source_tree import Module, SourceTree
 
 __all__ = ["Names"]
 
@@ -13,11 +13,11 @@ class Names:
     """The names of all modules.
 
     Args:
-        project: The files.
+        tree: The files.
     """
 
-    def __init__(self, project: Project) -> None:
-        self._modules = {module.name: module for module in project.modules if module.name}
+    def __init__(self, tree: SourceTree) -> None:
+        self._modules = {module.name: module for module in tree.modules if module.name}
         self._reached: dict[str, frozenset[str]] = {}
 
     def module(self, name: str) -> Module | None:
@@ -25,11 +25,11 @@ class Names:
         return self._modules.get(name)
 
     def of(self, module: Module, node: ast.AST) -> str:
-        """What `node`, a name or a dotted one, means in `module`.
+        """Resolve `node`, a name or a dotted name, in `module`.
 
         Returns:
-            ``module:name`` of where it is made, also outside the project; ``module:`` for a module; empty where
-            nothing makes it. A further attribute of something that is no module stays at its end, after a dot.
+            ``module:name`` of the definition, also outside the project; ``module:`` for a module; empty if nothing
+            defines the name. A further attribute of an object that is no module is appended after a dot.
         """
         if isinstance(node, ast.Subscript):
             node = node.value

@@ -1,4 +1,4 @@
-"""What a project has, as far as that can be seen without running any of it."""
+"""What a project has, as far as its files tell without running any of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 from elefast.cli.init.alembic import Alembic, find_alembic
 from elefast.cli.init.pytest_file import PytestFile, find_pytest_file, relative
-from elefast.cli.init.source_scan import Sources, read
+from elefast.cli.init.source_scan import Sources, scan_sources
 from elefast.errors import ConfigurationError
 
-__all__ = ["OWN_FIXTURES", "Look", "look"]
+__all__ = ["OWN_FIXTURES", "Project", "read_project"]
 
 OWN_FIXTURES = (
     "db",
@@ -29,26 +29,26 @@ OWN_FIXTURES = (
     "async_db_server",
     "async_db_session",
 )
-"""The plugin's, which a conftest's fixture of the same name hides."""
+"""The plugin's fixtures. A fixture of the same name in a conftest hides one of them."""
 
 _SQL_PLACES = ("schema.sql", "db/schema.sql", "sql/schema.sql", "database/schema.sql", "migrations/*.sql", "sql/*.sql")
 _SQL_NAMES = ("schema.sql", "structure.sql", "tables.sql", "create_tables.sql", "init.sql")
 
 
 @dataclass(frozen=True)
-class Look:
+class Project:
     """A project.
 
     Args:
         root: Its directory.
         pyproject: The text of its `pyproject.toml`, with the line endings that it has; None without one.
-        document: What that says.
+        document: The table of that file.
         configured: Names of the files that configure elefast already.
-        sources: What its Python files say.
+        sources: The facts in its Python files.
         alembic: Alembic's project; None without one.
-        sql: Files or globs of SQL that make a schema; only looked for where nothing else does.
-        installed: Of the distributions that matter here, those that are there.
-        pytest: Where pytest has its configuration.
+        sql: Files or globs of SQL that make a schema. They are only searched for if nothing else makes it.
+        installed: The installed distributions, of those that matter here.
+        pytest: Pytest's configuration.
         requirements: Names of the distributions that requirement files ask for.
     """
 
@@ -94,7 +94,7 @@ class Look:
         return {fixture.name: fixture.place for fixture in self.sources.fixtures if fixture.name in OWN_FIXTURES}
 
     def hidden_in(self, directory: Path) -> set[str]:
-        """Those of them that tests in `directory`, which is relative to the project, do not have."""
+        """The plugin's fixtures that are hidden from tests in `directory`, a path relative to the project."""
         return {
             fixture.name
             for fixture in self.sources.fixtures
@@ -102,7 +102,7 @@ class Look:
         }
 
     def missing_path(self, module: str) -> str:
-        """The directory that pytest has to put on the path, so that a test can import `module`; empty if it does."""
+        """The directory that pytest has to put on the path for tests to import `module`; empty if none is missing."""
         top = module.partition(".")[0]
         # A module that is imported from the project itself lies in src/ or at the top.
         place = self.root / "src" if _lies_in(self.root / "src", top) else self.root
@@ -120,8 +120,8 @@ class Look:
         return (self.root / "conftest.py").exists() or (self.root / "tests" / "__init__.py").exists()
 
 
-def look(root: Path) -> Look:
-    """Look at the project in `root`.
+def read_project(root: Path) -> Project:
+    """Read the project in `root`.
 
     Raises:
         ConfigurationError: Its `pyproject.toml` cannot be read.
@@ -132,17 +132,17 @@ def look(root: Path) -> Look:
     text, document = _read_pyproject(file)
     configured = [OVERLAY] if (root / OVERLAY).exists() else []
     configured += [PYPROJECT] if has_table(file) else []
-    sources = read(root)
-    alembic = find_alembic(root, sources.project, sources.declared.tables)
+    sources = scan_sources(root)
+    alembic = find_alembic(root, sources.tree, sources.declared.tables)
     has_schema = alembic or sources.declared.targets
-    return Look(
+    return Project(
         root=root,
         pyproject=text,
         document=document,
         configured=tuple(configured),
         sources=sources,
         alembic=alembic,
-        sql=() if has_schema else _sql(root, sources.project.sql),
+        sql=() if has_schema else _sql(root, sources.tree.sql),
         installed=frozenset(name for name in _DISTRIBUTIONS if _is_installed(name)),
         pytest=find_pytest_file(root),
         requirements=_requirements(root),
@@ -150,7 +150,7 @@ def look(root: Path) -> Look:
 
 
 def _sql(root: Path, files: list[Path]) -> tuple[str, ...]:
-    """What makes the schema: a usual place at the top, a file of a usual name anywhere, or a directory of files."""
+    """The SQL of the schema: a usual place at the top, a file of a usual name anywhere, or a directory of files."""
     if usual := next((place for place in _SQL_PLACES if any(root.glob(place))), None):
         return (usual,)
     for name in _SQL_NAMES:
@@ -163,7 +163,7 @@ def _sql(root: Path, files: list[Path]) -> tuple[str, ...]:
 
 
 def _requirements(root: Path) -> frozenset[str]:
-    """What requirement files ask for."""
+    """Names of the distributions in requirement files."""
     found: set[str] = set()
     for path in [*root.glob("requirements*.txt"), *root.glob("requirements/*.txt"), *root.glob("requirements/*.in")]:
         try:
@@ -233,7 +233,7 @@ def _read_pyproject(file: Path) -> tuple[str | None, dict[str, Any]]:
 
 
 def _variables(text: str) -> list[str]:
-    """The variables that a file reads a URL from."""
+    """The variables with a URL that Python code reads."""
     found = re.findall(r"""(?:environ\[|environ\.get\(|getenv\()\s*["']([A-Za-z_][A-Za-z0-9_]*)["']""", text)
     return [name for name in dict.fromkeys(found) if re.search(r"(?i)ur[li]|dsn", name)]
 

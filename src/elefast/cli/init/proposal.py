@@ -1,4 +1,4 @@
-"""The configuration that a project needs, as far as it can be told from a look at it."""
+"""The configuration that a project needs, as far as its files tell."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from elefast.cli.init.alembic import Alembic
-from elefast.cli.init.project import Look
+from elefast.cli.init.project import Project
 from elefast.cli.init.variables import PARTS, Variable
 
-__all__ = ["Line", "Proposal", "Wishes", "propose", "variable_entries"]
+__all__ = ["InitOptions", "Line", "Proposal", "propose", "variable_entries"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the user said, as opposed to what can be seen.
+class InitOptions:
+    """What the user asked for, which wins over what the project's files tell.
 
     Args:
-        driver: Of the engines; empty for the one that the project has.
-        is_async: Whether tests are async; None for as the project is.
+        driver: The driver of the engines; empty for the project's own.
+        is_async: Whether tests are async; None if they are what the application is.
     """
 
     driver: str = ""
@@ -44,12 +44,12 @@ class Wishes:
 
 @dataclass
 class Proposal:
-    """What to write, and what to say about it.
+    """The configuration to write, and notes about it.
 
     Args:
         lines: The keys, those of the top first.
         is_async: Whether the example test is async.
-        notes: Facts that the user should know, each with what to do.
+        notes: Facts that the user should know, each with a remedy.
     """
 
     lines: list[Line]
@@ -76,45 +76,45 @@ class Proposal:
         return "\n".join(out) + "\n"
 
 
-def propose(seen: Look, wishes: Wishes) -> Proposal:
-    """What this project needs; a key that is as it would be without is left out."""
-    is_async = seen.is_async if wishes.is_async is None else wishes.is_async
-    lines = [*_schema(seen), *_variables(seen), *_patches(seen), *_drivers(seen, wishes, is_async)]
+def propose(project: Project, options: InitOptions) -> Proposal:
+    """Propose what this project needs. A key whose default is right is left out."""
+    is_async = project.is_async if options.is_async is None else options.is_async
+    lines = [*_schema(project), *_variables(project), *_patches(project), *_drivers(project, options, is_async)]
     lines.sort(key=lambda line: line.table != "")  # a key after a table would belong to that
     proposal = Proposal(lines, is_async)
-    proposal.notes += _notes(seen, proposal)
+    proposal.notes += _notes(project, proposal)
     return proposal
 
 
-def _schema(seen: Look) -> list[Line]:
-    alembic = seen.alembic
-    targets = seen.sources.declared.targets
+def _schema(project: Project) -> list[Line]:
+    alembic = project.alembic
+    targets = project.sources.declared.targets
     if alembic and alembic.is_flask:
-        return _flask(seen, alembic)
-    if alembic and not (targets and alembic.misses(seen.sources.declared.tables)):
+        return _flask(project, alembic)
+    if alembic and not (targets and alembic.misses(project.sources.declared.tables)):
         lines = [Line("", "migrator", "alembic", f"{alembic.config} as it is; env.py needs no change")]
         if alembic.config not in ("alembic.ini", "pyproject.toml"):
             lines.append(Line("alembic", "config", alembic.config))
         return lines
     if targets:
         value = targets[0] if len(targets) == 1 else targets
-        extensions = seen.sources.extensions
+        extensions = project.sources.extensions
         return [
             Line("", "migrator", "metadata"),
             *([Line("", "extensions", extensions)] if extensions else []),
             Line("metadata", "target", value),
         ]
-    if seen.sql:
-        return [Line("", "migrator", "sql"), Line("sql", "files", list(seen.sql))]
+    if project.sql:
+        return [Line("", "migrator", "sql"), Line("sql", "files", list(project.sql))]
     return [Line("", "migrator", "none", "or metadata, alembic, sql, callable, command: how tables get there")]
 
 
-def _flask(seen: Look, alembic: Alembic) -> list[Line]:
-    """Flask-Migrate's env.py needs the application, so only its own command can run it."""
-    named = ["--app", seen.sources.flask_app] if seen.sources.flask_app else []
+def _flask(project: Project, alembic: Alembic) -> list[Line]:
+    """The lines for Flask-Migrate. Its env.py needs the application, so only its own command can run it."""
+    named = ["--app", project.sources.flask_app] if project.sources.flask_app else []
     directory = alembic.directory.path.as_posix() if alembic.directory else "migrations"
     where = ["--directory", directory] if directory != "migrations" else []
-    variables = [_exported(seen, variable) for variable in seen.sources.variables.urls.values()]
+    variables = [_exported(project, variable) for variable in project.sources.variables.urls.values()]
     return [
         Line("", "migrator", "command", "env.py needs the Flask application, which this command has"),
         Line("command", "run", ["flask", *named, "db", "upgrade", *where]),
@@ -123,62 +123,62 @@ def _flask(seen: Look, alembic: Alembic) -> list[Line]:
     ]
 
 
-def _variables(seen: Look) -> list[Line]:
-    entries = variable_entries(seen)
+def _variables(project: Project) -> list[Line]:
+    entries = variable_entries(project)
     return [Line("", "export_env", entries)] if entries else []
 
 
-def variable_entries(seen: Look) -> list[str]:
-    """The entries of `export_env` for the variables that the code has its URL from, or the parts of it."""
-    variables = seen.sources.variables
-    entries = [_exported(seen, variable) for variable in variables.urls.values()]
+def variable_entries(project: Project) -> list[str]:
+    """The entries of `export_env` for the variables with the application's URL, or with parts of it."""
+    variables = project.sources.variables
+    entries = [_exported(project, variable) for variable in variables.urls.values()]
     order = list(PARTS)
     parts = sorted(variables.parts.items(), key=lambda item: order.index(item[1]))
     return entries + [f"{name}={{{part}}}" for name, part in parts]
 
 
-def _exported(seen: Look, variable: Variable) -> str:
-    """The entry of a variable: with the driver that the call wants which makes an engine of it."""
+def _exported(project: Project, variable: Variable) -> str:
+    """The entry of a variable, with the driver for the call that makes an engine of it."""
     kinds = variable.kinds
     if variable.adds_driver or kinds == {"raw"}:
         return f"{variable.name}=postgresql"
-    if kinds <= {"async", "raw"} and (kinds or (seen.is_async and not seen.sources.makes_sync_engines)):
-        return f"{variable.name}=postgresql+{_async_driver(seen)}"
-    return variable.name  # a URL of both kinds of engines has psycopg, which is both
+    if kinds <= {"async", "raw"} and (kinds or (project.is_async and not project.sources.makes_sync_engines)):
+        return f"{variable.name}=postgresql+{_async_driver(project)}"
+    return variable.name  # for both kinds of engines the URL has psycopg, which can be both
 
 
-def _async_driver(seen: Look) -> str:
-    used = _used(seen)
+def _async_driver(project: Project) -> str:
+    used = _used(project)
     return "psycopg" if "psycopg" in used and "asyncpg" not in used else "asyncpg"
 
 
-def _used(seen: Look) -> set[str]:
+def _used(project: Project) -> set[str]:
     """The drivers that the application names, in URLs, dependencies and imports."""
-    found = {_name_of(name) for name in (*seen.sources.drivers, *seen.declared, *seen.sources.imports)}
+    found = {_name_of(name) for name in (*project.sources.drivers, *project.declared, *project.sources.imports)}
     return found & {"asyncpg", "psycopg", "psycopg2", "pg8000"}
 
 
-def _patches(seen: Look) -> list[Line]:
-    """What leads to a database from import on: engines, session factories, and URLs that were read then."""
-    sources = seen.sources
+def _patches(project: Project) -> list[Line]:
+    """The entry of `patch`: engines, session factories and URLs that exist from import on."""
+    sources = project.sources
     frozen = [target for variable in sources.variables.urls.values() for target in variable.frozen]
     targets = list(dict.fromkeys([*sources.engines, *sources.declared.extensions, *frozen]))
     return [Line("", "patch", targets, "made at import; led to each test's database")] if targets else []
 
 
-def _drivers(seen: Look, wishes: Wishes, is_async: bool) -> list[Line]:
-    driver = wishes.driver
+def _drivers(project: Project, options: InitOptions, is_async: bool) -> list[Line]:
+    driver = options.driver
     if driver in ("psycopg2", "pg8000") or (driver == "psycopg" and not is_async):
         return [Line("engine", "driver", driver)]
     if driver:
         return [Line("engine", "async_driver", driver)]
-    used = _used(seen)
-    if seen.is_async and _async_driver(seen) == "psycopg" and "asyncpg" in seen.installed:
+    used = _used(project)
+    if project.is_async and _async_driver(project) == "psycopg" and "asyncpg" in project.installed:
         return [Line("engine", "async_driver", "psycopg", "the application's own")]
     return [
         Line("engine", "driver", name, "the application's own")
         for name in ("psycopg2", "pg8000")
-        if name in used and "psycopg" not in used and not seen.is_async
+        if name in used and "psycopg" not in used and not project.is_async
     ][:1]
 
 
@@ -186,9 +186,9 @@ def _name_of(distribution: str) -> str:
     return "psycopg2" if distribution == "psycopg2-binary" else distribution
 
 
-def _notes(seen: Look, proposal: Proposal) -> list[str]:
+def _notes(project: Project, proposal: Proposal) -> list[str]:
     notes: list[str] = []
-    for name, place in seen.hidden().items():
+    for name, place in project.hidden().items():
         notes.append(
             f"{place} has a fixture `{name}` of its own, which wins over elefast's; "
             "`elefast explain from-fixtures` says how to replace it"
@@ -196,33 +196,33 @@ def _notes(seen: Look, proposal: Proposal) -> list[str]:
     notes += [
         f"{fixture.place}: `{fixture.name}` runs before a test has its database; if it uses the application's, "
         "docs/how-to/from-fixtures.md says what to do"
-        for fixture in seen.sources.fixtures
+        for fixture in project.sources.fixtures
         if fixture.is_early
     ]
-    for name, place in seen.sources.variables.of_tests.items():
-        if name in seen.sources.variables.urls:
+    for name, place in project.sources.variables.of_tests.items():
+        if name in project.sources.variables.urls:
             notes.append(
                 f"{place} reads {name}, which now has the URL of each test's database; fixtures of a wider scope than "
                 "a test find none there: docs/how-to/from-fixtures.md"
             )
-    notes += _notes_on_alembic(seen)
+    notes += _notes_on_alembic(project)
     guides = {"pytest_postgresql": "from-pytest-postgresql", "testcontainers": "from-testcontainers"}
     for module, guide in guides.items():
-        if module in seen.sources.test_imports or module.replace("_", "-") in seen.declared:
+        if module in project.sources.test_imports or module.replace("_", "-") in project.declared:
             notes.append(f"{module} is in use; `elefast explain {guide}` says what becomes of it")
-    if "pytest-django" in seen.installed:
+    if "pytest-django" in project.installed:
         notes.append("pytest-django has a fixture `db` of its own; elefast's is called `elefast_db` then")
-    notes += _missing(seen, proposal)
+    notes += _missing(project, proposal)
     return notes
 
 
-def _notes_on_alembic(seen: Look) -> list[str]:
-    alembic = seen.alembic
+def _notes_on_alembic(project: Project) -> list[str]:
+    alembic = project.alembic
     if alembic is None:
         return []
     notes: list[str] = []
-    missing = [] if alembic.is_flask else alembic.misses(seen.sources.declared.tables)
-    if missing and seen.sources.declared.targets:
+    missing = [] if alembic.is_flask else alembic.misses(project.sources.declared.tables)
+    if missing and project.sources.declared.targets:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         notes.append(
             f"the revisions of {alembic.config} begin with tables that they do not create ({shown}), so the models "
@@ -233,24 +233,24 @@ def _notes_on_alembic(seen: Look) -> list[str]:
     return notes
 
 
-def _missing(seen: Look, proposal: Proposal) -> list[str]:
-    """What is to be installed, one line each."""
+def _missing(project: Project, proposal: Proposal) -> list[str]:
+    """The distributions to install, one line each."""
     drivers = {str(line.value) for line in proposal.lines if line.table == "engine"}
     wanted: list[tuple[bool, str, str]] = [
         *(
             (True, f"{name} is not installed", "psycopg2-binary" if name == "psycopg2" else name)
             for name in sorted(drivers)
-            if not {name, f"{name}-binary"} & seen.installed
+            if not {name, f"{name}-binary"} & project.installed
         ),
-        ("pytest" not in seen.installed, "pytest is not installed", "pytest>=8"),
+        ("pytest" not in project.installed, "pytest is not installed", "pytest>=8"),
         (
-            seen.alembic is not None and not seen.alembic.is_flask and "alembic" not in seen.installed,
+            project.alembic is not None and not project.alembic.is_flask and "alembic" not in project.installed,
             "alembic is not installed",
             "elefast[alembic]",
         ),
-        (proposal.is_async and "greenlet" not in seen.installed, "greenlet is not installed", "elefast[asyncio]"),
+        (proposal.is_async and "greenlet" not in project.installed, "greenlet is not installed", "elefast[asyncio]"),
         (
-            proposal.is_async and not {"pytest-asyncio", "anyio"} & seen.installed,
+            proposal.is_async and not {"pytest-asyncio", "anyio"} & project.installed,
             "no plugin runs async tests",
             "pytest-asyncio",
         ),

@@ -1,4 +1,4 @@
-"""Where pytest has its configuration, found as pytest finds it, and what it lets tests import."""
+"""Pytest's configuration, found by pytest's own rules, and the directories that it lets tests import from."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NAMES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject
 
 @dataclass(frozen=True)
 class PytestFile:
-    """What pytest would read if it was started in a project.
+    """The configuration that pytest reads when it is started in a project.
 
     Args:
         rootdir: The directory that pytest takes for the project's.
         file: The configuration; None without one.
         section: The header of the section or table that has pytest's options, without brackets; empty without one.
-        options: What it says; lists of an ini file are strings still.
+        options: Its options. Lists of an ini file are still strings.
     """
 
     rootdir: Path
@@ -50,7 +50,7 @@ class PytestFile:
 
 
 def find_pytest_file(start: Path) -> PytestFile:
-    """What pytest finds that is started in `start`, with no other directory as its argument."""
+    """Find the configuration of a pytest that is started in `start` without arguments."""
     first: Path | None = None
     for directory in [start, *start.parents]:
         for name in _NAMES:
@@ -68,7 +68,7 @@ def find_pytest_file(start: Path) -> PytestFile:
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any]] | None:
-    """The section and what it says; None where pytest does not take the file for its configuration."""
+    """The section and its options; None if pytest does not take the file for its configuration."""
     if file.suffix == ".toml":
         try:
             document = read_toml(file).table()

@@ -1,4 +1,4 @@
-"""Fields of pydantic's settings, each with the environment variable that it is read from."""
+"""Fields of pydantic's settings in the project's code, each with its environment variable."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from elefast.cli.init.files import Module, last
 from elefast.cli.init.names import Names
+from elefast.cli.init.source_tree import Module, last
 
 __all__ = ["Field", "find_fields"]
 
@@ -20,8 +20,8 @@ class Field:
         variable: The environment variable.
         name: Its name in the class.
         is_dsn: Whether its type says that it is PostgreSQL's URL.
-        default: Its default, where that is a string.
-        node: Where it is written.
+        default: Its default, if that is a string.
+        node: Its definition.
     """
 
     variable: str
@@ -58,7 +58,7 @@ def _class(module: Module, node: ast.AST, names: Names) -> tuple[Module, ast.Cla
 
 
 def _options(module: Module, node: ast.ClassDef, names: Names) -> dict[str, object]:
-    """The options of the class that matter here: those of its base, then its own."""
+    """The options that name variables: those of the base class, then those of the class itself."""
     found: dict[str, object] = {}
     for base in node.bases:
         inner = _class(module, base, names)
@@ -95,7 +95,7 @@ def _options(module: Module, node: ast.ClassDef, names: Names) -> dict[str, obje
 def _fields(
     module: Module, node: ast.ClassDef, names: Names, options: dict[str, object], outer: str, depth: int = 0
 ) -> Iterator[Field]:
-    """The fields of a class and of its bases; those of nested models with the name of the outer field before."""
+    """The fields of a class and of its bases. The variable of a nested model's field starts with the outer name."""
     if depth > 5:
         return
     for base in node.bases:
@@ -128,7 +128,7 @@ def _fields(
 
 
 def _alias(value: ast.expr | None) -> str:
-    """The variable that `Field(alias=...)` names; the first, where there are several."""
+    """The variable that `Field(alias=...)` names, or the first of several."""
     if not isinstance(value, ast.Call) or last(value.func) != "Field":
         return ""
     words = {word.arg: word.value for word in value.keywords}

@@ -1,6 +1,6 @@
-"""What a project's Python files say, read without running them: models, engines, variables, fixtures.
+"""The facts in a project's Python files, read without running them: models, engines, variables, fixtures.
 
-Each file is read once; the rules follow one after the other. The caller decides what to do with the findings.
+Each file is read once, and then one rule after the other looks for its facts. `proposal` decides what they mean.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elefast.cli.init.files import Module, Project, last, read_files
 from elefast.cli.init.models import Declared, find_models
 from elefast.cli.init.names import Names
+from elefast.cli.init.source_tree import Module, SourceTree, last, read_source_tree
 from elefast.cli.init.variables import Variables, find_variables
 
-__all__ = ["Fixture", "Sources", "read"]
+__all__ = ["Fixture", "Sources", "scan_sources"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Fixture:
         name: Its name.
         place: ``file:line``.
         directory: Of the conftest, relative to the project.
-        is_early: Whether all tests below have it before they have a database: it is ``autouse`` and of a wider scope.
+        is_early: Whether it runs before a test has its database, since it is ``autouse`` and of a wider scope.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Fixture:
 
 @dataclass
 class Sources:
-    """What was found.
+    """The facts.
 
     Args:
-        project: The files.
+        tree: The files.
         declared: Models and metadata.
         variables: Variables with the database's URL, or with parts of it.
         engines: Module-level engines and session factories, as ``module:name``.
@@ -51,11 +51,10 @@ class Sources:
         extensions: Extensions of PostgreSQL that the application creates or has types of.
         uses_async: Whether the application has async sessions or engines.
         makes_sync_engines: Whether it has sync ones.
-        flask_app: What ``flask --app`` needs to find the application; empty where it finds it by itself.
-        modules: Names of the application's modules.
+        flask_app: The argument of ``flask --app``; empty if flask finds the application without it.
     """
 
-    project: Project
+    tree: SourceTree
     declared: Declared
     variables: Variables
     engines: list[str] = field(default_factory=list[str])
@@ -69,12 +68,12 @@ class Sources:
     flask_app: str = ""
 
 
-def read(root: Path) -> Sources:
+def scan_sources(root: Path) -> Sources:
     """Read the Python files below `root`."""
-    project = read_files(root)
-    names = Names(project)
-    found = Sources(project, find_models(project, names), find_variables(project, names))
-    for module in project.modules:
+    tree = read_source_tree(root)
+    names = Names(tree)
+    found = Sources(tree, find_models(tree, names), find_variables(tree, names))
+    for module in tree.modules:
         if module.kind == "tests":
             found.test_imports |= _imports(module)
             found.fixtures += _fixtures(module)
@@ -85,8 +84,8 @@ def read(root: Path) -> Sources:
             found.uses_async |= _uses_async(module)
             found.makes_sync_engines |= _makes_sync_engines(module, names)
             found.engines += _engines(module) if module.name else []
-    found.extensions = _extensions(project)
-    found.flask_app = _flask_app(root, project)
+    found.extensions = _extensions(tree)
+    found.flask_app = _flask_app(root, tree)
     return found
 
 
@@ -159,10 +158,10 @@ _TYPES = {"CITEXT": "citext", "HSTORE": "hstore", "Vector": "vector", "HALFVEC":
 _SOURCES = ("sqlalchemy.dialects.postgresql", "pgvector.sqlalchemy", "geoalchemy2")
 
 
-def _extensions(project: Project) -> list[str]:
+def _extensions(tree: SourceTree) -> list[str]:
     """Extensions that models need, and that Alembic's revisions would create."""
     found: dict[str, None] = {}
-    for module in project.of_kind("application"):
+    for module in tree.of_kind("application"):
         for text in module.strings:
             if "xtension" in text.lower():
                 for name in re.findall(
@@ -180,8 +179,8 @@ def _extensions(project: Project) -> list[str]:
     return list(found)
 
 
-def _flask_app(root: Path, project: Project) -> str:
-    """The module of the Flask application, where flask needs to be told: it looks for app.py and wsgi.py itself."""
+def _flask_app(root: Path, tree: SourceTree) -> str:
+    """The module of the Flask application, if flask needs its name: it finds app.py and wsgi.py without."""
     for name in (".flaskenv", ".env"):
         try:
             text = (root / name).read_text(encoding="utf-8")
@@ -193,7 +192,7 @@ def _flask_app(root: Path, project: Project) -> str:
         return ""
     makes = [
         module
-        for module in project.of_kind("application")
+        for module in tree.of_kind("application")
         if module.name and ("app" in module.values or any(one.name == "create_app" for one in module.functions))
     ]
     makes = [module for module in makes if "flask" in _imports(module) or "create_app" in module.imports] or makes

@@ -1,4 +1,4 @@
-"""One run of the stack as the project's tests will use it, and what was seen on the way."""
+"""One run of the stack as the project's tests will use it, and one of the example test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elefast.cli._unreachable import exported
-from elefast.cli.init.project import Look
+from elefast.cli.init.project import Project
 from elefast.cli.init.pytest_file import find_pytest_file
 
 __all__ = ["Example", "Trial", "as_tests_import", "run_example", "try_stack"]
@@ -20,15 +20,15 @@ __all__ = ["Example", "Trial", "as_tests_import", "run_example", "try_stack"]
 
 @dataclass(frozen=True)
 class Trial:
-    """What was seen.
+    """What a run of the stack showed.
 
     Args:
         server: The server in words.
-        reason: Why this one.
-        template: Why the template was built, or that there is one; empty where databases are empty.
+        reason: Why the provider chose this server.
+        template: Why the template was built, or that there is one; empty if databases are empty.
         tables: How many tables a database has, except those of PostgreSQL itself.
+        seconds: How long it took until a database answered.
         missing: Tables that the models declare, and that the database does not have.
-        seconds: What it took until a database had answered.
     """
 
     server: str
@@ -39,7 +39,7 @@ class Trial:
     missing: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """The same as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Trial:
 
 
 def try_stack(root: Path, profile: str | None, tables: Collection[str] = ()) -> Trial:
-    """Start what is configured in `root`, make a database, see which tables it has, and drop it.
+    """Start what is configured in `root`, create a database, read which tables it has, and drop it.
 
     Args:
         root: The project's directory.
@@ -62,7 +62,7 @@ def try_stack(root: Path, profile: str | None, tables: Collection[str] = ()) -> 
         tables: Names of tables that the models declare.
 
     Raises:
-        ElefastError: Whatever the project's tests would meet as well.
+        ElefastError: The project's tests would have the same error.
     """
     from sqlalchemy import text
 
@@ -96,9 +96,9 @@ def _path(entries: list[str]) -> Generator[None]:
         sys.path[:] = before
 
 
-def as_tests_import(seen: Look) -> AbstractContextManager[None]:
-    """While this lasts, modules are found where pytest is told to look for them."""
-    return _path([str(path) for path in find_pytest_file(seen.root).pythonpath])
+def as_tests_import(project: Project) -> AbstractContextManager[None]:
+    """While this lasts, Python finds modules in the directories that pytest's configuration names."""
+    return _path([str(path) for path in find_pytest_file(project.root).pythonpath])
 
 
 @dataclass(frozen=True)

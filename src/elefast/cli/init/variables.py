@@ -1,7 +1,7 @@
-"""Which environment variables an application has its database's URL from, and what is made of their values.
+"""Which environment variables contain the URL of an application's database, and what the code makes of their values.
 
-A variable is read by name, or is a field of pydantic's settings. Where its value goes is followed by name: into
-what it is assigned to, into functions that return it, and into the call that makes an engine or connects.
+The code reads a variable by its name, or as a field of pydantic's settings. The value is followed by name: into
+variables that it is assigned to, into functions that return it, and into the call that makes an engine or connects.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from elefast.cli.init.files import Call, Module, Project, last
 from elefast.cli.init.names import Names
 from elefast.cli.init.settings import Field, find_fields
+from elefast.cli.init.source_tree import Call, Module, SourceTree, last
 
 __all__ = ["PARTS", "Variable", "Variables", "find_variables"]
 
@@ -28,7 +28,7 @@ PARTS = {
     "password": ("PASSWORD", "PASSWD", "PASS", "PWD"),
     "database": ("DB", "DATABASE", "DBNAME", "DB_NAME", "DATABASE_NAME", "NAME"),
 }
-"""How the variables of a URL's parts end."""
+"""The endings of variables with the parts of a URL."""
 
 _ASYNC = {"create_async_engine", "async_engine_from_config"}
 _SYNC = {"create_engine", "engine_from_config"}
@@ -43,7 +43,7 @@ class Variable:
     Args:
         name: Its name.
         place: ``file:line`` of the first read.
-        kinds: What is made of its value: ``sync``, ``async`` or ``raw`` for a driver without SQLAlchemy.
+        kinds: The kinds of connections made of its value: ``sync``, ``async``, or ``raw`` without SQLAlchemy.
         adds_driver: Whether the application adds the driver to the URL, so that it expects one without.
         frozen: ``module:attribute`` that hold its value from import on, and that functions make engines from.
     """
@@ -57,7 +57,7 @@ class Variable:
 
 @dataclass
 class Variables:
-    """What was found.
+    """The variables of a project.
 
     Args:
         urls: Variables with a URL.
@@ -81,12 +81,12 @@ class _Read:
     field: Field | None = None
 
 
-def find_variables(project: Project, names: Names) -> Variables:
+def find_variables(tree: SourceTree, names: Names) -> Variables:
     """The variables of the application; those of env.py count as well."""
     found = Variables()
-    constants = _constants(project)
+    constants = _constants(tree)
     reads: list[_Read] = []
-    for module in project.of_kind("application", "alembic", "tests"):
+    for module in tree.of_kind("application", "alembic", "tests"):
         own = [*_reads(module, constants), *_fields(module, names)]
         if module.kind == "tests":
             for read in own:
@@ -98,7 +98,7 @@ def find_variables(project: Project, names: Names) -> Variables:
         if _is_url(read):
             found.urls.setdefault(read.name, Variable(read.name, read.module.place(read.node)))
     if found.urls:
-        _Flow(project, names, found.urls, [read for read in reads if read.name in found.urls]).follow()
+        _Flow(tree, names, found.urls, [read for read in reads if read.name in found.urls]).follow()
     else:
         found.parts = _parts({read.name for read in reads})
     return found
@@ -134,11 +134,11 @@ def _parts(names: set[str]) -> dict[str, str]:
     return {name: part for part, name in chosen[0][1].items()} if chosen else {}
 
 
-def _constants(project: Project) -> dict[str, str]:
+def _constants(tree: SourceTree) -> dict[str, str]:
     """Module-level names of strings, such as ``ENV_URL = "APP_DATABASE_URL"``, by their last name."""
     return {
         name: value.value
-        for module in project.modules
+        for module in tree.modules
         for name, value in module.values.items()
         if isinstance(value, ast.Constant) and isinstance(value.value, str)
     }
@@ -210,12 +210,12 @@ def _fields(module: Module, names: Names) -> Iterator[_Read]:
 class _Flow:
     """Follows the values of the variables into the calls that make engines of them."""
 
-    def __init__(self, project: Project, names: Names, urls: dict[str, Variable], reads: list[_Read]) -> None:
-        self._modules = project.of_kind("application", "alembic")
+    def __init__(self, tree: SourceTree, names: Names, urls: dict[str, Variable], reads: list[_Read]) -> None:
+        self._modules = tree.of_kind("application", "alembic")
         self._names = names
         self._urls = urls
         self._reads = {id(read.node): read.name for read in reads if read.field is None}
-        # What holds the value of a variable: names of fields, of variables, and of functions that return it.
+        # Names that hold the value of an environment variable: of fields, variables, and functions that return it.
         self._carriers: dict[str, set[str]] = {}
         for read in reads:
             if read.field is not None:
@@ -312,7 +312,7 @@ class _Flow:
         )
 
     def _frozen(self, module: Module, call: Call, variable: str) -> Iterator[str]:
-        """What was read at import: a constant, or a field of a settings object that is made at module level."""
+        """Values read at import: a constant, or a field of a settings object that is made at module level."""
         parts = [
             part
             for argument in [*call.node.args[:1], *(word.value for word in call.node.keywords)]

@@ -1,4 +1,4 @@
-"""Puts text into the project's files: whole or not at all, and never over something that was there."""
+"""Writes the project's files: as a whole or not at all, and never over existing content."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["append", "create", "replace"]
 
 
 def append(file: Path, before: str, text: str) -> None:
-    """Add `text` at the end of a file; no byte of what is there changes, and its line endings are kept.
+    """Add `text` at the end of a file. No existing byte changes, and the line endings are kept.
 
     Args:
-        file: The file; where it is a link, the file that it leads to is written.
-        before: What it had when it was read.
-        text: What to add, with plain line feeds.
+        file: The file. If it is a link, its target is written.
+        before: The content when it was read.
+        text: The addition, with plain line feeds.
 
     Raises:
-        ConfigurationError: It cannot be written, or has changed meanwhile.
+        ConfigurationError: It cannot be written, or has changed since.
     """
     newline = "\r\n" if "\r\n" in before else "\n"
     gap = "" if not before else ("\n" if before.endswith(("\n", "\r")) else "\n\n")
@@ -29,21 +29,21 @@ def append(file: Path, before: str, text: str) -> None:
 
 
 def replace(file: Path, before: str, after: str) -> None:
-    """Give a file another text, which has all lines of the one before.
+    """Replace the text of a file by one that has all of its lines.
 
     Args:
-        file: The file; where it is a link, the file that it leads to is written.
-        before: What it had when it was read.
-        after: What it has now.
+        file: The file. If it is a link, its target is written.
+        before: The content when it was read.
+        after: The new content.
 
     Raises:
-        ConfigurationError: It cannot be written, or has changed meanwhile.
+        ConfigurationError: It cannot be written, or has changed since.
     """
     _replace(file.resolve(), before.encode(), after.encode())
 
 
 def create(file: Path, text: str) -> bool:
-    """Write a new file, with its directory; False, and nothing happens, where there is one.
+    """Write a new file, with its directory. False, and nothing happens, if the file exists.
 
     Raises:
         ConfigurationError: It cannot be written.
@@ -71,9 +71,9 @@ def _replace(file: Path, before: bytes, after: bytes) -> None:
                 os.fsync(stream.fileno())
             os.chmod(name, facts.st_mode)
             if hasattr(os, "chown"):
-                with contextlib.suppress(OSError):  # only root may give files away, and only root's would need it
+                with contextlib.suppress(OSError):  # only root may do it, and only root has to
                     os.chown(name, facts.st_uid, facts.st_gid)
-            # By its mode as well: root may write anything, but somebody meant this file to stay as it is.
+            # The mode counts as well: root may write any file, but this one was protected on purpose.
             if not facts.st_mode & 0o222 or not os.access(file, os.W_OK):
                 raise PermissionError(13, "it is read-only")
             if file.read_bytes() != before:

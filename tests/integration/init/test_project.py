@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from elefast.cli.init.project import look
-from elefast.cli.init.proposal import Wishes, propose
+from elefast.cli.init.project import read_project
+from elefast.cli.init.proposal import InitOptions, propose
 from elefast.errors import ConfigurationError
 
 
@@ -19,9 +19,9 @@ def write(root: Path, **files: str) -> None:
         path.write_text(text)
 
 
-def proposed(root: Path, **wishes: object) -> dict[tuple[str, str], object]:
+def proposed(root: Path, **options: object) -> dict[tuple[str, str], object]:
     """The proposal as a table."""
-    made = propose(look(root), Wishes(**wishes))  # type: ignore[arg-type]
+    made = propose(read_project(root), InitOptions(**options))  # type: ignore[arg-type]
     return {(line.table, line.key): line.value for line in made.lines}
 
 
@@ -56,7 +56,7 @@ def test_what_tests_have_is_not_the_applications(tmp_path: Path) -> None:
         tests__urls="import os\nother = os.environ['TEST_DB_URL']\n",
         tests__test_it="class Fake(Base):\n    __tablename__ = 'fake'\n",
     )
-    made = propose(look(tmp_path), Wishes())
+    made = propose(read_project(tmp_path), InitOptions())
     assert [line.value for line in made.lines if line.key == "export_env"] == [["DATABASE_URL", "READ_DB_DSN"]]
     assert not [line for line in made.lines if line.key in ("patch", "target")]
     assert any("tests/conftest.py:2 reads DATABASE_URL" in note for note in made.notes)
@@ -101,22 +101,22 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, mes
     """With what to do, and before anything is written."""
     (tmp_path / "pyproject.toml").write_bytes(content)
     with pytest.raises(ConfigurationError, match=message):
-        look(tmp_path)
+        read_project(tmp_path)
 
 
 def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
     """Python's parser only says that the statement is invalid."""
     (tmp_path / "pyproject.toml").write_bytes(b'\xef\xbb\xbf[project]\nname = "x"\n')
     with pytest.raises(ConfigurationError, match="byte order mark"):
-        look(tmp_path)
+        read_project(tmp_path)
 
 
 def test_a_driver_that_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
     """In an environment without it, as a look may say."""
     from dataclasses import replace
 
-    seen = replace(look(tmp_path), installed=frozenset({"pytest", "alembic"}))
-    notes = propose(seen, Wishes(driver="psycopg2")).notes
+    seen = replace(read_project(tmp_path), installed=frozenset({"pytest", "alembic"}))
+    notes = propose(seen, InitOptions(driver="psycopg2")).notes
     assert 'psycopg2 is not installed: pip install "psycopg2-binary"' in notes
 
 
@@ -133,7 +133,7 @@ def test_every_proposal_is_a_configuration(tmp_path: Path) -> None:
         app="import os\nengine = create_async_engine(os.environ['DATABASE_URL'])\nmetadata = MetaData()\n",
         models="class Hero(SQLModel, table=True): ...\n",
     )
-    made = propose(look(tmp_path), Wishes(driver="asyncpg"))
+    made = propose(read_project(tmp_path), InitOptions(driver="asyncpg"))
     for prefix in ("", "tool.elefast"):
         document = tomllib.loads(made.text(prefix))
         jsonschema.validate(document["tool"]["elefast"] if prefix else document, get_schema())

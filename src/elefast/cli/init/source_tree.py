@@ -1,6 +1,6 @@
-"""Reads a project's Python files: which ones, each parsed once, and what every later rule asks of a file.
+"""Reads a project's files: chooses them, parses each Python file once, and collects what all later rules need.
 
-Nothing of the project runs, and nothing that Python's parser warns of is shown.
+Nothing of the project runs, and warnings of Python's parser are not shown.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["AlembicDirectory", "Call", "Module", "Project", "last", "read_files"]
+__all__ = ["AlembicDirectory", "Call", "Module", "SourceTree", "last", "read_source_tree"]
 
 _AT_MOST = 10_000
-"""Files that are looked at."""
+"""Files that are read at most."""
 
 _SKIPPED = {"node_modules", "site-packages", "__pycache__", "build", "dist", "venv", "env"}
 _NO_APPLICATION = {
@@ -26,19 +26,19 @@ _NO_APPLICATION = {
 }  # fmt: skip
 """Directories whose Python files are programs for people, unless they are packages below the top."""
 
-# Parsing takes most of the time, and a file without one of these words can say nothing that a rule asks for.
+# Parsing takes most of the time, and no rule finds anything in a file without one of these words.
 _WORDS = re.compile(
     rb"environ|getenv|sqlalchemy|SQLAlchemy|sqlmodel|SQLModel|BaseSettings|MetaData|declarative_base|__tablename__"
     rb"|create_engine|create_async_engine|sessionmaker|flask_|asyncpg|psycopg|Mapped|\.Model\b|_(?:URL|URI|DSN)\b"
 )
 _WORDS_OF_TESTS = re.compile(rb"environ|getenv|testcontainers|pytest_postgresql")
 _AT_MOST_BYTES = 500_000
-"""A larger file was written by a program."""
+"""A larger file is generated code."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call, and where it stands.
+    """A call, and the function that contains it.
 
     Args:
         node: The call.
@@ -114,13 +114,13 @@ class AlembicDirectory:
 
 
 @dataclass
-class Project:
-    """All files that were read.
+class SourceTree:
+    """The files of a project.
 
     Args:
-        modules: The parsed ones.
-        alembic: Directories of Alembic's.
-        alembic_files: Ini files of Alembic's, relative to the project.
+        modules: The parsed Python files.
+        alembic: Alembic's directories.
+        alembic_files: Alembic's ini files, relative to the project.
         sql: SQL files that create tables, relative to the project, the shallowest first.
     """
 
@@ -134,7 +134,7 @@ class Project:
         return [module for module in self.modules if module.kind in kinds]
 
 
-def read_files(root: Path) -> Project:
+def read_source_tree(root: Path) -> SourceTree:
     """Read the project in `root`."""
     # Syntax trees are millions of objects, none of which is garbage: the collector takes longer than the parser.
     collecting = gc.isenabled()
@@ -146,33 +146,33 @@ def read_files(root: Path) -> Project:
             gc.enable()
 
 
-def _read(root: Path) -> Project:
-    project = Project()
+def _read(root: Path) -> SourceTree:
+    tree = SourceTree()
     files = list(_files(root))
-    project.alembic = [
+    tree.alembic = [
         _alembic_directory(path.parent, root)
         for path in files
         if path.name == "env.py" and (path.parent / "versions").is_dir()
     ]
-    in_alembic = [root / one.path for one in project.alembic]
+    in_alembic = [root / one.path for one in tree.alembic]
     for path in files:
         relative = path.relative_to(root)
         if path.suffix == ".ini":
             if path.name == "alembic.ini" or (b"[alembic]" in _bytes(path) and b"script_location" in _bytes(path)):
-                project.alembic_files.append(relative)
+                tree.alembic_files.append(relative)
         elif path.suffix == ".sql":
             if not _is_of_tests(relative) and not _is_script(root, relative) and _creates_tables(path):
-                project.sql.append(relative)
+                tree.sql.append(relative)
         elif any(path.is_relative_to(place) for place in in_alembic):
             if path.name == "env.py":
-                _parse(project, root, path, "alembic")
+                _add_module(tree, root, path, "alembic")
         else:
             kind = "tests" if _is_of_tests(relative) else "script" if _is_script(root, relative) else "application"
-            _parse(project, root, path, kind)
-    _find_scripts(project)
-    project.sql.sort(key=lambda path: (len(path.parts), path))
-    project.alembic_files.sort(key=lambda path: (len(path.parts), path))
-    return project
+            _add_module(tree, root, path, kind)
+    _find_scripts(tree)
+    tree.sql.sort(key=lambda path: (len(path.parts), path))
+    tree.alembic_files.sort(key=lambda path: (len(path.parts), path))
+    return tree
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -231,26 +231,26 @@ def _module_name(root: Path, relative: Path) -> str:
     return ".".join(parts) if parts and all(part.isidentifier() for part in parts) else ""
 
 
-def _parse(project: Project, root: Path, path: Path, kind: str) -> None:
+def _add_module(tree: SourceTree, root: Path, path: Path, kind: str) -> None:
     content = _bytes(path)
-    if path.name not in ("__init__.py", "conftest.py"):  # which pass on names, and have fixtures
+    if path.name not in ("__init__.py", "conftest.py"):  # they pass names on, or have fixtures
         words = _WORDS_OF_TESTS if kind == "tests" else _WORDS
         if not words.search(content) or len(content) > _AT_MOST_BYTES:
             return
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # SyntaxWarning: they are the project's own business
-            tree = ast.parse(content)
+            warnings.simplefilter("ignore")  # SyntaxWarning: init does not judge the project's code
+            parsed = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError):
         return
     relative = path.relative_to(root)
-    module = Module(relative, _module_name(root, relative), kind, tree)
+    module = Module(relative, _module_name(root, relative), kind, parsed)
     _collect(module, is_package=path.name == "__init__.py")
-    project.modules.append(module)
+    tree.modules.append(module)
 
 
 def _collect(module: Module, *, is_package: bool) -> None:
-    """One walk over the tree, which keeps what the rules ask for; it is most of the time of a large project."""
+    """Collect what the rules need, in one walk over the syntax tree, since walking is slow in a large project."""
     stack: list[tuple[ast.AST, ast.FunctionDef | ast.AsyncFunctionDef | None, bool]] = [(module.tree, None, True)]
     while stack:
         node, function, at_top = stack.pop()
@@ -277,7 +277,7 @@ def _collect(module: Module, *, is_package: bool) -> None:
             _collect_import(module, node, runs=function is None, is_package=is_package)
             continue
         elif isinstance(node, ast.If) and last(node.test) == "TYPE_CHECKING":
-            for inner in node.body:  # these bind names, and run nothing
+            for inner in node.body:  # these imports bind names, but do not run
                 if isinstance(inner, ast.Import | ast.ImportFrom):
                     _collect_import(module, inner, runs=False, is_package=is_package)
             stack += [(one, function, at_top) for one in reversed(node.orelse)]
@@ -321,10 +321,10 @@ def _collect_import(module: Module, node: ast.Import | ast.ImportFrom, *, runs: 
             module.imported |= {source, f"{source}.{alias.name}"}
 
 
-def _find_scripts(project: Project) -> None:
+def _find_scripts(tree: SourceTree) -> None:
     """A top-level program that no module imports, and that has neither models nor an application, is a script."""
-    imported = {name for module in project.modules for name in module.imported}
-    for module in project.of_kind("application"):
+    imported = {name for module in tree.modules for name in module.imported}
+    for module in tree.of_kind("application"):
         if (
             len(module.path.parts) == 1
             and module.name not in imported
@@ -355,7 +355,7 @@ _CREATED = re.compile(
 
 
 def _alembic_directory(path: Path, root: Path) -> AlembicDirectory:
-    """What can be said of Alembic's directory without parsing hundreds of revisions."""
+    """Read Alembic's directory without parsing hundreds of revisions."""
     tables: set[str] = set()
     revisions, starts = 0, False
     for file in sorted((path / "versions").rglob("*.py")):
