@@ -60,7 +60,7 @@ class Layer:
         where: Gives the place of a path in this layer.
         directory: The directory that relative paths of this layer start from.
         shown_as: The path that precedes keys in errors, such as `profiles.ci`.
-        values: The values by path. A table of the model is no value of its own. In an open table, whose keys are the
+        values: The values by path. A table of the model is not a value. In an open table, whose keys are the
             user's, each innermost value has a path.
         tables: The tables that were written, also empty ones.
         inner: The tables inside open tables.

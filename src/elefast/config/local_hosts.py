@@ -131,7 +131,7 @@ def _first_remote(hosts: str) -> str:
 
 
 def _elsewhere(options: Mapping[str, Any]) -> str:
-    """The first option that can name any host in a place of its own, in words."""
+    """The first option that can name any host in another place, in words."""
     for name, value in options.items():
         # Drivers join names and values for libpq, so that one name may become two options: "x=1 host".
         if value not in (None, "") and (name in _ELSEWHERE or not str(name).isidentifier()):

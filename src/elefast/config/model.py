@@ -78,7 +78,7 @@ class Settings(Discreet, BaseSettings):
         Literal["never", "failed", "always"],
         Choices(never="no database", failed="those of failed tests", always="all databases"),
     ] = "never"
-    """Databases that are left for a look after the test."""
+    """Databases that are kept after their test, for debugging."""
     leaks: Annotated[
         Literal["warn", "error", "ignore"],
         Choices(warn="a warning", error="the test fails", ignore="nothing"),

@@ -178,14 +178,14 @@ class Local(Table):
     """Where the data lies; empty: a directory of elefast's own, in memory where there is room."""
     run_as: str = Field(default="", examples=["postgres"])
     """The user that the server runs as when pytest runs as root;
-    empty: `postgres`, `nobody` or whatever works."""
+    empty: `postgres`, `nobody`, or another user that works."""
     reuse: Reuse = "auto"
     """`true`: the data stays, with its templates, while the server stops with the last process that uses it;
     `false`: nothing stays."""
 
 
 class Tuning(Table):
-    """The settings of servers that elefast starts: made for data that nobody will miss."""
+    """The settings of servers that elefast starts: fast, since the data of tests need not survive a crash."""
 
     fsync: bool = False
     """Wait until data is on the disk. Off: nothing of a test has to survive a crash."""

@@ -53,7 +53,7 @@ def test_a_change_of_somebody_else_is_not_lost(tmp_path: Path) -> None:
     """What was read is no longer what is there: nothing is written, and nothing half-made stays."""
     file = tmp_path / "pyproject.toml"
     file.write_text("a = 2\n")
-    with pytest.raises(ConfigurationError, match="somebody else has changed it"):
+    with pytest.raises(ConfigurationError, match="another program has changed it"):
         write_files.append(file, "a = 1\n", TABLE)
     assert file.read_text() == "a = 2\n"
     assert [path.name for path in tmp_path.iterdir()] == ["pyproject.toml"]

@@ -209,7 +209,7 @@ class _Setup:
         from elefast.cli.init.trial_run import as_tests_import, try_stack
 
         project = self._project
-        with as_tests_import(project):
+        with as_tests_import(project.root):
             trial = try_stack(project.root, self._arguments.profile, project.sources.declared.tables)
         self._json["stack"] = trial.to_dict()
         if not trial.missing:

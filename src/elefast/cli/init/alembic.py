@@ -79,9 +79,6 @@ def _directory(root: Path, config: str, tree: SourceTree) -> AlembicDirectory | 
     path = root / config
     location = _location(path)
     places = [path.parent / location, root / location] if location else [path.parent]
-    if ":" in location:  # package:path/in/it
-        inside = Path(*location.replace(":", "/").replace(".", "/").split("/"))
-        places = [root / inside, root / "src" / inside]
     by_path = {(root / one.path).resolve(): one for one in tree.alembic}
     return next((by_path[place.resolve()] for place in places if place.resolve() in by_path), None)
 

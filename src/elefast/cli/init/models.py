@@ -92,20 +92,13 @@ class _Roots:
         for module in tree.of_kind("application"):
             for name, node in module.classes.items():
                 self._classes[f"{module.name}:{name}"] = (module, node)
-                if any(last(base) in _DECLARATIVE for base in node.bases) or any(
-                    last(decorator.func if isinstance(decorator, ast.Call) else decorator) == "as_declarative"
-                    for decorator in node.decorator_list
-                ):
+                if any(last(base) in _DECLARATIVE for base in node.bases):
                     self._add(f"{module.name}:{name}")
             for name, value in module.values.items():
                 if isinstance(value, ast.Call) and last(value.func) in _MAKERS:
                     self._add(f"{module.name}:{name}")
                 elif isinstance(value, ast.Call) and last(value.func) == "SQLAlchemy":
                     self.extensions.add(f"{module.name}:{name}")
-        for module in tree.of_kind("application"):
-            for name, value in module.values.items():
-                if isinstance(value, ast.Attribute) and value.attr == "Model":  # Base = db.Model
-                    self._known[f"{module.name}:{name}"] = self.of(module, value)
         # A base class from a file that was not read is recognised by its name.
         self._by_name = {root.rpartition(":")[2]: root for root in self.roots}
 

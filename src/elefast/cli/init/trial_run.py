@@ -6,13 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from elefast.cli._unreachable import exported
-from elefast.cli.init.project import Project
 from elefast.cli.init.pytest_file import find_pytest_file
 
 __all__ = ["Example", "Trial", "as_tests_import", "run_example", "try_stack"]
@@ -87,18 +86,14 @@ def try_stack(root: Path, profile: str | None, tables: Collection[str] = ()) -> 
 
 
 @contextmanager
-def _path(entries: list[str]) -> Generator[None]:
+def as_tests_import(root: Path) -> Generator[None]:
+    """While this lasts, Python finds modules in the directories that pytest's configuration in `root` names."""
     before = list(sys.path)
-    sys.path[:0] = entries
+    sys.path[:0] = [str(path) for path in find_pytest_file(root).pythonpath]
     try:
         yield
     finally:
         sys.path[:] = before
-
-
-def as_tests_import(project: Project) -> AbstractContextManager[None]:
-    """While this lasts, Python finds modules in the directories that pytest's configuration names."""
-    return _path([str(path) for path in find_pytest_file(project.root).pythonpath])
 
 
 @dataclass(frozen=True)

@@ -341,8 +341,6 @@ class _Flow:
                     name = part.attr if part.attr in self._fields else self._field_of(variable)
                     if name:
                         yield f"{owner}.{name}"
-                elif attribute in holder.classes and part.attr in self._fields:
-                    continue
             elif (
                 isinstance(part, ast.Name)
                 and variable in self._carriers.get(part.id, set())

@@ -25,7 +25,7 @@ def append(file: Path, before: str, text: str) -> None:
     """
     newline = "\r\n" if "\r\n" in before else "\n"
     gap = "" if not before else ("\n" if before.endswith(("\n", "\r")) else "\n\n")
-    _replace(file.resolve(), before.encode(), (before + (gap + text).replace("\n", newline)).encode())
+    replace(file, before, before + (gap + text).replace("\n", newline))
 
 
 def replace(file: Path, before: str, after: str) -> None:
@@ -39,7 +39,32 @@ def replace(file: Path, before: str, after: str) -> None:
     Raises:
         ConfigurationError: It cannot be written, or has changed since.
     """
-    _replace(file.resolve(), before.encode(), after.encode())
+    file = file.resolve()
+    try:
+        facts = file.stat()
+        # Beside the file, since only within one file system is a rename one step.
+        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+        try:
+            with open(descriptor, "wb") as stream:
+                stream.write(after.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, facts.st_mode)
+            if hasattr(os, "chown"):
+                with contextlib.suppress(OSError):  # only root may do it, and only root has to
+                    os.chown(name, facts.st_uid, facts.st_gid)
+            # The mode counts as well: root may write any file, but this one was protected on purpose.
+            if not facts.st_mode & 0o222 or not os.access(file, os.W_OK):
+                raise PermissionError(13, "it is read-only")
+            if file.read_bytes() != before.encode():
+                raise OSError(0, "another program has changed it meanwhile")
+            os.replace(name, file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+    except OSError as error:
+        raise _refused(file, error) from None
 
 
 def create(file: Path, text: str) -> bool:
@@ -57,34 +82,6 @@ def create(file: Path, text: str) -> bool:
     except OSError as error:
         raise _refused(file, error) from None
     return True
-
-
-def _replace(file: Path, before: bytes, after: bytes) -> None:
-    try:
-        facts = file.stat()
-        # Beside the file, since only within one file system is a rename one step.
-        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-        try:
-            with open(descriptor, "wb") as stream:
-                stream.write(after)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, facts.st_mode)
-            if hasattr(os, "chown"):
-                with contextlib.suppress(OSError):  # only root may do it, and only root has to
-                    os.chown(name, facts.st_uid, facts.st_gid)
-            # The mode counts as well: root may write any file, but this one was protected on purpose.
-            if not facts.st_mode & 0o222 or not os.access(file, os.W_OK):
-                raise PermissionError(13, "it is read-only")
-            if file.read_bytes() != before:
-                raise OSError(0, "somebody else has changed it meanwhile")
-            os.replace(name, file)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
-    except OSError as error:
-        raise _refused(file, error) from None
 
 
 def _refused(file: Path, error: OSError) -> ConfigurationError:
