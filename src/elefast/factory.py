@@ -319,7 +319,7 @@ def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str, *, owned: boo
 
 def _kept_digests(loaded: Loaded, env: Mapping[str, str]) -> str:
     """Where the digests of the project's files are kept for the next run; nowhere in CI, which starts from nothing."""
-    place = cache_dir.directory(env)
+    place = cache_dir.cache_directory(env)
     if not place or not loaded.settings.template.cache:
         return ""
     return os.path.join(place, f"digests-{digest(str(loaded.project))}.json")

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 0
     try:
-        with progress.quiet() if getattr(arguments, "json", False) else nullcontext():
+        with progress.disabled() if getattr(arguments, "json", False) else nullcontext():
             status: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

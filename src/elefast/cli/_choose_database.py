@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from elefast.errors import UsageError
 from elefast.postgres.names import Kind
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 if TYPE_CHECKING:
     from elefast.databases.inventory import Item
@@ -85,8 +85,8 @@ def described(item: Item) -> str:
     running = item.kind is Kind.CLONE and item.test
     known = [
         "running test" if running else KINDS[item.kind],
-        short(f"project {item.project}", _LONGEST) if item.project else "project unknown",
-        short(item.test, _LONGEST),
+        one_line(f"project {item.project}", _LONGEST) if item.project else "project unknown",
+        one_line(item.test, _LONGEST),
     ]
     return ", ".join(filter(None, known))
 
@@ -96,7 +96,7 @@ def counted(items: Sequence[Item]) -> str:
     found: dict[str, int] = {}
     for item in items:
         found[item.project] = found.get(item.project, 0) + 1
-    return ", ".join(f"{short(project) or 'unknown'} {number}" for project, number in sorted(found.items()))
+    return ", ".join(f"{one_line(project) or 'unknown'} {number}" for project, number in sorted(found.items()))
 
 
 def _matches(items: Sequence[Item], wanted: str) -> tuple[list[Item], list[Item]]:
@@ -108,7 +108,7 @@ def _matches(items: Sequence[Item], wanted: str) -> tuple[list[Item], list[Item]
 
 
 def _and(words: Sequence[str]) -> str:
-    return " and ".join(f"project {short(word)}" for word in words)
+    return " and ".join(f"project {one_line(word)}" for word in words)
 
 
 def _newest(items: Sequence[Item]) -> Item:

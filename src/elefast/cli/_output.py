@@ -11,7 +11,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from elefast.runtime.text import printable
+from elefast.runtime.text import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console

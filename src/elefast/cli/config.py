@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elefast.cli._output import add_profile
-from elefast.runtime.text import printable, short
+from elefast.runtime.text import escape_controls, one_line
 
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format == "env":
         print("\n".join(_as_variables(rows, arguments.origin)))
     elif arguments.format == "json":
-        print(printable(json.dumps(_as_json(rows, arguments.origin), indent=2, ensure_ascii=False, default=str)))
+        print(escape_controls(json.dumps(_as_json(rows, arguments.origin), indent=2, ensure_ascii=False, default=str)))
     elif len(rows) == 1 and rows[0].name == key:
         print(_line("", rows[0], arguments.origin))
     else:
@@ -95,12 +95,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _rows(resolved: Resolved) -> Iterator[Row]:
     from elefast.config.keys import all_keys
-    from elefast.runtime.redaction import hide
+    from elefast.runtime.redaction import redact
 
     for key in all_keys():
         paths = [path for path in resolved.values if path[: len(key.path)] == key.path]
         for path in paths or [key.path]:
-            value = hide(path[-1], resolved.values.get(path, key.default))
+            value = redact(path[-1], resolved.values.get(path, key.default))
             origin = resolved.loaded.provenance.get(".".join(path), "default")
             yield Row(path, value, str(origin))
 
@@ -127,7 +127,7 @@ def _as_variables(rows: list[Row], origin: bool) -> Iterator[str]:
     import shlex
 
     from elefast.config.keys import variable
-    from elefast.runtime.redaction import HIDDEN
+    from elefast.runtime.redaction import REDACTED
 
     for row in rows:
         if row.origin == "default":
@@ -135,8 +135,8 @@ def _as_variables(rows: list[Row], origin: bool) -> Iterator[str]:
         name = variable(row.path)
         comment = f"  # {row.origin}" if origin else ""
         if not _can_be_said(row.path):
-            yield f"# {short(row.name)} has a name that no variable can say{comment}"
-        elif HIDDEN in str(row.value):
+            yield f"# {one_line(row.name)} has a name that no variable can say{comment}"
+        elif REDACTED in str(row.value):
             yield f"# {name} has a password, which is not shown{comment}"
         elif row.value in ("", [], {}):
             yield f"# {name} is empty, which no variable can say{comment}"
@@ -155,7 +155,7 @@ def _no_such_key(rows: list[Row], name: str) -> str:
     from elefast.config.messages import suggestion
 
     known = {".".join(row.path[:end]) for row in rows for end in range(1, len(row.path) + 1)}
-    return f'there is no key "{short(name)}"{suggestion(closest(name, sorted(known)))}'
+    return f'there is no key "{one_line(name)}"{suggestion(closest(name, sorted(known)))}'
 
 
 def _as_json(rows: list[Row], origin: bool) -> dict[str, Any]:
@@ -191,12 +191,12 @@ def _line(before: str, row: Row, origin: bool) -> str:
 
 
 def _head(resolved: Resolved) -> str:
-    from elefast.runtime.redaction import hide
+    from elefast.runtime.redaction import redact
 
     loaded = resolved.loaded
     files = ", ".join(file.name for file in loaded.files)
     lines = [f"# read {files} in {loaded.directory}"]
     if loaded.profile:
-        lines.append(f"# profile {short(hide('profile', loaded.profile))}")
+        lines.append(f"# profile {one_line(redact('profile', loaded.profile))}")
     lines.append(f"# migrator {loaded.migrator.migrator} ({loaded.migrator.reason})")
     return "\n".join([*lines, ""])

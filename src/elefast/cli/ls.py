@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from elefast.cli._output import add_all_projects, add_json, add_profile, console, print_json
-from elefast.runtime.text import local_time, printable
+from elefast.runtime.text import escape_controls, local_time
 
 if TYPE_CHECKING:
     from elefast.databases.inventory import Item
@@ -65,6 +65,6 @@ def _shown(item: Item) -> str:
     if item.project or item.test:
         lines.append(described(item).partition(", ")[2])
     users = [item.holder] if item.holder else []
-    users += [printable(str(session)) for session in item.sessions]
+    users += [escape_controls(str(session)) for session in item.sessions]
     lines += [f"used by {user}" for user in users]
     return "\n  ".join(lines)

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from elefast.cli._output import add_all_projects, add_profile
-from elefast.runtime.text import printable
+from elefast.runtime.text import escape_controls
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -89,8 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"database {item.name}: {described(item)}", file=sys.stderr)
         else:
             print(
-                f"database {printable(url.database or '')}, for maintenance: no test of project {stack.project} runs "
-                "on this machine, and no database was kept",
+                f"database {escape_controls(url.database or '')}, for maintenance: no test of project "
+                f"{stack.project} runs on this machine, and no database was kept",
                 file=sys.stderr,
             )
         return _in_foreground([*command, *options], environment)

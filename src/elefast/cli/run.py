@@ -83,7 +83,7 @@ def _parsed(entries: Sequence[str]) -> list[ExportedVariable]:
     """
     from elefast.errors import ConfigurationError, Problem
     from elefast.postgres.url_variables import ExportedVariable, MalformedEntryError
-    from elefast.runtime.text import short
+    from elefast.runtime.text import one_line
 
     variables: list[ExportedVariable] = []
     problems: list[Problem] = []
@@ -92,7 +92,7 @@ def _parsed(entries: Sequence[str]) -> list[ExportedVariable]:
             variables.append(ExportedVariable.parse(entry))
         except MalformedEntryError as error:
             advice = f", {error.advice}" if error.advice else ""
-            message = f'expected {error.expected}, got "{short(entry)}"{advice}'
+            message = f'expected {error.expected}, got "{one_line(entry)}"{advice}'
             problems.append(Problem("elefast run --env", "", message, code="wrong-value"))
     if problems:
         raise ConfigurationError(problems)

@@ -220,7 +220,7 @@ def _keep(kept: str, question: str, loaded: Loaded, env: Mapping[str, str]) -> N
 def _answers(kept: str) -> dict[str, Any]:
     """What is remembered for the project, by question, the oldest first. A file that others could write has nothing."""
     with suppress(OSError, ValueError), open(kept, "rb") as file:
-        known: Any = json.load(file) if is_ours(os.fstat(file.fileno()), 0o077) else None
+        known: Any = json.load(file) if is_private(os.fstat(file.fileno()), 0o077) else None
         if is_table(known):
             return known
     return {}

@@ -29,7 +29,7 @@ from elefast.config.provenance import DEFAULT, Origin
 from elefast.config.rules import Facts, violations
 from elefast.config.toml_files import TomlFile, read_file
 from elefast.errors import ConfigurationError, Problem
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 if TYPE_CHECKING:
     from elefast.config.overrides import Overrides
@@ -188,7 +188,7 @@ def _nothing_found(start: Path) -> list[Problem]:
         Problem(
             "",
             "",
-            f"no configuration found, looked in {short(str(start), _LONGEST_PATH)} and the directories above it",
+            f"no configuration found, looked in {one_line(str(start), _LONGEST_PATH)} and the directories above it",
             code="config-not-found",
         )
     ]

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 from elefast.runtime.type_guards import is_list
 
 __all__ = ["is_local", "named_in", "remote_host", "remote_in_arguments", "remote_in_environment"]

@@ -34,11 +34,11 @@ def format_value(key: str, value: Any) -> str:
     if not isinstance(value, str | int | float | bool | list | dict | None):
         return f"an object of type {type(cast('object', value)).__name__}"
     try:
-        text = json.dumps(hide(key, value), ensure_ascii=False, default=lambda inner: type(inner).__name__)
+        text = json.dumps(redact(key, value), ensure_ascii=False, default=lambda inner: type(inner).__name__)
     except (ValueError, TypeError, RecursionError):
         # An integer of thousands of digits, something that contains itself, keys that are no strings.
         return f"an object of type {type(cast('object', value)).__name__}"
-    return short(text)
+    return one_line(text)
 
 
 def wrong_value(expected: str, key: str, value: Any, advice: str = "") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 __all__ = ["DEFAULT", "Origin"]
 
@@ -32,7 +32,7 @@ class Origin:
     line: int = 0
 
     def __str__(self) -> str:
-        name = short(self.name)
+        name = one_line(self.name)
         if self.kind == "argument":
             return f"from_config({name}=...)"
         if self.kind == "environment":

@@ -15,7 +15,7 @@ from elefast.config.messages import quoted_list
 from elefast.config.migrator_selection import ESSENTIAL, Migrator, migrator_tables
 from elefast.config.model import Settings
 from elefast.postgres.url_variables import ExportedVariable
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 __all__ = ["Facts", "Violation", "violations"]
 
@@ -185,4 +185,4 @@ def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
 
 
 def _quoted(host: str) -> str:
-    return host if host.startswith("of ") else f'"{short(host)}"'
+    return host if host.startswith("of ") else f'"{one_line(host)}"'

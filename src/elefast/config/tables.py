@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from elefast.config import value_types
 from elefast.config.value_types import Choices, FilePath
-from elefast.runtime.redaction import hide
+from elefast.runtime.redaction import redact
 
 __all__ = [
     "Alembic",
@@ -43,7 +43,7 @@ class Discreet(BaseModel):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, hide(name or "", value)
+            yield name, redact(name or "", value)
 
 
 class Table(Discreet):

@@ -120,7 +120,7 @@ def _unreadable(name: str, text: str, error: OSError | ValueError) -> Finding:
         line = error.object.count(b"\n", 0, error.start) + 1
         return Finding(Origin("file", name, line), "", "cannot be read: it is not UTF-8 text", code="file-unreadable")
     line, column, reason = _where_and_why(text, error)
-    message = f"not valid TOML: {short(reason, _LONGEST_REASON)}{column}"
+    message = f"not valid TOML: {one_line(reason, _LONGEST_REASON)}{column}"
     return Finding(Origin("file", name, line), "", message, code="invalid-toml")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tomli_w
 
-from elefast.runtime.text import printable
+from elefast.runtime.text import escape_controls
 from elefast.runtime.type_guards import is_list, is_mapping, is_tuple
 
 __all__ = ["toml_key", "toml_value"]
@@ -28,9 +28,9 @@ def toml_value(value: Any) -> str:
         line = tomli_w.dumps({"x": value})
     except TypeError:
         return toml_value(f"<{type(value).__name__}>")
-    return printable(line.removeprefix("x = ").removesuffix("\n"))
+    return escape_controls(line.removeprefix("x = ").removesuffix("\n"))
 
 
 def toml_key(name: str) -> str:
     """Write the name as one part of a key, in quotes where it needs them."""
-    return printable(tomli_w.dumps({name: 0}).removesuffix(" = 0\n"))
+    return escape_controls(tomli_w.dumps({name: 0}).removesuffix(" = 0\n"))

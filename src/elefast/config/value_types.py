@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from elefast.postgres import url_variables
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 __all__ = [
     "Age",

@@ -46,7 +46,7 @@ class CurrentCheckouts:
 
     def __init__(self, project: str, env: Mapping[str, str]) -> None:
         self._project = project
-        self._directory = cache_dir.directory(env)
+        self._directory = cache_dir.cache_directory(env)
         self._now: dict[str, str] = {}
         # A descriptor, because a file object would warn where a stack that was forgotten is collected.
         self._file = -1
@@ -95,11 +95,11 @@ def current(env: Mapping[str, str]) -> dict[str, Checkout]:
     A killed process may have left its own; so the names mean something only where such a database exists.
     """
     found: dict[str, Checkout] = {}
-    directory = cache_dir.directory(env)
+    directory = cache_dir.cache_directory(env)
     with suppress(OSError):
         for entry in _files(directory) if directory else ():
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError), open(entry.path, "rb") as file:
-                if not cache_dir.is_ours(os.fstat(file.fileno()), 0o022):
+                if not cache_dir.is_private(os.fstat(file.fileno()), 0o022):
                     continue
                 record = json.loads(file.readline())
                 for name, test in record["databases"].items():

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from elefast.databases.histogram import Histogram
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 __all__ = ["Kept", "Leak", "Report"]
 
@@ -199,7 +199,7 @@ class Report:
             f"template {self.template_seconds:.2f} s ({builds}), waiting {waited:.2f} s, "
             f"stop {self.stop_seconds:.2f} s",
         ]
-        lines += [f"waited    {_ms(seconds)} {short(test, 200)}" for seconds, test in self.longest_waits]
+        lines += [f"waited    {_ms(seconds)} {one_line(test, 200)}" for seconds, test in self.longest_waits]
         return lines
 
 

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elefast.runtime.text import readable, short
+from elefast.runtime.text import one_line, shorten_lines
 
 __all__ = [
     "ClosedError",
@@ -66,7 +66,7 @@ class ElefastError(Exception):
     exit_status = 1
 
     def __init__(self, *args: object, code: str = "") -> None:
-        super().__init__(*(readable(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(shorten_lines(arg) if isinstance(arg, str) else arg for arg in args))
         self.code = code
         _add_note(self, self.codes)
 
@@ -110,9 +110,9 @@ class Problem:
     code: str = ""
 
     def __str__(self) -> str:
-        message = readable(self.message)
-        what = f"{short(self.key, _LONGEST_PLACE)}: {message}" if self.key else message
-        return f"{short(self.origin, _LONGEST_PLACE)}  {what}" if self.origin else what
+        message = shorten_lines(self.message)
+        what = f"{one_line(self.key, _LONGEST_PLACE)}: {message}" if self.key else message
+        return f"{one_line(self.origin, _LONGEST_PLACE)}  {what}" if self.origin else what
 
 
 class ConfigurationError(ElefastError):
@@ -223,5 +223,5 @@ class LeakWarning(UserWarning):
     code = "left-behind"
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(readable(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(shorten_lines(arg) if isinstance(arg, str) else arg for arg in args))
         _add_note(self, [self.code])

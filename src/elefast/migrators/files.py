@@ -12,7 +12,7 @@ from pathlib import Path
 
 from elefast.errors import ConfigurationError, Problem
 from elefast.runtime.hashing import digest
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 from elefast.templates import file_digests
 from elefast.templates.fingerprint import Input
 from elefast.templates.manifest import relative
@@ -89,7 +89,7 @@ def _matches(root: Path, pattern: str) -> list[Path]:
 
 def _nothing(root: Path, pattern: str) -> str:
     where = "" if os.path.isabs(pattern) else f" in {root}"
-    shown = short(pattern, _LONGEST)
+    shown = one_line(pattern, _LONGEST)
     if glob.has_magic(pattern):
         return f'no file matches "{shown}"{where}'
     return f'there is no file "{shown}"{where}'

@@ -169,7 +169,7 @@ class Plan:
         if not rest:
             self._see_that_nothing_moved(declared)
             return Manifest()
-        progress.begin(rest[0].label)
+        progress.begin_part(rest[0].label)
         manifest = self._interpreter(rest).run(target, declared)
         self._see_that_nothing_moved(declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
@@ -251,7 +251,7 @@ class Plan:
 
 
 def _run(part: Step, target: BuildTarget) -> None:
-    progress.begin(part.label)
+    progress.begin_part(part.label)
     try:
         part.run(target)
     except ElefastError:

@@ -14,7 +14,7 @@ import secrets
 from enum import StrEnum
 from typing import NamedTuple
 
-from elefast.runtime.hashing import short
+from elefast.runtime.hashing import short_digest
 
 __all__ = ["Kind", "Name", "new_owner", "new_serial", "serial"]
 
@@ -88,7 +88,7 @@ class Name(NamedTuple):
 
 
 def _check(head: str) -> str:
-    return short(f"elefast database {head}", CHECK_LENGTH)
+    return short_digest(f"elefast database {head}", CHECK_LENGTH)
 
 
 def new_owner() -> str:

@@ -13,14 +13,14 @@ from sqlalchemy import Connection
 from elefast.postgres import advisory_locks, databases
 from elefast.postgres.databases import Entry
 from elefast.postgres.names import OWNER_LENGTH, Kind, Name, new_serial
-from elefast.runtime.hashing import short
+from elefast.runtime.hashing import short_digest
 
 __all__ = ["leave", "lock", "of", "orphans", "projects", "take"]
 
 
 def _owner(template: str) -> str:
     """The owner in the names of databases that wait for who clones `template`, which has its build in its name."""
-    return short(template, OWNER_LENGTH)
+    return short_digest(template, OWNER_LENGTH)
 
 
 def lock(name: Name) -> str:

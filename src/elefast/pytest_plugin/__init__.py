@@ -97,7 +97,7 @@ def _begin(config: pytest.Config) -> bool:
     from elefast.runtime import terminal
 
     # Also without a configuration: `elefast.extras.docker.postgres()` may have an image to pull.
-    config.add_cleanup(terminal.behind(lambda: _without_capture(config)))
+    config.add_cleanup(terminal.register_capture(lambda: _without_capture(config)))
 
     found = find(config.rootpath)
     if found is None:

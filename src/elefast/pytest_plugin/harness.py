@@ -167,7 +167,7 @@ class Harness:
                 profile=self.option("elefast_profile") or None,
                 env=os.environ,
                 start=self.config.rootpath,
-                caches=cache_dir.directory(os.environ),
+                caches=cache_dir.cache_directory(os.environ),
             )
         except ElefastError as error:
             return error

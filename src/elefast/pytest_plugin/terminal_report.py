@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from elefast.errors import ConfigurationError, ElefastError, more, told
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 if TYPE_CHECKING:
     from elefast.config import Loaded
@@ -71,12 +71,12 @@ def failure(error: ElefastError) -> str:
 
 
 def _value(loaded: Loaded, key: str) -> str:
-    from elefast.runtime.redaction import hide
+    from elefast.runtime.redaction import redact
 
     value: Any = loaded.settings
     for part in key.split("."):
         value = getattr(value, part)
-    return str(hide(key.rpartition(".")[2], value))
+    return str(redact(key.rpartition(".")[2], value))
 
 
 def summary(
@@ -104,7 +104,7 @@ def summary(
     report = Report.merge(reports)
     lines = report.lines(costs) if terminal.verbosity >= 0 or costs else []
     for kept in report.kept:
-        lines += [f"kept      {short(kept.test or kept.name, _LONGEST)}", f"          {kept.psql}"]
+        lines += [f"kept      {one_line(kept.test or kept.name, _LONGEST)}", f"          {kept.psql}"]
     if report.kept:
         lines.append(_way_out(report))
     lines += [f"variable  {intrusion}" for intrusion in intrusions]
@@ -125,7 +125,7 @@ def _way_out(report: Report) -> str:
 
 def leak_line(leak: Leak) -> str:
     """A leak in one line, with the test that it is of."""
-    return f"{short(leak.test, _LONGEST) or 'a database of no test'} {leak.what}: {leak.text}"
+    return f"{one_line(leak.test, _LONGEST) or 'a database of no test'} {leak.what}: {leak.text}"
 
 
 def packed(

@@ -1,4 +1,4 @@
-"""Where elefast keeps small files for this user that only save time; each may vanish at any time."""
+"""The directory of small files that save time in the next run. Each of them may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
-__all__ = ["ROOT_VARIABLE", "directory", "is_ours", "replace"]
+__all__ = ["ROOT_VARIABLE", "cache_directory", "is_private", "write_atomically"]
 
 ROOT_VARIABLE = "_ELEFAST_ROOT"
-"""For tests: everything of elefast goes below this directory."""
+"""For tests: this variable names a directory below which elefast keeps all of its files."""
 
 
-def directory(env: Mapping[str, str]) -> str:
-    """The directory for them, which need not exist; empty in CI, where nothing is kept for a next run."""
+def cache_directory(env: Mapping[str, str]) -> str:
+    """The cache directory of this user, which need not exist.
+
+    Args:
+        env: The environment variables of the run.
+
+    Returns:
+        The path; empty in CI, where nothing is kept for a next run.
+    """
     if env.get("CI"):
         return ""
     root = os.environ.get(ROOT_VARIABLE, "")
@@ -25,43 +32,51 @@ def directory(env: Mapping[str, str]) -> str:
     return os.path.join(root, "caches")
 
 
-def is_ours(status: os.stat_result, others: int) -> bool:
-    """Whether a file is this user's, and nobody else has any of the permissions `others`.
+def is_private(status: os.stat_result, forbidden: int) -> bool:
+    """Whether a file belongs to this user and its mode has none of the bits in `forbidden`.
 
-    Windows has neither in its modes; there the directories of a user's profile are the user's own.
+    Always true on Windows, whose modes say nothing about owners. Other users cannot write to a user's profile there.
+
+    Args:
+        status: The status of the file.
+        forbidden: Permissions of the group and of others, such as ``0o022``.
     """
     if not hasattr(os, "geteuid"):
         return True
-    return status.st_uid == os.geteuid() and not status.st_mode & others
+    return status.st_uid == os.geteuid() and not status.st_mode & forbidden
 
 
-def replace(kept: str, text: str) -> None:
-    """Write the file `kept`, as a whole or not at all, and remove what killed processes have left of it.
+def write_atomically(path: str, text: str) -> None:
+    """Write the whole file or nothing, and remove temporary files of processes that were killed while they wrote it.
+
+    Args:
+        path: The file; its directory is made if there is none.
+        text: Its new text.
 
     Raises:
-        OSError: There is no place for it, or somebody else is at it.
+        OSError: The file cannot be written, or another thread of this process is writing it.
     """
-    place, name = os.path.split(kept)
-    os.makedirs(place, mode=0o700, exist_ok=True)
-    for entry in os.listdir(place):
+    directory, name = os.path.split(path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    for entry in os.listdir(directory):
         head, _, process = entry.rpartition(".")
-        if head == name and process.isdigit() and not _lives(int(process)):
+        if head == name and process.isdigit() and not _process_exists(int(process)):
             with suppress(FileNotFoundError):
-                os.unlink(os.path.join(place, entry))
-    temporary = f"{kept}.{os.getpid()}"
+                os.unlink(os.path.join(directory, entry))
+    temporary = f"{path}.{os.getpid()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(temporary, kept)
+        os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
 
 
-def _lives(process: int) -> bool:
-    """Whether there is another process of this number; on Windows, where nobody can just ask, there always is."""
+def _process_exists(process: int) -> bool:
+    """Whether another process has this id. Always true on Windows, which has no signal 0."""
     if sys.platform == "win32":
         return True
     try:

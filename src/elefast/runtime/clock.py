@@ -1,8 +1,8 @@
-"""The time that really passes, whatever a test does to Python's.
+"""Clocks that go on while a test stops or moves the time.
 
-freezegun puts functions of its own in place of those of `time`, wherever a module has them, but not where they are a
-default; time-machine changes `time.time` and `time.monotonic` themselves, but not `time.perf_counter`. Where a clock
-stands still, whoever waits until a deadline waits for ever.
+With a stopped clock, elefast would wait for ever until a deadline. freezegun replaces the functions of `time` in all
+modules, but not in default arguments. time-machine changes `time.time` and `time.monotonic` themselves, but not
+`time.perf_counter`. Therefore both functions here keep their clock in a default argument.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ __all__ = ["now", "wall"]
 
 
 def now(counter: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds that have passed since nobody knows when; only differences mean anything, and only in one process."""
+    """Seconds of a monotonic clock. Only differences between two values in one process have a meaning."""
     return counter()
 
 
 def wall(clock: Callable[[], float] = time.time) -> float:
-    """Seconds since 1970, to be compared with those of other processes; with time-machine, what a test says it is."""
+    """Seconds since 1970, for comparison with other processes. time-machine does change this clock."""
     return clock()

@@ -1,6 +1,6 @@
-"""Event loops of elefast's own: ones that every async driver can be used on.
+"""Event loops on which every async driver works.
 
-It knows what psycopg says of Windows, whose usual loop it cannot be used on; asyncpg can be used on either.
+On Windows, psycopg does not work with the default loop, the proactor. asyncpg works with either.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["factory", "new", "run"]
+__all__ = ["loop_factory", "new_event_loop", "run"]
 
 T = TypeVar("T")
 
 
-def factory(platform: str = sys.platform) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes such a loop; None where any will do, the one of a project's policy included."""
+def loop_factory(platform: str = sys.platform) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The class of such loops for `platform`; None if every loop will do, including that of the project's policy."""
     return asyncio.SelectorEventLoop if platform == "win32" else None
 
 
-def new() -> asyncio.AbstractEventLoop:
-    """A loop, for the caller to run and to close."""
-    return (factory() or asyncio.new_event_loop)()
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """A new loop, which the caller closes."""
+    return (loop_factory() or asyncio.new_event_loop)()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`."""
-    with asyncio.Runner(loop_factory=factory()) as runner:
+    """Run `work` to its end and return its result, as `asyncio.run` does."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(work)

@@ -1,10 +1,10 @@
-"""Digests of text and bytes, as names and keys have them."""
+"""Digests of text and bytes, for the names of databases and the keys of templates."""
 
 from __future__ import annotations
 
 import hashlib
 
-__all__ = ["digest", "short"]
+__all__ = ["digest", "short_digest"]
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 
@@ -22,7 +22,7 @@ def digest(*parts: str | bytes) -> str:
     return state.hexdigest()
 
 
-def short(text: str, length: int) -> str:
+def short_digest(text: str, length: int) -> str:
     """The first `length` characters (5 bits each) of the digest of `text`, for the names of databases."""
     number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=32).digest(), "big")
     return "".join(_ALPHABET[(number >> (5 * place)) & 31] for place in range(length))

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used (PEP 562)."""
+"""Lazy imports: names of a package whose modules are imported when the names are first used (PEP 562)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["lazy"]
 
 
 def lazy(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for `package`.
+    """Make the ``__getattr__`` of a package.
 
     Args:
-        package: Its ``__name__``.
-        homes: Each public name, and the module in the package that has it.
+        package: The ``__name__`` of the package.
+        homes: The module of each public name, relative to the package.
     """
 
     def attribute(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""The real standard error, also while pytest captures what is written.
+"""The real standard error, even while pytest captures output.
 
-pytest replaces the file descriptors, so that neither ``sys.__stderr__`` nor descriptor 2 is the terminal then.
-Its capture has to be lifted for a moment; the plugin says here how that is done.
+pytest replaces the file descriptors, so neither ``sys.__stderr__`` nor descriptor 2 is the terminal. To reach it,
+elefast suspends pytest's capture for a moment. The pytest plugin registers here how to do so.
 """
 
 from __future__ import annotations
@@ -12,45 +12,53 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TextIO
 
-__all__ = ["Lift", "behind", "can_draw", "standard_error"]
+__all__ = ["SuspendCapture", "can_draw", "register_capture", "standard_error"]
 
-Lift = Callable[[], AbstractContextManager[object]]
+SuspendCapture = Callable[[], AbstractContextManager[object]]
+"""Makes a context manager that suspends the capture of output."""
 
-_lift: Lift | None = None
+_suspend: SuspendCapture | None = None
 
 
-def behind(lift: Lift | None) -> Callable[[], None]:
-    """Say how the capture is lifted for a moment, or that there is none; gives what ends that."""
-    global _lift
-    before, _lift = _lift, lift
+def register_capture(suspend: SuspendCapture | None) -> Callable[[], None]:
+    """Register how the capture of output is suspended.
 
-    def end() -> None:
-        global _lift
-        _lift = before
+    Args:
+        suspend: Makes a context manager that suspends the capture; None if output is not captured.
 
-    return end
+    Returns:
+        A function that restores the previous registration.
+    """
+    global _suspend
+    previous, _suspend = _suspend, suspend
+
+    def unregister() -> None:
+        global _suspend
+        _suspend = previous
+
+    return unregister
 
 
 @contextmanager
 def standard_error() -> Generator[TextIO]:
-    """What people see as standard error; everything that is written to it goes there at once.
+    """The standard error that the user sees, without a buffer.
 
-    Outside pytest it is ``sys.stderr``, or nothing where there is none.
+    Outside pytest it is ``sys.stderr``, or the null device in a process without one.
     """
-    if _lift is None:
+    if _suspend is None:
         if sys.stderr is not None:
             yield sys.stderr
             return
         descriptor = os.open(os.devnull, os.O_WRONLY)
     else:
-        with _lift():
+        with _suspend():
             descriptor = os.dup(2)
     with open(descriptor, "w", encoding="utf-8", errors="replace", buffering=1) as stream:
         yield stream
 
 
 def can_draw(stream: TextIO) -> bool:
-    """Whether a line on `stream` can be drawn again and again: it is a terminal, and not that of a CI job."""
+    """Whether a line on `stream` can be drawn repeatedly: it is a terminal, and not that of a CI job."""
     try:
         is_terminal = stream.isatty()
     except ValueError:  # closed

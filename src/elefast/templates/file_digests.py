@@ -129,7 +129,7 @@ def load(kept: str) -> None:
     _loaded.add(kept)
     # Whatever is wrong with it, it is only a cache.
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError), open(kept, "rb") as file:
-        if not cache_dir.is_ours(os.fstat(file.fileno()), 0o022):
+        if not cache_dir.is_private(os.fstat(file.fileno()), 0o022):
             return
         data: Any = json.load(file)
         if data["format"] != _FORMAT:
@@ -154,7 +154,9 @@ def save(kept: str) -> None:
     used = {name: [*_known[name][0], _known[name][1]] for name in list(_seen) if name in _known}
     memos = {name: _memos[name] for name in list(_used_memos) if name in _memos}
     with suppress(OSError):  # no home, a full disk: then the files are read again
-        cache_dir.replace(kept, json.dumps({"format": _FORMAT, "files": used, "memos": memos}, separators=(",", ":")))
+        cache_dir.write_atomically(
+            kept, json.dumps({"format": _FORMAT, "files": used, "memos": memos}, separators=(",", ":"))
+        )
         _forget_old(os.path.dirname(kept))
 
 

@@ -24,7 +24,7 @@ from elefast.postgres.contents import FIRST_OWN, Contents
 from elefast.postgres.databases import Entry
 from elefast.postgres.names import OWNER_LENGTH, Kind, Name, new_serial
 from elefast.postgres.sql import execute, rows, scalar
-from elefast.runtime.hashing import short
+from elefast.runtime.hashing import short_digest
 from elefast.runtime.text import local_time
 from elefast.templates.fingerprint import Input, Key
 from elefast.templates.manifest import Manifest
@@ -91,7 +91,7 @@ class State(NamedTuple):
 
 def owner_of(key: Key) -> str:
     """The part of a template's name that says which key it is for."""
-    return short(key.digest, OWNER_LENGTH)
+    return short_digest(key.digest, OWNER_LENGTH)
 
 
 def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -> tuple[Template | None, list[str]]:

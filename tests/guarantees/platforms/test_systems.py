@@ -122,22 +122,22 @@ seed = ["schema:fill"]
 
 def test_loops_of_our_own_can_be_used_by_psycopg() -> None:
     """On Windows not the usual one; elsewhere what the project's policy says."""
-    make = event_loops.factory("win32")
+    make = event_loops.loop_factory("win32")
     assert make is not None
     loop = make()
     loop.close()
     assert isinstance(loop, asyncio.SelectorEventLoop)
-    assert event_loops.factory("linux") is event_loops.factory("darwin") is None
+    assert event_loops.loop_factory("linux") is event_loops.loop_factory("darwin") is None
 
 
 def test_files_are_ours_where_there_are_no_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are, by owner and mode."""
     file = tmp_path / "file"
     file.touch(0o644)
-    assert cache_dir.is_ours(file.stat(), 0o022)
-    assert not cache_dir.is_ours(file.stat(), 0o044)
+    assert cache_dir.is_private(file.stat(), 0o022)
+    assert not cache_dir.is_private(file.stat(), 0o044)
     monkeypatch.delattr(os, "geteuid")
-    assert cache_dir.is_ours(file.stat(), 0o044)
+    assert cache_dir.is_private(file.stat(), 0o044)
 
 
 def test_a_configuration_is_written_where_files_have_no_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ DELETES = {
         "providers/local/orphan_files.clear": "files of databases that the server of such a directory does not know",
     },
     "os.kill": {
-        "runtime/cache_dir._lives": "signal 0, which only asks",
+        "runtime/cache_dir._process_exists": "signal 0, which only asks",
         "providers/local/processes.send_signal": "what its callers have proven, see below",
     },
     "signal.pidfd_send_signal": {"providers/local/processes.send_signal": "the same"},

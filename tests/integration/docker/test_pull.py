@@ -37,7 +37,7 @@ NO_WAIT = (0.0, 0.0, 0.0)
 @pytest.fixture(autouse=True)
 def _captured() -> Generator[None]:
     """What is pulled in this process does not show among the dots of this run."""
-    end = terminal.behind(None)
+    end = terminal.register_capture(None)
     yield
     end()
 

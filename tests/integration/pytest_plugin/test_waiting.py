@@ -176,7 +176,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What stands in for the standard error; waits are shown at once."""
     stream = io.StringIO()
     monkeypatch.setattr(terminal, "standard_error", lambda: nullcontext(stream))
-    monkeypatch.setattr(progress, "AFTER", 0.0)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
     for name in ("PYTEST_XDIST_WORKER", "CI"):
         monkeypatch.delenv(name, raising=False)
     return stream
@@ -195,7 +195,7 @@ def _threads() -> list[threading.Thread]:
 
 def test_a_short_wait_shows_nothing(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """And leaves no thread."""
-    monkeypatch.setattr(progress, "AFTER", 60.0)
+    monkeypatch.setattr(progress, "DELAY", 60.0)
     with progress.show("a short one", workers="all"):
         assert len(_threads()) == 1
     assert not _threads()
@@ -217,9 +217,9 @@ def test_a_failed_wait_leaves_no_thread(stream: io.StringIO) -> None:
 
 def test_it_waits_for_what_is_shown_instead(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pull of an image shows its own progress."""
-    monkeypatch.setattr(progress, "AFTER", 0.5)
+    monkeypatch.setattr(progress, "DELAY", 0.5)
     with progress.show("the server", workers="all"):
-        with progress.hidden():
+        with progress.paused():
             time.sleep(1)
             assert stream.getvalue() == ""
         assert _until_shown(stream) == "\nelefast: the server ...\n"
@@ -239,7 +239,7 @@ def test_one_worker_shows_it(
     stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, workers: str, worker: str, shows: bool
 ) -> None:
     """All workers wait for the same server."""
-    monkeypatch.setattr(progress, "AFTER", 60.0)
+    monkeypatch.setattr(progress, "DELAY", 60.0)
     if worker:
         monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
     with progress.show("it", workers=workers):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

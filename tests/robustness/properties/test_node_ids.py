@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 
 from elefast.cli import main
 from elefast.postgres.urls import dsn
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 from tests.robustness.properties.effort import LETTERS, examples
 from tests.robustness.properties.tally import Tally
 
@@ -113,8 +113,8 @@ def test_every_test_is_named(
         nodes: list[str] = json.loads((place / "nodeids.json").read_text())
         assert sorted(_kept(server_url).values()) == sorted(nodes)
         for number, node in enumerate(nodes):
-            assert f"kept      {short(node, 1000)}\n" in done.stdout
-            assert (f"LeakWarning: {short(node, 1000)} left a connection open" in done.stdout) == bool(number % 2)
+            assert f"kept      {one_line(node, 1000)}\n" in done.stdout
+            assert (f"LeakWarning: {one_line(node, 1000)} left a connection open" in done.stdout) == bool(number % 2)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(place)
             assert main(["ls", "--json"]) == 0

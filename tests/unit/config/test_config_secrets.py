@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from elefast.config.tables import Docker, Engine, Table
-from elefast.runtime.redaction import hide
+from elefast.runtime.redaction import redact
 
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Project
@@ -35,7 +35,7 @@ URLS = {
 @pytest.mark.parametrize(("url", "shown"), URLS.items())
 def test_urls(url: str, shown: str) -> None:
     """A password is hidden in right and in broken URLs; what is none stays readable."""
-    assert hide("engine.url", url) == shown
+    assert redact("engine.url", url) == shown
 
 
 VALUES: list[tuple[str, Any, Any]] = [
@@ -60,13 +60,13 @@ VALUES: list[tuple[str, Any, Any]] = [
 @pytest.mark.parametrize(("key", "value", "shown"), VALUES)
 def test_other_values(key: str, value: Any, shown: Any) -> None:
     """Keys that hold passwords, and URLs anywhere."""
-    assert hide(key, value) == shown
+    assert redact(key, value) == shown
 
 
 def test_a_long_value_is_looked_at_once() -> None:
     """Whatever the value: a search for its end at every place of it would take minutes for this one."""
     value = "@" + "//x:" * 200_000
-    assert hide("engine.url", value) == value
+    assert redact("engine.url", value) == value
 
 
 def test_settings_hide_passwords_in_text_only(project: Project) -> None:

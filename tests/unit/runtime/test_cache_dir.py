@@ -19,7 +19,7 @@ def test_what_killed_processes_left_goes(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     for name in (f"kept.json.{ended.pid}", f"kept.json.{os.getpid()}", f"kept.json.{os.getppid()}", "other.json.1"):
         (tmp_path / name).touch()
-    cache_dir.replace(str(kept), "text")
+    cache_dir.write_atomically(str(kept), "text")
     assert kept.read_text() == "text"
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"kept.json", f"kept.json.{os.getppid()}", "other.json.1"}
@@ -30,6 +30,6 @@ def test_one_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     kept.write_text("before")
     with pytest.raises(UnicodeEncodeError):
-        cache_dir.replace(str(kept), "\udcff")
+        cache_dir.write_atomically(str(kept), "\udcff")
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
     assert kept.read_text() == "before"

@@ -133,7 +133,7 @@ class BuildProcess:
                 reply = said
                 if "begin" not in reply:
                     break
-                progress.begin(reply["begin"])
+                progress.begin_part(reply["begin"])
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
         return reply

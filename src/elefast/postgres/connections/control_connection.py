@@ -250,7 +250,7 @@ class AsyncControlConnection:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         loop = self._loop
         if loop is None:
-            loop = event_loops.new()
+            loop = event_loops.new_event_loop()
             try:
                 threading.Thread(target=_serve, args=(loop,), name="elefast-async", daemon=True).start()
             except RuntimeError:  # the interpreter is about to end

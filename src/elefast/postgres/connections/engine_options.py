@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import URL, create_engine
 
 from elefast.postgres.urls import libpq_options
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 
 __all__ = ["invalid_options"]
 
@@ -74,7 +74,7 @@ def _refused(drivername: str, options: Mapping[str, Any], is_async: bool) -> str
         return ""  # that a driver is missing is told when it is needed
     except Exception as error:
         text = " ".join(str(error).split()).partition(", using configuration")[0]
-        return f"{type(error).__name__}: {short(text, _LONGEST)}"
+        return f"{type(error).__name__}: {one_line(text, _LONGEST)}"
     return ""
 
 
