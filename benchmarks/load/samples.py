@@ -70,8 +70,8 @@ class Sampler:
         """
         rows = self._connection.execute("select datname from pg_database where oid >= 16384").fetchall()
         names = {text: Name.parse(text) for (text,) in rows}
-        ready = [text for text, name in names.items() if name is not None and name.kind is Kind.READY]
-        found = [text for text, name in names.items() if name is None or name.kind not in (Kind.READY, Kind.TEMPLATE)]
+        ready = [text for text, name in names.items() if name is not None and name.kind is Kind.SPARE]
+        found = [text for text, name in names.items() if name is None or name.kind not in (Kind.SPARE, Kind.TEMPLATE)]
         return found + ([f"{len(ready)} databases wait for the next run"] if len(ready) > size else [])
 
     def close(self) -> None:

@@ -21,8 +21,8 @@ from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from elefast.databases.backend import EngineBackend, ServerBackend
-from elefast.postgres.drop_blockers import Left
-from elefast.postgres.urls import shown
+from elefast.postgres.drop_blockers import Leftover
+from elefast.postgres.urls import display_url
 from elefast.runtime.signals import close_unfinished
 from elefast.sync import DatabaseInfo, warn_of_leaks
 from elefast.templates import metadata as schema_of
@@ -184,12 +184,12 @@ class AsyncDatabaseServer:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""
         await self.drop_and_report(name)
 
-    async def drop_and_report(self, name: str) -> list[Left]:
+    async def drop_and_report(self, name: str) -> list[Leftover]:
         """Like `drop_database`; what had to be ended or cleared for that."""
         return await _in_thread(partial(self._backend.drop, name))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {shown(self.url)}>"
+        return f"<{type(self).__name__} {display_url(self.url)}>"
 
 
 async def _in_thread(work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:

@@ -138,7 +138,7 @@ class Stack:
             if self._shared is None or not self._shared.usable:
                 name = service.checkout("elefast_shared")
                 service.shared.add(name)
-                counts = service.manager.session.facts.version >= 150000
+                counts = service.manager.session.server_info.version >= 150000
                 self._shared = SharedDatabase(service, name, counts=counts, before=service.session_counts(name)[0])
             service.leak_detector.began(test)
             return TransactionCheckout(service, self.server, lambda: self.async_server, self._shared, test)
@@ -253,7 +253,7 @@ class Stack:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"
         if self._service is not None and not self._closed:
-            state = shown(self._service.lease.url)
+            state = display_url(self._service.lease.url)
         return f"<Stack of {self.project}: {state}>"
 
 

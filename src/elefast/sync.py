@@ -22,8 +22,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from elefast.databases.backend import EngineBackend, ServerBackend
 from elefast.errors import LeakWarning
-from elefast.postgres.drop_blockers import Blocker, Left
-from elefast.postgres.urls import dsn, shown
+from elefast.postgres.drop_blockers import DropBlocker, Leftover
+from elefast.postgres.urls import display_url, dsn
 from elefast.templates import metadata as schema_of
 from elefast.templates.fingerprint import Input
 
@@ -104,7 +104,7 @@ class DatabaseInfo(ABC):
         return dsn(self.url)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {shown(self._url)}>"
+        return f"<{type(self).__name__} {display_url(self._url)}>"
 
 
 class Database(DatabaseInfo, AbstractContextManager["Database"]):
@@ -232,20 +232,20 @@ class DatabaseServer:
         """
         self._backend.drop(name)
 
-    def drop_and_report(self, name: str) -> list[Left]:
+    def drop_and_report(self, name: str) -> list[Leftover]:
         """Like `drop_database`; what had to be ended or cleared for that."""
         return self._backend.drop(name)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {shown(self.url)}>"
+        return f"<{type(self).__name__} {display_url(self.url)}>"
 
 
-def warn_of_leaks(name: str, leaked: Sequence[Left]) -> None:
+def warn_of_leaks(name: str, leaked: Sequence[Leftover]) -> None:
     """Warn of what was left on database `name`."""
     for left in leaked:
         text = (
             f"{left} was left in {name} and was cleared"
-            if isinstance(left, Blocker)
+            if isinstance(left, DropBlocker)
             else f"a connection to {name} was left open and was ended: {left}"
         )
         warnings.warn(text, LeakWarning, stacklevel=3)

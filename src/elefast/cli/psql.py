@@ -100,7 +100,7 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     """How psql is called; the password is in its environment, since everybody may read a command line."""
     from elefast.errors import ServerUnavailableError
     from elefast.postgres.environment import libpq_environment
-    from elefast.postgres.urls import shown, with_driver
+    from elefast.postgres.urls import display_url, with_driver
 
     lease = stack.admin().lease
     environment = libpq_environment(url, os.environ, "elefast psql", owned=lease.owned)
@@ -123,7 +123,7 @@ def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     )
     raise ServerUnavailableError(
         f"there is no psql here{found}Install one (apt-get install postgresql-client), or use another client on "
-        f"{shown(with_driver(url, 'postgresql'))}; `elefast url` prints that with its password",
+        f"{display_url(with_driver(url, 'postgresql'))}; `elefast url` prints that with its password",
         code="psql-not-found",
     )
 

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _facts(stack: Stack) -> dict[str, Any]:
     from elefast.cli._server import count
-    from elefast.postgres.urls import shown, with_driver
+    from elefast.postgres.urls import display_url, with_driver
 
     upkeep = stack.admin()
     items = upkeep.inventory()
@@ -67,7 +67,7 @@ def _facts(stack: Stack) -> dict[str, Any]:
         "reason": upkeep.lease.reason,
         "server": upkeep.lease.description,
         "version": upkeep.version,
-        "url": shown(with_driver(stack.url, "postgresql")),
+        "url": display_url(with_driver(stack.url, "postgresql")),
         "template": template,
         "databases": count(items),
         "size": sum(max(0, item.size) for item in items),

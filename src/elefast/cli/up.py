@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         ElefastError: It does not start, or the template cannot be built; it is not left running then.
     """
     from elefast.cli._server import configured
-    from elefast.postgres.urls import shown, with_driver
+    from elefast.postgres.urls import display_url, with_driver
 
     with configured(arguments) as stack:
         ran = stack.server_runs()
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             "reason": lease.reason,
             "server": lease.description,
             "version": upkeep.version,
-            "url": shown(with_driver(stack.url, "postgresql")),
+            "url": display_url(with_driver(stack.url, "postgresql")),
             "started": not ran,
             "template": template.name if template else None,
             "template_reason": template.reason if template else None,

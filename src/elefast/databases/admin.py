@@ -39,7 +39,7 @@ class ServerAdmin:
     @property
     def version(self) -> str:
         """Of PostgreSQL, such as ``18.1``."""
-        return self._control.session.facts.version_text
+        return self._control.session.server_info.version_text
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a query to the maintenance database."""

@@ -18,7 +18,7 @@ from elefast.databases.service import DatabaseService
 from elefast.errors import RefusedError
 from elefast.postgres.connections.connectors import connector_to, connectors_to
 from elefast.postgres.connections.engines import EngineFactory, require_driver
-from elefast.postgres.drop_blockers import Left
+from elefast.postgres.drop_blockers import Leftover
 from elefast.postgres.urls import as_url
 from elefast.runtime.process_lifetime import Retired
 from elefast.templates.options import TemplateOptions
@@ -43,7 +43,7 @@ class ServerBackend(Protocol):
         """Make a database; its name."""
         ...
 
-    def drop(self, name: str) -> list[Left]:
+    def drop(self, name: str) -> list[Leftover]:
         """Drop it; what had to be ended or cleared for that."""
         ...
 
@@ -143,7 +143,7 @@ class ServiceBackend:
             service.withdraw(name)  # a sync engine's connection
         return name
 
-    def drop(self, name: str) -> list[Left]:
+    def drop(self, name: str) -> list[Leftover]:
         service = self._start()
         if name in service.shared:
             raise RefusedError(

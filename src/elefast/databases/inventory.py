@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from elefast.postgres import advisory_locks, databases, spares
-from elefast.postgres.databases import Backend, Entry
+from elefast.postgres.databases import ClientSession, OwnDatabase
 from elefast.postgres.names import Kind
 from elefast.postgres.sql import rows
 from elefast.templates import store
@@ -25,7 +25,7 @@ KINDS: Mapping[Kind, str] = {
     Kind.TEMPLATE: "template",
     Kind.VOLATILE: "run's template",
     Kind.FAILED: "failed build",
-    Kind.READY: "ready",
+    Kind.SPARE: "ready",
     Kind.KEPT: "kept",
 }
 """What each kind is called where people read."""
@@ -53,7 +53,7 @@ class Item(NamedTuple):
     test: str
     since: str
     size: int
-    sessions: tuple[Backend, ...]
+    sessions: tuple[ClientSession, ...]
     holder: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,12 +73,12 @@ class Item(NamedTuple):
 
 def inventory(connection: Connection) -> list[Item]:
     """Everything of this role's that bears elefast's mark, oldest first."""
-    found = databases.entries(connection)
-    waiting = spares.projects(found)
+    found = databases.own_databases(connection)
+    waiting = spares.projects_by_owner(found)
     return [_item(connection, entry, waiting) for entry in found]
 
 
-def lock_of(entry: Entry) -> str:
+def lock_of(entry: OwnDatabase) -> str:
     """The lock that whoever works with a database of this name holds."""
     match entry.name.kind:
         case Kind.DRAFT:
@@ -89,9 +89,9 @@ def lock_of(entry: Entry) -> str:
             return entry.name.owner
 
 
-def _item(connection: Connection, entry: Entry, waiting: Mapping[str, str]) -> Item:
+def _item(connection: Connection, entry: OwnDatabase, waiting: Mapping[str, str]) -> Item:
     record = entry.record
-    project = waiting.get(entry.name.owner, "") if entry.name.kind is Kind.READY else entry.project
+    project = waiting.get(entry.name.owner, "") if entry.name.kind is Kind.SPARE else entry.project
     return Item(
         name=entry.text,
         kind=entry.name.kind,
@@ -100,8 +100,8 @@ def _item(connection: Connection, entry: Entry, waiting: Mapping[str, str]) -> I
         test=str(record.get("test", "")),
         since=str(record.get("built") or record.get("kept") or _made(connection, entry.text)),
         size=_size(connection, entry.text),
-        sessions=tuple(databases.backends(connection, entry.text)) if entry.busy else (),
-        holder="" if entry.name.kind in (Kind.READY, Kind.KEPT) else advisory_locks.holder(connection, lock_of(entry)),
+        sessions=tuple(databases.client_sessions(connection, entry.text)) if entry.busy else (),
+        holder="" if entry.name.kind in (Kind.SPARE, Kind.KEPT) else advisory_locks.holder(connection, lock_of(entry)),
     )
 
 

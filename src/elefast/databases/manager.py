@@ -28,9 +28,9 @@ from elefast.postgres import (
     sql,
 )
 from elefast.postgres.connections.maintenance_session import GRACE, Connector, MaintenanceSession
-from elefast.postgres.drop_blockers import Left
-from elefast.postgres.names import Kind, Name, new_owner, serial
-from elefast.postgres.urls import shown
+from elefast.postgres.drop_blockers import Leftover
+from elefast.postgres.names import Kind, Name, new_owner, serial_from_number
+from elefast.postgres.urls import display_url
 from elefast.runtime import clock
 from elefast.runtime.process_lifetime import ClosedAtExit, OwnerProcess
 from elefast.runtime.signals import defer_interrupts
@@ -151,7 +151,7 @@ class DatabaseManager:
 
     def new_name(self, prefix: str = "elefast") -> Name:
         """A name that no database of this run has had, for one of its databases."""
-        return Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
+        return Name(prefix, Kind.CLONE, self.run, serial_from_number(next(self._numbers)))
 
     def create(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
         """Create a database; its name. See `make`."""
@@ -178,8 +178,8 @@ class DatabaseManager:
             try:
                 if made is None or not self._leftovers.take(using, made.name, name):
                     using.copy(self._clone, name, made, encoding)
-                if using.facts.elsewhere:
-                    using.call(keepalives.of_all_sessions, str(name))
+                if using.server_info.elsewhere:
+                    using.call(keepalives.set_for_database, str(name))
             except DBAPIError as error:
                 state = driver_errors.sqlstate(error)
                 if again and state in _MADE:
@@ -195,7 +195,7 @@ class DatabaseManager:
                 return str(name), made
         raise AssertionError("unreachable")
 
-    def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Left]:
+    def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Leftover]:
         """Drop one of elefast's databases, once its sessions have gone; what had to be ended or cleared for that.
 
         Args:
@@ -216,7 +216,7 @@ class DatabaseManager:
         finally:
             self.drops.add(clock.now() - start)
 
-    def keep_database(self, name: str, note: str) -> tuple[str, list[Left]]:
+    def keep_database(self, name: str, note: str) -> tuple[str, list[Leftover]]:
         """Keep a database for a look, with `note` as its comment.
 
         It survives sweeps until newer ones push it out.
@@ -227,7 +227,7 @@ class DatabaseManager:
         parsed = Name.parse(name)
         if parsed is None or parsed.owner != self.run:
             raise RefusedError(f'database "{name}" is not kept: it is not one of this run.', code="foreign-database")
-        stayed: list[Left] = [*self.session.empty(name), *self.session.unblock(name)]
+        stayed: list[Leftover] = [*self.session.empty(name), *self.session.unblock(name)]
         kept = Name(parsed.prefix, Kind.KEPT, parsed.owner, parsed.serial)
         self.session.call(databases.comment, name, note)
         try:
@@ -246,7 +246,7 @@ class DatabaseManager:
     @property
     def strategy(self) -> str:
         """How databases are copied on this server; empty where it has no choice."""
-        return self.session.facts.strategy(self._options.strategy)
+        return self.session.server_info.strategy(self._options.strategy)
 
     def open_session(self, purpose: str) -> MaintenanceSession:
         """Another session on the server, for a thread; the caller closes it."""
@@ -288,16 +288,16 @@ class DatabaseManager:
                     self._leave(unused, leave)
             except Exception as error:
                 # The sweep of the next run does what could not be done now.
-                _log.info("left some of %s to a later sweep: %s", shown(self.url), error)
+                _log.info("left some of %s to a later sweep: %s", display_url(self.url), error)
         self.session.close()
 
     def _leave(self, unused: Sequence[str], leave: int) -> None:
         call = self.session.call
         if unused and self._templates is not None and (kept := self._templates.kept("utf8")):
-            call(spares.leave, kept, unused, leave)
+            call(spares.add, kept, unused, leave)
         ours = [
             entry
-            for entry in call(databases.entries)
+            for entry in call(databases.own_databases)
             if entry.name.kind in (Kind.CLONE, Kind.FAILED) and entry.name.owner == self.run
         ]
         for entry in ours:
@@ -310,17 +310,17 @@ class DatabaseManager:
                 if not self.session.is_open:
                     raise
                 # One that something keeps in use is no reason to leave the others.
-                _log.warning("%s was not dropped: %s", entry.text, driver_errors.cause(error))
+                _log.warning("%s was not dropped: %s", entry.text, driver_errors.driver_message(error))
         if self._templates is not None:
             self._templates.let_go()
 
     def _clone(self, connection: Connection, name: Name, made: Template | None, encoding: str) -> None:
-        strategy = self.session.facts.strategy(self._options.strategy)
+        strategy = self.session.server_info.strategy(self._options.strategy)
         if made is None:
             databases.create(connection, name, encoding=encoding, strategy=strategy)
             return
         databases.clone(connection, name, template=made.name, strategy=strategy)
-        for statement in database_properties.statements(made.replay, str(name)):
+        for statement in database_properties.statements_for(made.replay, str(name)):
             sql.execute(connection, statement)
 
     def _new_session(self, purpose: str, on_connect: Callable[[Connection], None]) -> MaintenanceSession:
@@ -350,26 +350,26 @@ class DatabaseManager:
 
     def holders(self, error: BaseException) -> list[str]:
         """Who has the server's connections, where `error` says that there are no more and we have one to ask over."""
-        if not driver_errors.full(error) or not self.session.is_open:
+        if not driver_errors.no_connections_left(error) or not self.session.is_open:
             return []
-        return self.session.call(server.holders)
+        return self.session.call(server.connection_holders)
 
     def _in_use(self, template: str) -> ElefastError | None:
         """The error for a sealed template that somebody is connected to all the same; None for one that is not."""
-        if template not in {entry.text for entry in self.session.call(databases.entries) if entry.sealed}:
+        if template not in {entry.text for entry in self.session.call(databases.own_databases) if entry.sealed}:
             return None
-        sessions = "".join(f"\n  {session}" for session in self.session.call(databases.backends, template))
+        sessions = "".join(f"\n  {session}" for session in self.session.call(databases.client_sessions, template))
         return DatabaseNotReadyError(
-            f"template {template} on {shown(self.url)} cannot be copied while somebody is connected to it:{sessions}\n"
+            f"template {template} on {display_url(self.url)} cannot be copied while somebody is connected to it:{sessions}\n"
             "End that session; if something was changed in it, drop the template as well: elefast template drop.",
             code="template-in-use",
         )
 
     def _explained(self, error: DBAPIError) -> ElefastError:
-        state, text = driver_errors.sqlstate(error), driver_errors.cause(error)
-        place = shown(self.url)
+        state, text = driver_errors.sqlstate(error), driver_errors.driver_message(error)
+        place = display_url(self.url)
         if state == "42501":
-            return driver_errors.no_createdb(self.session.facts.role, self.url)
+            return driver_errors.missing_createdb(self.session.server_info.role, self.url)
         code, advice = {
             "53100": ("server-disk-full", " The disk is full: free some space and run again."),
             "53300": ("too-many-connections", " Raise max_connections, or use fewer connections at once."),

@@ -30,7 +30,7 @@ from elefast.databases.resetter import DatabaseResetter
 from elefast.errors import ElefastError
 from elefast.postgres.connections import watchdog
 from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceSession
-from elefast.postgres.drop_blockers import Blocker, Left, Uncounted
+from elefast.postgres.drop_blockers import DropBlocker, Leftover, UncountedChanges
 from elefast.runtime import clock
 from elefast.runtime.signals import unlock
 
@@ -437,14 +437,14 @@ class DatabasePool:
         """
         try:
             self._inspect(session)
-            left: Sequence[Left] = session.lingering(name)
+            left: Sequence[Leftover] = session.lingering(name)
             if self._resetter is not None and needed and not left:
                 trusted = not self._resetter.deceived
                 name, is_fresh = self._resetter.reset(name, session, connector)
                 if is_fresh:
                     return name
                 if trusted and self._resetter.deceived:
-                    self._note_leaks(leaks_of(test, [Uncounted(name)]))
+                    self._note_leaks(leaks_of(test, [UncountedChanges(name)]))
             if self._resetter is not None:
                 self._resetter.forget(name)
             if self._drops:
@@ -472,16 +472,16 @@ class DatabasePool:
         self._size = 0
 
 
-def leaks_of(test: str, left: Sequence[Left]) -> list[Leak]:
+def leaks_of(test: str, left: Sequence[Leftover]) -> list[Leak]:
     """What `test` left on its database, as leaks for the report."""
     return [_leak(test, one) for one in left]
 
 
-def _leak(test: str, left: Left) -> Leak:
+def _leak(test: str, left: Leftover) -> Leak:
     match left:
-        case Blocker():
+        case DropBlocker():
             return Leak(test, f"{left}, which was cleared", "left behind")
-        case Uncounted():
+        case UncountedChanges():
             return Leak(test, str(left), "left behind")
         case _:
             return Leak(test, str(left))

@@ -21,10 +21,10 @@ from elefast.databases.manager import DatabaseManager
 from elefast.databases.preconnect import Preconnector
 from elefast.postgres import contents, databases, driver_errors, reset
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.contents import Contents
-from elefast.postgres.drop_blockers import blockers
+from elefast.postgres.contents import TemplateContents
+from elefast.postgres.drop_blockers import find_blockers
 from elefast.postgres.names import Name
-from elefast.postgres.reset import Outside, Relation
+from elefast.postgres.reset import DatabaseState, Relation
 from elefast.postgres.server import NO_EVENT_TRIGGERS
 from elefast.postgres.sql import execute
 from elefast.runtime import clock
@@ -55,8 +55,8 @@ _SETTINGS = {
 class _Known(NamedTuple):
     """A database as its template made it."""
 
-    outside: Outside
-    contents: Contents | None
+    outside: DatabaseState
+    contents: TemplateContents | None
     """What its template has in it; None where that cannot be known."""
     template: str
     """The name of its template; empty for PostgreSQL's own."""
@@ -95,13 +95,13 @@ class DatabaseResetter:
         """Whether the server counts what sessions write, and tells it reliably."""
         # libpq passes PGOPTIONS to the server in each session of this process and of those that it starts.
         uncounted = self._uncounted or _switches_counting(os.environ.get("PGOPTIONS", ""))
-        facts = self._manager.session.facts
-        return facts.version >= reset.FIRST_VERSION and not uncounted and not self.deceived
+        server_info = self._manager.session.server_info
+        return server_info.version >= reset.MINIMUM_VERSION and not uncounted and not self.deceived
 
     def track(self, name: str, template: Template | None, session: MaintenanceSession) -> None:
         """Remember how database `name` is, a new copy of `template` that no test has had."""
-        if self.works and (found := session.call(reset.outside, name)) is not None:
-            has, source = (Contents(), "") if template is None else (template.contents, template.name)
+        if self.works and (found := session.call(reset.read_state, name)) is not None:
+            has, source = (TemplateContents(), "") if template is None else (template.contents, template.name)
             self._known[name] = _Known(found, has, source)
 
     def forget(self, name: str) -> None:
@@ -127,7 +127,7 @@ class DatabaseResetter:
         try:
             reason = self._try(name, new, known, session, connector)
         except Exception as error:  # also what a driver raises by itself, outside of a statement
-            reason = driver_errors.cause(error)
+            reason = driver_errors.driver_message(error)
         if not reason:
             self.resets.add(clock.now() - start)
             return str(new), True
@@ -140,11 +140,11 @@ class DatabaseResetter:
         self, name: str, new: Name, known: _Known, session: MaintenanceSession, connector: Preconnector | None
     ) -> str:
         """Reset it, and remember how it is then; the reason against it, where it was not possible."""
-        if session.facts.prepares and session.call(blockers, name):
+        if session.server_info.prepares and session.call(find_blockers, name):
             return "it has a prepared transaction"  # for which PostgreSQL would wait five seconds
         # From here on no earlier user finds it, and a connection that was being made has come or failed.
         session.call(databases.rename, name, new)
-        now = session.call(reset.outside, str(new))
+        now = session.call(reset.read_state, str(new))
         if now is None:
             return "it is gone"
         if reason := now.why_other(known.outside):
@@ -155,16 +155,16 @@ class DatabaseResetter:
             connector = None
         with self._inside(str(new), connector, login=login) as (connection, stays):
             execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
-            relations = self._relations.get(known.template) or reset.relations(connection, session.facts)
-            seen = reset.changes(connection, relations)
-            if reason := reset.reason_against(seen, known.outside, now, known.contents, session.facts):
+            relations = self._relations.get(known.template) or reset.read_relations(connection, session.server_info)
+            seen = reset.read_activity(connection, relations)
+            if reason := reset.reason_against(seen, known.outside, now, known.contents, session.server_info):
                 return reason
             # No catalog was written to, so it is the same in all of them.
             self._relations.setdefault(known.template, relations)
-            counts = reset.reset(connection, seen, known.contents, session.facts) if seen.used else now.counts
+            counts = reset.reset(connection, seen, known.contents, session.server_info) if seen.used else now.counts
             if counts is None:
                 return "something in it takes more room than before"
-            audited = session.facts.superuser and self._audit_is_due
+            audited = session.server_info.superuser and self._audit_is_due
             if audited and (difference := self._audit(connection, known)):
                 self.deceived = True
                 return difference
@@ -186,7 +186,7 @@ class DatabaseResetter:
         for name in names:
             known = self._known.get(name)
             if known is not None and known.times and not known.audited:
-                if not session.facts.superuser or clock.now() >= deadline or session.lingering(name):
+                if not session.server_info.superuser or clock.now() >= deadline or session.lingering(name):
                     continue
                 login = known.contents is not None and known.contents.login
                 with self._inside(name, None, login=login) as (connection, _):
@@ -209,7 +209,7 @@ class DatabaseResetter:
         start = clock.now()
         # Otherwise PostgreSQL would count the reading of each sequence, by which the reset detects their use.
         execute(connection, "SET track_counts = off")
-        difference = contents.audit(connection, known.contents or Contents(), known.outside.horizon)
+        difference = contents.audit(connection, known.contents or TemplateContents(), known.outside.horizon)
         execute(connection, "RESET track_counts")
         self._audit_ended = clock.now()
         self._audit_cost = self._audit_ended - start

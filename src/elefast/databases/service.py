@@ -170,7 +170,7 @@ class DatabaseService:
         """Close what is connected to database `name` ahead of its engine, and wait until the server has noticed."""
         if pid := self.preconnector.withdraw(name):
             deadline = clock.now() + GRACE
-            while self.manager.session.call(server.state, pid) and clock.now() < deadline:
+            while self.manager.session.call(server.backend_state, pid) and clock.now() < deadline:
                 time.sleep(0.001)
 
     def async_engine(self, name: str) -> Engine:
@@ -183,7 +183,7 @@ class DatabaseService:
             options.pop("poolclass")
         url = self.url_for(self.async_driver, name)
         require_driver(url)
-        if url.get_driver_name() == "asyncpg" and not self.manager.session.facts.encrypted:
+        if url.get_driver_name() == "asyncpg" and not self.manager.session.server_info.encrypted:
             options["connect_args"] = asyncpg_without_tls(url, options["connect_args"])
         engine = create_async_engine(url, **options).sync_engine
         self._async_dialects.share(engine, self._on_connect)
@@ -337,10 +337,10 @@ class DatabaseService:
         if not self._spec.watches_cluster:
             return
         try:
-            facts = session.facts
+            server_info = session.server_info
             self.leak_detector.look(
                 lambda: session.call(
-                    cluster_snapshot.snapshot, system=facts.superuser, parameters=facts.version >= 150000
+                    cluster_snapshot.snapshot, system=server_info.superuser, parameters=server_info.version >= 150000
                 )
             )
         except (ElefastError, SQLAlchemyError) as error:

@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from elefast.databases.inventory import lock_of
 from elefast.postgres import advisory_locks, databases, driver_errors, spares
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.databases import Entry
-from elefast.postgres.drop_blockers import blockers
+from elefast.postgres.databases import OwnDatabase
+from elefast.postgres.drop_blockers import find_blockers
 from elefast.postgres.names import Kind, Name
 from elefast.templates.builder import drop_orphans, drop_unused
 
@@ -38,14 +38,14 @@ class SparePool:
         """
         with self._lock:
             if template not in self._names:
-                self._names[template] = session.call(spares.of, template)
+                self._names[template] = session.call(spares.find, template)
         while True:
             with self._lock:
                 if not self._names[template]:
                     return False
                 left = self._names[template].pop()
             try:
-                session.call(spares.take, left, name)
+                session.call(spares.claim, left, name)
             except DBAPIError as error:
                 # Somebody else has it, or is about to drop it.
                 if driver_errors.sqlstate(error) not in ("3D000", "55006"):
@@ -71,7 +71,7 @@ class Scope(NamedTuple):
     kept: int
     templates: bool = False
 
-    def has(self, entry: Entry) -> bool:
+    def has(self, entry: OwnDatabase) -> bool:
         """Whether a kept database or a template is of the project."""
         # Without a name there is no project: what names none is not known to be of the one that asks.
         return self.project is None or (bool(self.project) and entry.project == self.project)
@@ -86,30 +86,30 @@ def sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: 
         ours: The templates that it uses.
         scope: What else goes.
     """
-    found = _doomed(session.call(databases.entries), run, ours, scope)
+    found = _doomed(session.call(databases.own_databases), run, ours, scope)
     gone = [entry.text for entry in found if _drop(session, entry)]
     return gone + drop_orphans(session)
 
 
 def would_sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
     """What `sweep` would drop now; it drops nothing."""
-    entries = session.call(databases.entries)
+    entries = session.call(databases.own_databases)
     found = _doomed(entries, run, ours, scope)
     gone = [entry for entry in found if not session.call(advisory_locks.holder, lock_of(entry))]
     left = [entry for entry in entries if entry not in gone]
-    return [entry.text for entry in gone + spares.orphans(left)]
+    return [entry.text for entry in gone + spares.orphaned(left)]
 
 
-def _drop(session: MaintenanceSession, entry: Entry) -> bool:
+def _drop(session: MaintenanceSession, entry: OwnDatabase) -> bool:
     if session.call(drop_unused, entry.text, lock_of(entry), entry.oid):
         return True
-    if session.call(advisory_locks.holder, lock_of(entry)) or not session.call(blockers, entry.text):
+    if session.call(advisory_locks.holder, lock_of(entry)) or not session.call(find_blockers, entry.text):
         return False
     # Its run is dead for good, so nobody will finish what it has prepared.
     return bool(session.unblock(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry), entry.oid)
 
 
-def _doomed(found: list[Entry], run: str, ours: AbstractSet[str], scope: Scope) -> list[Entry]:
+def _doomed(found: list[OwnDatabase], run: str, ours: AbstractSet[str], scope: Scope) -> list[OwnDatabase]:
     """What may go unless somebody holds its lock."""
     doomed = [entry for entry in found if entry.name.kind in _SWEPT or entry.invalid]
     if scope.templates:

@@ -21,7 +21,7 @@ from sqlalchemy.pool import Pool, PoolProxiedConnection
 from elefast.errors import RefusedError
 from elefast.isolation.outer_transaction import OuterTransaction
 from elefast.isolation.savepoints import OWN_DATABASE, SessionScope
-from elefast.postgres.driver_errors import cause
+from elefast.postgres.driver_errors import driver_message
 
 __all__ = ["SharedConnectionEngine", "SharedConnectionProxy", "closing_fixture", "connected", "shared_dialect"]
 
@@ -120,7 +120,7 @@ class SharedConnectionProxy(PoolProxiedConnection):
         """A statement ended in a way that leaves the connection in doubt."""
         self._valid = False
         if not soft:
-            self.outer.lose(f"left its connection broken: {'invalidated' if e is None else cause(e)}")
+            self.outer.lose(f"left its connection broken: {'invalidated' if e is None else driver_message(e)}")
 
     def _close_special(self, *, transaction_reset: bool = False) -> None:
         if transaction_reset:

@@ -194,7 +194,7 @@ class OuterTransaction:
                     return
                 if not self.frames.lenient:
                     raise
-                self.lose(f"left its connection broken: {driver_errors.cause(error)}")
+                self.lose(f"left its connection broken: {driver_errors.driver_message(error)}")
 
     def lose(self, why: str) -> None:
         """The connection is of no use any more."""
@@ -217,7 +217,7 @@ class OuterTransaction:
                 else:
                     loop.run_until_complete(ending)
         except Exception as error:
-            self.lose(f"could not end its transaction: {driver_errors.cause(error)}")
+            self.lose(f"could not end its transaction: {driver_errors.driver_message(error)}")
         if not self.over:
             self.lose("closed the event loop of its connection, and left that open")
         self.over = _over(self._test)
@@ -244,7 +244,7 @@ class OuterTransaction:
                 elif state == _SLOT:
                     self.lose("left a replication slot, which is part of no transaction")
                 elif not self._is_gone(error):
-                    self.lose(f"left its connection broken: {driver_errors.cause(error)}")
+                    self.lose(f"left its connection broken: {driver_errors.driver_message(error)}")
             finally:
                 self._source.shut(self.kind, connection)
         self.over = self.over or (_over(self._test) if self._releasing else _OTHER_LOOP)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from elefast.postgres.cluster_objects import CREATES
+from elefast.postgres.cluster_objects import CREATE_STATEMENT
 from elefast.postgres.sql import identifier, literal
 
 __all__ = ["Marking", "mark_all"]
@@ -28,7 +28,7 @@ Run = Callable[[str], list[Any]]
 
 
 class Marking:
-    """One statement that may make something; see `CREATES`.
+    """One statement that may make something; see `CREATE_STATEMENT`.
 
     Args:
         statement: Its text.
@@ -55,7 +55,7 @@ def mark_all(mark: str) -> None:
 
     def before(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
         connection.info.pop("elefast_marking", None)
-        if CREATES.search(statement):
+        if CREATE_STATEMENT.search(statement):
             # On a transaction that has failed the statement fails as well, and says why.
             with suppress(Exception):
                 connection.info["elefast_marking"] = Marking(statement, _runner(connection))

@@ -17,7 +17,7 @@ from elefast.errors import MigrationError, MissingRightsError
 from elefast.migrators.extension_sources import meant, sources
 from elefast.migrators.steps import BuildTarget
 from elefast.postgres.connections.engines import raw_connection
-from elefast.postgres.urls import shown
+from elefast.postgres.urls import display_url
 from elefast.templates.fingerprint import Input
 
 __all__ = ["Extensions"]
@@ -66,7 +66,7 @@ class Extensions:
 def _not_allowed(name: str, error: psycopg.Error, target: BuildTarget) -> str:
     role = target.url.username
     return (
-        f'extensions: the role "{role}" may not create the extension "{name}" on {shown(target.url)}: '
+        f'extensions: the role "{role}" may not create the extension "{name}" on {display_url(target.url)}: '
         f"{error.diag.message_primary}. It is not a trusted one, so it takes a superuser: give engine.url the URL "
         f'of one, run ALTER ROLE "{role}" SUPERUSER on a server that is for tests only, or let elefast start a '
         f'server (provider = "docker" or "local").'
@@ -82,7 +82,7 @@ def _missing(name: str, error: psycopg.Error, target: BuildTarget, major: int) -
     else:
         has = "Extensions come as packages, or with an image that has them (docker.image)."
     return (
-        f'extensions: "{name}" could not be created on {shown(target.url)}: {error.diag.message_primary}. '
+        f'extensions: "{name}" could not be created on {display_url(target.url)}: {error.diag.message_primary}. '
         f"It has to be installed where the server runs. {has} "
         "SELECT name FROM pg_available_extensions lists what is there."
     )

@@ -19,7 +19,7 @@ from sqlalchemy import URL
 from elefast.errors import MigrationError
 from elefast.migrators.files import expand, file_input
 from elefast.migrators.steps import BuildTarget
-from elefast.postgres.cluster_objects import CREATES
+from elefast.postgres.cluster_objects import CREATE_STATEMENT
 from elefast.postgres.connections.engines import raw_connection
 from elefast.templates.fingerprint import Input
 from elefast.templates.manifest import relative
@@ -105,7 +105,9 @@ def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False, m
 
         try:
             for statement in split(script, backslash_escapes):
-                marking = _marking(connection, statement.text) if mark and CREATES.search(statement.text) else None
+                marking = (
+                    _marking(connection, statement.text) if mark and CREATE_STATEMENT.search(statement.text) else None
+                )
                 _run(connection, statement, name)
                 if marking is not None:
                     marking.finish(mark)

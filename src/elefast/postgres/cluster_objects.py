@@ -17,9 +17,17 @@ from sqlalchemy.exc import DBAPIError
 from elefast.postgres.names import Name
 from elefast.postgres.sql import execute, identifier, rows
 
-__all__ = ["CREATES", "Made", "conflict", "dependents", "made", "mark", "remove"]
+__all__ = [
+    "CREATE_STATEMENT",
+    "ClusterObject",
+    "dependent_databases",
+    "drop_objects",
+    "existing_object",
+    "mark_comment",
+    "marked_objects",
+]
 
-CREATES = re.compile(r"\bCREATE\s+(?:ROLE|USER|GROUP|TABLESPACE)\b", re.IGNORECASE)
+CREATE_STATEMENT = re.compile(r"\bCREATE\s+(?:ROLE|USER|GROUP|TABLESPACE)\b", re.IGNORECASE)
 """What a statement contains that may make such an object."""
 
 _MARK = "elefast: made by the build of "
@@ -34,7 +42,7 @@ _MADE = f"""
 """
 
 
-class Made(NamedTuple):
+class ClusterObject(NamedTuple):
     """An object that a build made."""
 
     kind: str
@@ -45,22 +53,22 @@ class Made(NamedTuple):
     """The draft that was being built."""
 
 
-def mark(draft: str) -> str:
+def mark_comment(draft: str) -> str:
     """The comment of what the build of database `draft` makes."""
     return f"{_MARK}{draft}"
 
 
-def made(connection: Connection) -> list[Made]:
+def marked_objects(connection: Connection) -> list[ClusterObject]:
     """Everything on the server that bears the mark."""
-    found: list[Made] = []
+    found: list[ClusterObject] = []
     for kind, name, oid, comment in rows(connection, _MADE):
         draft = Name.parse(str(comment).removeprefix(_MARK))
         if draft is not None:
-            found.append(Made(kind, name, int(oid), draft))
+            found.append(ClusterObject(kind, name, int(oid), draft))
     return found
 
 
-def remove(connection: Connection, doomed: Iterable[Made]) -> list[Made]:
+def drop_objects(connection: Connection, doomed: Iterable[ClusterObject]) -> list[ClusterObject]:
     """Drop those of `doomed` that nothing depends on; what is left, because something does.
 
     PostgreSQL itself refuses to drop what a database still refers to. A role that a session is connected as, or that
@@ -69,16 +77,16 @@ def remove(connection: Connection, doomed: Iterable[Made]) -> list[Made]:
     waiting = list(doomed)
     while waiting:
         # A role may only be droppable after another one that it has granted something to.
-        left = [item for item in waiting if not _drop(connection, item, waiting)]
+        left = [item for item in waiting if not _drop_object(connection, item, waiting)]
         if len(left) == len(waiting):
             return left
         waiting = left
     return []
 
 
-def _drop(connection: Connection, item: Made, together: Iterable[Made]) -> bool:
+def _drop_object(connection: Connection, item: ClusterObject, together: Iterable[ClusterObject]) -> bool:
     # Looked at again right before: a test may have dropped it and made another one of that name.
-    if item not in made(connection):
+    if item not in marked_objects(connection):
         return True
     if item.kind == "role" and _is_used(connection, item, {other.oid for other in together}):
         return False
@@ -91,7 +99,7 @@ def _drop(connection: Connection, item: Made, together: Iterable[Made]) -> bool:
     return True
 
 
-def _is_used(connection: Connection, item: Made, together: set[int]) -> bool:
+def _is_used(connection: Connection, item: ClusterObject, together: set[int]) -> bool:
     if rows(connection, "select 1 from pg_stat_activity where usesysid = :oid limit 1", oid=item.oid):
         return True
     members = rows(
@@ -103,13 +111,13 @@ def _is_used(connection: Connection, item: Made, together: set[int]) -> bool:
     return any(int(member) not in together for (member,) in members)
 
 
-def conflict(text: str) -> tuple[str, str] | None:
+def existing_object(text: str) -> tuple[str, str] | None:
     """Kind and name of the object that PostgreSQL says exists already; None where it says nothing like that."""
     found = _CONFLICT.search(text)
     return (found[1], found[2].replace('""', '"')) if found else None
 
 
-def dependents(connection: Connection, kind: str, name: str) -> list[str]:
+def dependent_databases(connection: Connection, kind: str, name: str) -> list[str]:
     """The databases in which something belongs to a role, or refers to it, or that have files in a tablespace."""
     if kind == "tablespace":
         return [

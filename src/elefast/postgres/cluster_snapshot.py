@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from elefast.postgres.names import Name
-from elefast.postgres.sql import repeated
+from elefast.postgres.sql import prepared_rows
 
 __all__ = ["snapshot"]
 
@@ -81,7 +81,7 @@ def snapshot(connection: Connection, *, system: bool, parameters: bool) -> dict[
     """
     found: dict[str, str] = {}
     query = "union all".join([_LOOK, *([_PARAMETERS] if parameters else []), *([_SYSTEM] if system else [])])
-    for kind, name, database, value in repeated(connection, query):
+    for kind, name, database, value in prepared_rows(connection, query):
         # What is in a database of elefast's own goes with it.
         if database and Name.parse(database) is not None:
             continue

@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 
 from elefast.postgres.sql import rows
 
-__all__ = ["FIRST_OWN", "Contents", "audit", "read_contents"]
+__all__ = ["FIRST_NORMAL_OID", "TemplateContents", "audit", "read_contents"]
 
-FIRST_OWN = 16384
+FIRST_NORMAL_OID = 16384
 """The lowest oid of what is not PostgreSQL's own (FirstNormalObjectId in access/transam.h)."""
 
 _HEAP = 2
@@ -30,7 +30,7 @@ _AT_ONCE = 200
 # and count nothing.
 _UNCOUNTED = f"""
     select 'function ' || oid::regprocedure::text from pg_proc
-    where oid >= {FIRST_OWN}
+    where oid >= {FIRST_NORMAL_OID}
       and concat_ws(' ', array_to_string(proconfig, ' '), prosrc, pg_get_function_sqlbody(oid)) ~* 'track_counts'
     union all
     select 'extension ' || extname from pg_extension where extname = 'pg_surgery'
@@ -39,7 +39,7 @@ _UNCOUNTED = f"""
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class TemplateContents:
     """What is worth remembering of a template: where it is not as ``CREATE TABLE`` and ``CREATE SEQUENCE`` leave it.
 
     Args:
@@ -73,7 +73,7 @@ class Contents:
         return cls(frozenset(values["filled"]), advanced, values["uncounted"], values["rows"], values["login"])
 
 
-def read_contents(connection: Connection) -> Contents | None:
+def read_contents(connection: Connection) -> TemplateContents | None:
     """What the database of `connection` has in it; None where some of its tables are not PostgreSQL's own heaps.
 
     Nobody knows whether what an extension stores is counted, and whether it goes by ``DELETE`` and ``VACUUM``.
@@ -83,12 +83,12 @@ def read_contents(connection: Connection) -> Contents | None:
     filled = rows(
         connection,
         "select oid::bigint from pg_class where relkind = 'r' and oid >= :own and pg_relation_size(oid) > 0",
-        own=FIRST_OWN,
+        own=FIRST_NORMAL_OID,
     )
     uncounted = rows(connection, _UNCOUNTED)
     may_read_all = rows(connection, "select 1 from pg_roles where rolname = current_user and rolsuper")
     login = rows(connection, "select 1 from pg_event_trigger where evtevent = 'login' and evtenabled <> 'D'")
-    return Contents(
+    return TemplateContents(
         frozenset(oid for (oid,) in filled),
         _advanced(connection),
         uncounted[0][0] if uncounted else "",
@@ -97,7 +97,7 @@ def read_contents(connection: Connection) -> Contents | None:
     )
 
 
-def audit(connection: Connection, contents: Contents, since: int) -> str:
+def audit(connection: Connection, contents: TemplateContents, since: int) -> str:
     """What was written to a copy of a template since it was made, whether PostgreSQL counted it or not.
 
     It reads all rows of the database, which takes as long as some resets do.
@@ -111,7 +111,7 @@ def audit(connection: Connection, contents: Contents, since: int) -> str:
         What differs, in words; empty where nothing does.
     """
     has_room = _with_room(connection)
-    if any(oid >= FIRST_OWN and kind == "r" and oid not in contents.filled for oid, _, kind in has_room):
+    if any(oid >= FIRST_NORMAL_OID and kind == "r" and oid not in contents.filled for oid, _, kind in has_room):
         return "a table takes room that was empty in its template"
     count, newer = _count(connection, has_room, str(since))
     if newer or contents.rows not in (None, count):
@@ -150,7 +150,7 @@ def _count(connection: Connection, tables: Iterable[tuple[int, str, str]], since
 
 
 def _advanced(connection: Connection) -> dict[int, tuple[int, bool, int]]:
-    """What `Contents` has of the sequences that do not stand at their start."""
+    """What `TemplateContents` has of the sequences that do not stand at their start."""
     found = rows(
         connection,
         """

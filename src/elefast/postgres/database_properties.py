@@ -14,15 +14,15 @@ from sqlalchemy import Connection
 from elefast.postgres import keepalives
 from elefast.postgres.sql import identifier, literal, rows, scalar
 
-__all__ = ["record", "statements"]
+__all__ = ["read_properties", "statements_for"]
 
 # Stands for the name of the database in recorded statements. They are kept in a comment, so not NUL,
 # and "\x1a" (SUBSTITUTE) is no character that anybody has in a setting.
 _HERE = "\x1a"
 
 
-def record(connection: Connection, name: str) -> list[str]:
-    """The statements that give another database what `name` has, to be passed to `statements`."""
+def read_properties(connection: Connection, name: str) -> list[str]:
+    """The statements that give another database what `name` has, to be passed to `statements_for`."""
     ours = keepalives.SETTINGS.items()  # of the draft; its copies get their own
     found = [_setting(*row) for row in rows(connection, _SETTINGS, name=name) if (row[1], row[2]) not in ours]
     grants = rows(connection, _GRANTS, name=name)
@@ -40,7 +40,7 @@ def record(connection: Connection, name: str) -> list[str]:
     return found
 
 
-def statements(recorded: Sequence[str], name: str) -> list[str]:
+def statements_for(recorded: Sequence[str], name: str) -> list[str]:
     """The recorded statements for database `name`."""
     return [statement.replace(_HERE, identifier(name)) for statement in recorded]
 

@@ -14,20 +14,20 @@ from sqlalchemy import Connection
 
 from elefast.errors import RefusedError
 from elefast.postgres.names import Kind, Name
-from elefast.postgres.sql import execute, identifier, literal, repeated, rows
+from elefast.postgres.sql import execute, identifier, literal, prepared_rows, rows
 
 __all__ = [
-    "Backend",
-    "Entry",
+    "ClientSession",
+    "OwnDatabase",
     "allow_connections",
-    "backends",
-    "check",
+    "check_ownership",
+    "client_sessions",
     "clone",
     "comment",
     "create",
     "drop",
-    "entries",
     "exists",
+    "own_databases",
     "rename",
     "seal",
     "size",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class Entry(NamedTuple):
+class OwnDatabase(NamedTuple):
     """A database of elefast's own, as the catalog has it."""
 
     name: Name
@@ -65,7 +65,7 @@ class Entry(NamedTuple):
         return str(self.record.get("project", ""))
 
 
-class Backend(NamedTuple):
+class ClientSession(NamedTuple):
     """A session on a database."""
 
     pid: int
@@ -90,13 +90,13 @@ _ENTRIES = r"""
 """
 
 
-def entries(connection: Connection, *kinds: Kind, owner: str = "") -> list[Entry]:
+def own_databases(connection: Connection, *kinds: Kind, owner: str = "") -> list[OwnDatabase]:
     """The current role's databases that bear elefast's mark, oldest first; of all kinds where none is given."""
-    found: list[Entry] = []
+    found: list[OwnDatabase] = []
     for text, oid, sealed, note, busy, invalid in rows(connection, _ENTRIES):
         name = Name.parse(text)
         if name and (not kinds or name.kind in kinds) and (not owner or name.owner == owner):
-            found.append(Entry(name, text, int(oid), bool(sealed), str(note), bool(busy), bool(invalid)))
+            found.append(OwnDatabase(name, text, int(oid), bool(sealed), str(note), bool(busy), bool(invalid)))
     return found
 
 
@@ -129,36 +129,36 @@ def comment(connection: Connection, name: str, text: str) -> None:
     Raises:
         RefusedError: It does not bear elefast's mark, or belongs to another role; so do all that change a database.
     """
-    check(connection, name, "changed")
+    check_ownership(connection, name, "changed")
     execute(connection, f"COMMENT ON DATABASE {identifier(name)} IS {literal(text)}")
 
 
 def rename(connection: Connection, name: str, new: Name) -> None:
     """Rename a database; nobody may be connected to it."""
-    check(connection, name, "renamed")
+    check_ownership(connection, name, "renamed")
     execute(connection, f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(str(new))}")
 
 
 def seal(connection: Connection, name: str) -> None:
     """Close `name` to connections, which would block cloning, and mark it as a template."""
-    check(connection, name, "changed")
+    check_ownership(connection, name, "changed")
     quoted = identifier(name)
     execute(connection, f"ALTER DATABASE {quoted} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")
 
 
 def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
     """Open or close database `name` to new connections."""
-    check(connection, name, "changed")
+    check_ownership(connection, name, "changed")
     execute(connection, f"ALTER DATABASE {identifier(name)} WITH ALLOW_CONNECTIONS {str(allowed).lower()}")
 
 
-def backends(connection: Connection, name: str) -> Sequence[Backend]:
+def client_sessions(connection: Connection, name: str) -> Sequence[ClientSession]:
     """The client sessions on database `name`.
 
     Autovacuum's workers have no role, and PostgreSQL sees to them by itself; of other roles' sessions an ordinary
     role is not shown what kind they are.
     """
-    found = repeated(
+    found = prepared_rows(
         connection,
         """
         select pid, coalesce(application_name, ''), coalesce(state, ''), coalesce(query, '')
@@ -166,7 +166,7 @@ def backends(connection: Connection, name: str) -> Sequence[Backend]:
         """,
         name,
     )
-    return [Backend(*row) for row in found]
+    return [ClientSession(*row) for row in found]
 
 
 def terminate(connection: Connection, name: str) -> bool:
@@ -175,7 +175,7 @@ def terminate(connection: Connection, name: str) -> bool:
     Returns:
         Whether this role may end all of them; the others go on.
     """
-    check(connection, name, "changed")
+    check_ownership(connection, name, "changed")
     found = rows(
         connection,
         """
@@ -190,7 +190,7 @@ def terminate(connection: Connection, name: str) -> bool:
     return all(asked for (asked,) in found)
 
 
-def check(connection: Connection, name: str, what: str = "dropped", oid: int = 0) -> bool:
+def check_ownership(connection: Connection, name: str, what: str = "dropped", oid: int = 0) -> bool:
     """See that `name` is ours to drop or change; say whether it is there.
 
     Args:
@@ -208,7 +208,7 @@ def check(connection: Connection, name: str, what: str = "dropped", oid: int = 0
             "elefast drops only what it made; drop it yourself if you mean it.",
             code="foreign-database",
         )
-    found = repeated(
+    found = prepared_rows(
         connection,
         """
         select r.rolname, r.rolname = current_user, d.oid::bigint
@@ -232,12 +232,12 @@ def drop(connection: Connection, name: str, *, force: bool = False, oid: int = 0
         connection: In autocommit mode, not to `name` itself.
         name: The whole name.
         force: End the sessions on it, at the price of 100 ms: PostgreSQL sleeps that long where one is left.
-        oid: Of the one that is meant, as of `check`.
+        oid: Of the one that is meant, as of `check_ownership`.
 
     Raises:
         RefusedError: `name` does not bear elefast's mark, or belongs to another role.
     """
-    if not check(connection, name, oid=oid):
+    if not check_ownership(connection, name, oid=oid):
         return False
     parsed = Name.parse(name)
     sealed = "select 1 from pg_database where datname = :name and datistemplate"

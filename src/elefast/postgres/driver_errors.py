@@ -14,16 +14,16 @@ from sqlalchemy import URL
 
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
 from elefast.postgres import libpq
-from elefast.postgres.urls import shown
+from elefast.postgres.urls import display_url
 
 __all__ = [
-    "cause",
-    "ended",
-    "full",
-    "may_not_end",
-    "no_createdb",
+    "cannot_terminate",
+    "driver_message",
+    "missing_createdb",
+    "no_connections_left",
     "not_answering",
     "permanent_error",
+    "server_ended",
     "sqlstate",
     "strip_tracebacks",
 ]
@@ -52,7 +52,7 @@ def sqlstate(error: BaseException) -> str:
     return ""
 
 
-def cause(error: BaseException) -> str:
+def driver_message(error: BaseException) -> str:
     """The driver's own words, on one line."""
     original: BaseException = getattr(error, "orig", None) or error
     text = _pg8000(original).get("M") or str(original)
@@ -65,9 +65,9 @@ def _pg8000(error: BaseException) -> dict[str, str]:
     return cast("dict[str, str]", fields) if isinstance(fields, dict) else {}
 
 
-def full(error: BaseException) -> bool:
+def no_connections_left(error: BaseException) -> bool:
     """Whether the server, or the role, has no connection left."""
-    return sqlstate(error) == "53300" or bool(_FULL.search(cause(error)))
+    return sqlstate(error) == "53300" or bool(_FULL.search(driver_message(error)))
 
 
 def strip_tracebacks(error: Exception) -> Exception:
@@ -91,8 +91,8 @@ def permanent_error(error: BaseException, url: URL) -> ElefastError | None:
         error: What connecting raised.
         url: What it tried to reach.
     """
-    state, text = sqlstate(error), cause(error)
-    place = shown(url)
+    state, text = sqlstate(error), driver_message(error)
+    place = display_url(url)
     if state == "28P01" or "password authentication failed" in text or "no password supplied" in text:
         code, advice = "wrong-password", "Check the user and the password in the URL."
     elif state == "3D000" or re.search(r'database "[^"]*" does not exist', text):
@@ -127,35 +127,35 @@ def _of_options(url: URL) -> str:
 
 def not_answering(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:
     """The error for a server that let nobody in as long as we waited."""
-    text = cause(error)
-    if full(error):
+    text = driver_message(error)
+    if no_connections_left(error):
         code = "too-many-connections"
         advice = "Raise max_connections, or use fewer connections at once (fewer workers, engines that are disposed)."
     else:
         code, advice = "server-silent", "See that it runs, and that this is its address."
         text = re.sub(r"\s*Is the server running [^?]*\?", "", text)  # libpq asks the same
-    return DatabaseNotReadyError(f"{shown(url)} did not answer within {waited}: {text}. {advice}", code=code)
+    return DatabaseNotReadyError(f"{display_url(url)} did not answer within {waited}: {text}. {advice}", code=code)
 
 
-def ended(why: str, url: URL) -> DatabaseNotReadyError:
+def server_ended(why: str, url: URL) -> DatabaseNotReadyError:
     """The error for a server of elefast's own that was there, and will not be again in this run."""
     return DatabaseNotReadyError(
-        f"{shown(url)} has ended in the middle of the run: {why}\nRun again, which starts it anew.",
+        f"{display_url(url)} has ended in the middle of the run: {why}\nRun again, which starts it anew.",
         code="server-ended",
     )
 
 
-def no_createdb(role: str, url: URL) -> MissingRightsError:
+def missing_createdb(role: str, url: URL) -> MissingRightsError:
     """The error for a role that may not create databases."""
     quoted = '"' + role.replace('"', '""') + '"'
     return MissingRightsError(
-        f'role "{role}" may not create databases on {shown(url)}. '
+        f'role "{role}" may not create databases on {display_url(url)}. '
         f"Each test gets one, so let it: ALTER ROLE {quoted} CREATEDB;",
         code="no-createdb",
     )
 
 
-def may_not_end(name: str, sessions: str, role: str) -> MissingRightsError:
+def cannot_terminate(name: str, sessions: str, role: str) -> MissingRightsError:
     """The error for sessions that keep a database from being dropped or renamed, each on a line of its own."""
     return MissingRightsError(
         f'database {name} is in use, and role "{role}" may not end the sessions on it:{sessions}\n'

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from elefast.postgres.databases import Backend
+from elefast.postgres.databases import ClientSession
 from elefast.postgres.sql import execute, identifier, literal, rows
 
-__all__ = ["Blocker", "Left", "Uncounted", "blockers", "clear"]
+__all__ = ["DropBlocker", "Leftover", "UncountedChanges", "find_blockers", "remove_blocker"]
 
 
-class Blocker(NamedTuple):
+class DropBlocker(NamedTuple):
     """A prepared transaction or a subscription, which stays when all sessions have ended."""
 
     kind: str
@@ -25,7 +25,7 @@ class Blocker(NamedTuple):
         return f'{self.kind} "{self.name}"'
 
 
-class Uncounted(NamedTuple):
+class UncountedChanges(NamedTuple):
     """Changes that PostgreSQL did not count, so that the database was reset although they stayed."""
 
     name: str
@@ -38,11 +38,11 @@ class Uncounted(NamedTuple):
         )
 
 
-Left = Backend | Blocker | Uncounted
+Leftover = ClientSession | DropBlocker | UncountedChanges
 """What was left on a database and had to go before it."""
 
 
-def blockers(connection: Connection, name: str) -> list[Blocker]:
+def find_blockers(connection: Connection, name: str) -> list[DropBlocker]:
     """What stands in the way of dropping database `name`, beside sessions."""
     found = rows(
         connection,
@@ -54,15 +54,15 @@ def blockers(connection: Connection, name: str) -> list[Blocker]:
         """,
         name=name,
     )
-    return [Blocker(*row) for row in found]
+    return [DropBlocker(*row) for row in found]
 
 
-def clear(connection: Connection, blocker: Blocker) -> None:
+def remove_blocker(connection: Connection, blocker: DropBlocker) -> None:
     """Roll back or drop `blocker`; what a subscription has on its publisher stays there.
 
     Args:
         connection: In autocommit mode, to the database that it is in.
-        blocker: One of `blockers`.
+        blocker: One of `find_blockers`.
     """
     if blocker.kind == "prepared transaction":
         execute(connection, f"ROLLBACK PREPARED {literal(blocker.name)}")

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from elefast.postgres import databases
 from elefast.postgres.sql import execute, identifier, literal
 
-__all__ = ["SETTINGS", "of_all_sessions"]
+__all__ = ["SETTINGS", "set_for_database"]
 
 SETTINGS = {
     "tcp_keepalives_idle": "15",
@@ -23,13 +23,13 @@ SETTINGS = {
 """Half a minute, as the server has them; seconds, seconds, a number, and milliseconds."""
 
 
-def of_all_sessions(connection: Connection, name: str) -> None:
+def set_for_database(connection: Connection, name: str) -> None:
     """Let them be those of whoever connects to database `name`, with whatever driver.
 
     Raises:
         RefusedError: The database is not elefast's, or another role's.
     """
-    if databases.check(connection, name, "changed"):
+    if databases.check_ownership(connection, name, "changed"):
         here = identifier(name)
         settings = (f"ALTER DATABASE {here} SET {setting} = {literal(value)}" for setting, value in SETTINGS.items())
         execute(connection, "; ".join(settings))

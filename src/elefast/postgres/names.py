@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from elefast.runtime.hashing import short_digest
 
-__all__ = ["Kind", "Name", "new_owner", "new_serial", "serial"]
+__all__ = ["Kind", "Name", "new_owner", "new_serial", "serial_from_number"]
 
 # PostgreSQL cuts an identifier after NAMEDATALEN - 1 bytes without a word (sql-syntax-lexical).
 MAX_BYTES = 63
@@ -44,7 +44,7 @@ class Kind(StrEnum):
     """A sealed template for one run; `owner` is its key, which has the run in it."""
     FAILED = "f"
     """A template whose build failed, with the error in its comment; `owner` is the run that failed."""
-    READY = "r"
+    SPARE = "r"
     """A database as its template made it, left for the next run; `owner` is its template."""
     KEPT = "k"
     """A test's database that was kept for a look; `owner` is the run that made it."""
@@ -101,7 +101,7 @@ def new_serial() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(_SERIAL_LENGTH))
 
 
-def serial(number: int) -> str:
+def serial_from_number(number: int) -> str:
     """`number` as a serial, for names that one process counts."""
     digits = ""
     while number:

@@ -22,31 +22,31 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from elefast.postgres.contents import FIRST_OWN, Contents
+from elefast.postgres.contents import FIRST_NORMAL_OID, TemplateContents
 from elefast.postgres.server import ServerInfo
-from elefast.postgres.sql import execute, repeated, rows
+from elefast.postgres.sql import execute, prepared_rows, rows
 
 __all__ = [
-    "FIRST_VERSION",
-    "Change",
-    "Changes",
-    "Counts",
-    "Outside",
+    "MINIMUM_VERSION",
+    "DatabaseActivity",
+    "DatabaseState",
     "Relation",
-    "changes",
-    "outside",
+    "RelationActivity",
+    "WriteCounts",
+    "read_activity",
+    "read_relations",
+    "read_state",
     "reason_against",
-    "relations",
     "reset",
 ]
 
-FIRST_VERSION = 150000
+MINIMUM_VERSION = 150000
 """Before it, counts went through UDP to a collector, which might miss some."""
 
-MOST_TABLES = 16
+MAX_TABLES = 16
 """Emptying more tables than these takes as long as a copy of an ordinary database does."""
 
-MOST_WRITES = 5000
+MAX_WRITES = 5000
 """The same, for rows."""
 
 _OTHER_INDEXES = 65536
@@ -57,7 +57,7 @@ _LOGGED_AHEAD = 32
 """SEQ_LOG_VALS in commands/sequence.c."""
 
 
-class Counts(NamedTuple):
+class WriteCounts(NamedTuple):
     """PostgreSQL's counts for a database.
 
     Args:
@@ -69,7 +69,7 @@ class Counts(NamedTuple):
     since: str
 
 
-class Outside(NamedTuple):
+class DatabaseState(NamedTuple):
     """A database as seen from another one, while nobody is connected to it.
 
     Args:
@@ -83,14 +83,14 @@ class Outside(NamedTuple):
     """
 
     oid: int
-    counts: Counts
+    counts: WriteCounts
     marks: str
     uncounted: str
     at: float
     loaded: float
     horizon: int
 
-    def why_other(self, before: Outside) -> str:
+    def why_other(self, before: DatabaseState) -> str:
         """What has changed since `before`, apart from what was written, in words; empty where nothing has.
 
         Also empty only if PostgreSQL counted the writes of each session that connected in between with the
@@ -126,7 +126,7 @@ class Relation(NamedTuple):
     indexes: tuple[tuple[int, int], ...]
 
 
-class Change(NamedTuple):
+class RelationActivity(NamedTuple):
     """A relation that was used.
 
     Args:
@@ -140,7 +140,7 @@ class Change(NamedTuple):
     cared: bool
 
 
-class Changes(NamedTuple):
+class DatabaseActivity(NamedTuple):
     """All relations of a database that were used.
 
     Args:
@@ -150,11 +150,11 @@ class Changes(NamedTuple):
     """
 
     database: int
-    used: Sequence[Change]
+    used: Sequence[RelationActivity]
     counting: bool
 
     @property
-    def tables(self) -> list[Change]:
+    def tables(self) -> list[RelationActivity]:
         """Those that are no sequences."""
         return [change for change in self.used if change.relation.kind != "S"]
 
@@ -197,8 +197,8 @@ _RELATIONS = f"""
            (select coalesce(jsonb_agg(jsonb_build_array(i.oid::bigint, i.relam = 403)), '[]')::text
             from pg_index join pg_class i on i.oid = indexrelid where indrelid = c.oid)
     from pg_class c
-    where oid >= {FIRST_OWN} and relkind in ('r', 'p', 'm', 'f', 't', 'S')
-       or oid < {FIRST_OWN} and relkind = 'r' and not relisshared
+    where oid >= {FIRST_NORMAL_OID} and relkind in ('r', 'p', 'm', 'f', 't', 'S')
+       or oid < {FIRST_NORMAL_OID} and relkind = 'r' and not relisshared
 """
 
 # It has nothing to look up: a backend that has just begun knows no catalogs yet, and each costs it a while.
@@ -223,18 +223,18 @@ _CHANGES = """
 """
 
 
-def outside(connection: Connection, name: str) -> Outside | None:
+def read_state(connection: Connection, name: str) -> DatabaseState | None:
     """What there is of database `name` outside of it; None where there is no such database."""
-    for oid, writes, since, *rest in repeated(connection, _OUTSIDE, name):
-        return Outside(oid, Counts(writes, since), *rest)
+    for oid, writes, since, *rest in prepared_rows(connection, _OUTSIDE, name):
+        return DatabaseState(oid, WriteCounts(writes, since), *rest)
     return None
 
 
-def relations(connection: Connection, facts: ServerInfo) -> dict[int, Relation]:
+def read_relations(connection: Connection, server_info: ServerInfo) -> dict[int, Relation]:
     """What the database of `connection` has that can be used, by oid; its search path is ``pg_catalog``."""
 
     def indexes(found: str) -> tuple[tuple[int, int], ...]:
-        return tuple((oid, 2 * facts.block_size if btree else _OTHER_INDEXES) for oid, btree in json.loads(found))
+        return tuple((oid, 2 * server_info.block_size if btree else _OTHER_INDEXES) for oid, btree in json.loads(found))
 
     return {
         oid: Relation(oid, kind, name, estimate, special, indexes(found))
@@ -242,19 +242,25 @@ def relations(connection: Connection, facts: ServerInfo) -> dict[int, Relation]:
     }
 
 
-def changes(connection: Connection, known: Mapping[int, Relation]) -> Changes:
+def read_activity(connection: Connection, known: Mapping[int, Relation]) -> DatabaseActivity:
     """What was used of the `known` relations in the database of `connection`, where that is the only session."""
     sequences = {oid for oid, relation in known.items() if relation.kind == "S"}
     # What is written to a catalog shows in the count of the database. VACUUM and ANALYZE write there in place.
-    catalogs = {oid for oid in known if oid < FIRST_OWN}
+    catalogs = {oid for oid in known if oid < FIRST_NORMAL_OID}
     tables = known.keys() - sequences - catalogs
     query = _CHANGES.format(tables=_oids(tables), sequences=_oids(sequences), catalogs=_oids(catalogs))
     found = rows(connection, query)
-    used = [Change(known[oid], writes, cared) for _, oid, writes, cared in found if oid]
-    return Changes(found[0][0] if found else 0, used, counting=len(used) == len(found))
+    used = [RelationActivity(known[oid], writes, cared) for _, oid, writes, cared in found if oid]
+    return DatabaseActivity(found[0][0] if found else 0, used, counting=len(used) == len(found))
 
 
-def reason_against(seen: Changes, before: Outside, after: Outside, contents: Contents | None, facts: ServerInfo) -> str:
+def reason_against(
+    seen: DatabaseActivity,
+    before: DatabaseState,
+    after: DatabaseState,
+    contents: TemplateContents | None,
+    server_info: ServerInfo,
+) -> str:
     """Why a database cannot be put back as it was, in words; empty where it can.
 
     Args:
@@ -262,7 +268,7 @@ def reason_against(seen: Changes, before: Outside, after: Outside, contents: Con
         before: The database when it was as its template made it.
         after: The database now.
         contents: What the template has in it; None where that cannot be known.
-        facts: What the server is.
+        server_info: What the server is.
     """
     if contents is None:
         return "what its template has in it is not known"
@@ -276,9 +282,9 @@ def reason_against(seen: Changes, before: Outside, after: Outside, contents: Con
         return "its catalogs were written to"
     if seen.used and seen.database != before.oid:
         return "it is another database"
-    if tables and not facts.superuser:
+    if tables and not server_info.superuser:
         return "only a superuser empties tables whatever refers to them"
-    if len(tables) > MOST_TABLES or writes > MOST_WRITES:
+    if len(tables) > MAX_TABLES or writes > MAX_WRITES:
         return "too much of it was written to"
     for change in tables:
         relation = change.relation
@@ -291,14 +297,16 @@ def reason_against(seen: Changes, before: Outside, after: Outside, contents: Con
     return ""
 
 
-def reset(connection: Connection, seen: Changes, contents: Contents | None, facts: ServerInfo) -> Counts | None:
+def reset(
+    connection: Connection, seen: DatabaseActivity, contents: TemplateContents | None, server_info: ServerInfo
+) -> WriteCounts | None:
     """Empty tables and set sequences back.
 
     Args:
         connection: To the database, and the only session there.
         seen: What was used, all of it by the leave of `reason_against`.
         contents: What the template has in it.
-        facts: What the server is.
+        server_info: What the server is.
 
     Returns:
         The counts from which on the next one's work is told; None where something takes more room than it did.
@@ -306,7 +314,7 @@ def reset(connection: Connection, seen: Changes, contents: Contents | None, fact
     assert contents is not None
     tables = [change.relation for change in seen.tables]
     used = [change.relation.oid for change in seen.used]
-    statements = [_set_back(change.relation.oid, contents) for change in seen.used if change.relation.kind == "S"]
+    statements = [_reset_sequence(change.relation.oid, contents) for change in seen.used if change.relation.kind == "S"]
     if tables:
         # As a replica: no trigger fires and no foreign key is looked at, as all that would refer to a row goes as well.
         statements += ["BEGIN", "SET LOCAL session_replication_role = replica"]
@@ -316,8 +324,10 @@ def reset(connection: Connection, seen: Changes, contents: Contents | None, fact
     if tables:
         # It cuts an empty table off to no pages, so that rows come to lie as in a new one.
         options = "TRUNCATE, INDEX_CLEANUP ON, PROCESS_TOAST OFF"
-        options += ", SKIP_DATABASE_STATS" if facts.version >= 160000 else ""
-        only = "ONLY " if facts.version >= 180000 else ""  # from 18 on, those that inherit from it would be included
+        options += ", SKIP_DATABASE_STATS" if server_info.version >= 160000 else ""
+        only = (
+            "ONLY " if server_info.version >= 180000 else ""
+        )  # from 18 on, those that inherit from it would be included
         execute(connection, f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}")
     # When this has been done, our own counts have been handed in, and do not come later.
     execute(connection, "SELECT pg_stat_force_next_flush()")
@@ -329,10 +339,10 @@ def reset(connection: Connection, seen: Changes, contents: Contents | None, fact
         connection,
         f"""
         select {sizes}, {_COUNTS}
-        from ({begun if facts.superuser else "select"}) begun, pg_database d where datname = current_database()
+        from ({begun if server_info.superuser else "select"}) begun, pg_database d where datname = current_database()
         """,
     )
-    return None if too_large else Counts(*counts)
+    return None if too_large else WriteCounts(*counts)
 
 
 def _oids(oids: Iterable[int]) -> str:
@@ -340,7 +350,7 @@ def _oids(oids: Iterable[int]) -> str:
     return f"'{{{','.join(map(str, oids))}}}'::oid[]"
 
 
-def _set_back(sequence: int, contents: Contents) -> str:
+def _reset_sequence(sequence: int, contents: TemplateContents) -> str:
     if sequence not in contents.advanced:
         return f"SELECT setval({sequence}, seqstart, false) FROM pg_sequence WHERE seqrelid = {sequence}"
     last, called, logged = contents.advanced[sequence]

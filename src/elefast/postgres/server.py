@@ -12,16 +12,16 @@ from elefast.postgres.names import OWNER_LENGTH, Name
 from elefast.postgres.sql import execute, literal, rows, scalar
 
 __all__ = [
-    "FIRST_LOGIN",
+    "LOGIN_TRIGGERS_VERSION",
     "NO_EVENT_TRIGGERS",
     "ServerInfo",
-    "holders",
-    "inspect",
+    "backend_state",
+    "configure_session",
+    "connection_holders",
+    "is_pooled",
     "ping",
-    "pooled",
-    "prepare",
-    "share_blocks",
-    "state",
+    "read_server_info",
+    "set_file_copy_method",
 ]
 
 _OF_A_RUN = re.compile(rf"^(elefast \w+) [0-9a-v]{{{OWNER_LENGTH}}}$")
@@ -33,7 +33,7 @@ _TOO_FEW = (
 NO_EVENT_TRIGGERS = "-c event_triggers=off"
 """A setting that a superuser's session may have from PostgreSQL 17 on, so that it fires no login trigger."""
 
-FIRST_LOGIN = 170000
+LOGIN_TRIGGERS_VERSION = 170000
 """Before it there are no login triggers, and no such setting."""
 
 
@@ -84,7 +84,7 @@ class ServerInfo(NamedTuple):
         return "WAL_LOG" if self.fsync else "FILE_COPY"
 
 
-def inspect(connection: Connection) -> ServerInfo:
+def read_server_info(connection: Connection) -> ServerInfo:
     """Ask the server who it is and who we are."""
     (row,) = rows(
         connection,
@@ -101,7 +101,7 @@ def inspect(connection: Connection) -> ServerInfo:
     return ServerInfo._make((*row, getattr(getattr(driver, "pgconn", None), "ssl_in_use", True)))
 
 
-def prepare(connection: Connection, application: str) -> None:
+def configure_session(connection: Connection, application: str) -> None:
     """Make the session fit to wait and to outlast: no timeouts, writable, named in pg_stat_activity, and with values in
     the format that drivers read."""
     settings = {
@@ -120,7 +120,7 @@ def prepare(connection: Connection, application: str) -> None:
     execute(connection, f"SELECT {calls}")
 
 
-def share_blocks(connection: Connection, wanted: bool) -> bool:
+def set_file_copy_method(connection: Connection, wanted: bool) -> bool:
     """Have files copied by sharing their blocks, where the file system can, or as always; whether it is so now.
 
     PostgreSQL 18 has the choice, for ``FILE_COPY`` on XFS, Btrfs, ZFS and APFS; a copy costs the same there
@@ -146,7 +146,7 @@ def ping(connection: Connection) -> None:
     scalar(connection, "select 1")
 
 
-def holders(connection: Connection) -> list[str]:
+def connection_holders(connection: Connection) -> list[str]:
     """Who has the server's connections, those with the most first, and what to do; what an ordinary role may know.
 
     The same of several runs, such as the workers of one, and of several tests, is one line.
@@ -174,12 +174,12 @@ def holders(connection: Connection) -> list[str]:
     return [f"{len(found)} of {scalar(connection, 'show max_connections')}:", *lines, _TOO_FEW]
 
 
-def state(connection: Connection, pid: int) -> str:
+def backend_state(connection: Connection, pid: int) -> str:
     """What backend `pid` of our own role does: ``active``, ``idle`` and the like; empty where it is gone."""
     return str(scalar(connection, "select state from pg_stat_activity where pid = :pid", pid=pid) or "")
 
 
-def pooled(connection: Connection) -> bool:
+def is_pooled(connection: Connection) -> bool:
     """Whether something between us and the server hands out server connections as its own.
 
     A pooler announces a process id of its own at connect, which is not the backend's.

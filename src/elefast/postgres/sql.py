@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import DDL, Connection, text
 
-__all__ = ["execute", "identifier", "literal", "repeated", "rows", "scalar"]
+__all__ = ["execute", "identifier", "literal", "prepared_rows", "rows", "scalar"]
 
 
 def identifier(name: str) -> str:
@@ -42,7 +42,7 @@ def rows(connection: Connection, query: str, **parameters: Any) -> list[tuple[An
     return [tuple(row) for row in connection.execute(text(query), parameters)]
 
 
-def repeated(connection: Connection, query: str, *arguments: str) -> list[tuple[Any, ...]]:
+def prepared_rows(connection: Connection, query: str, *arguments: str) -> list[tuple[Any, ...]]:
     """The rows of `query`, which is asked often, and has `arguments` as ``$1`` and so on.
 
     It is planned once for each connection, which takes longer than to answer it. It may only be about what

@@ -17,12 +17,12 @@ from sqlalchemy import URL, make_url
 __all__ = [
     "as_url",
     "asyncpg_without_tls",
+    "display_url",
     "dsn",
     "host_of",
     "libpq_options",
     "libpq_url",
     "port_of",
-    "shown",
     "with_driver",
     "without_secrets",
 ]
@@ -52,7 +52,7 @@ def as_url(target: Any) -> URL:
     raise TypeError(f"expected an Engine, a URL or a string such as postgresql://…, got {target!r}")
 
 
-def shown(url: URL) -> str:
+def display_url(url: URL) -> str:
     """`url` for people: without the password, and those among its options."""
     hidden = url.update_query_dict(dict.fromkeys(_secrets(url), _HIDDEN))
     return hidden.render_as_string(hide_password=True).replace(quote(_HIDDEN), _HIDDEN)

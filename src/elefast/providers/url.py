@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.postgres.urls import libpq_url, shown
+from elefast.postgres.urls import display_url, libpq_url
 from elefast.providers.protocol import nothing
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class UrlLease:
     def __init__(self, url: URL, reason: str) -> None:
         self._url = url
         self.reason = reason
-        self.description = f"existing server {shown(url)}"
+        self.description = f"existing server {display_url(url)}"
 
     def __repr__(self) -> str:
         return f"<UrlLease {self.description}>"

@@ -24,9 +24,9 @@ from elefast.postgres import (
     server,
     spares,
 )
-from elefast.postgres.cluster_objects import Made
+from elefast.postgres.cluster_objects import ClusterObject
 from elefast.postgres.connections.maintenance_session import Connector, MaintenanceSession
-from elefast.postgres.contents import Contents
+from elefast.postgres.contents import TemplateContents
 from elefast.postgres.names import Kind, Name
 from elefast.postgres.sql import identifier
 from elefast.runtime import progress
@@ -189,7 +189,7 @@ class TemplateBuilder:
 
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
         session = self._session
-        strategy = session.facts.strategy(self._options.strategy)
+        strategy = session.server_info.strategy(self._options.strategy)
         # Known before there is anything of that name, so that it can be dropped whenever we are interrupted.
         drafted = store.draft_name(key)
         name = str(drafted)
@@ -201,11 +201,11 @@ class TemplateBuilder:
             self._clear_cluster()
         try:
             session.copy(store.draft, drafted, encoding=encoding, strategy=strategy)
-            if session.facts.elsewhere:
-                session.call(keepalives.of_all_sessions, name)
+            if session.server_info.elsewhere:
+                session.call(keepalives.set_for_database, name)
             turn = session.connects
             manifest = self._recipe.build(
-                session.url.set(database=name), mark=cluster_objects.mark(name) if self._owned else ""
+                session.url.set(database=name), mark=cluster_objects.mark_comment(name) if self._owned else ""
             )
             if self._key(encoding, kept) != key:
                 raise MigrationError(
@@ -226,9 +226,9 @@ class TemplateBuilder:
             session.empty(name, grace=0)
             if session.connects != turn:
                 raise _lost() from error  # no fault of the migration, and not to be remembered as one
-            if driver_errors.full(error):
+            if driver_errors.no_connections_left(error):
                 session.drop(name, grace=0)
-                who = "\n  ".join(session.call(server.holders))
+                who = "\n  ".join(session.call(server.connection_holders))
                 raise DatabaseNotReadyError(
                     f"{text}\nThe server's connections, {who}", code="too-many-connections"
                 ) from error
@@ -255,11 +255,11 @@ class TemplateBuilder:
         """
         call = self._session.call
         # In this order: whatever makes something has its draft before.
-        found = call(cluster_objects.made)
+        found = call(cluster_objects.marked_objects)
         if not found:
             return
-        entries = {(entry.name.owner, entry.name.serial): entry for entry in call(databases.entries, *_BUILT)}
-        doomed: list[Made] = []
+        entries = {(entry.name.owner, entry.name.serial): entry for entry in call(databases.own_databases, *_BUILT)}
+        doomed: list[ClusterObject] = []
         for item in found:
             entry = entries.get((item.draft.owner, item.draft.serial))
             if entry is None:
@@ -278,17 +278,17 @@ class TemplateBuilder:
     def _remove_made_by(self, drafted: Name) -> None:
         """Remove what the build of `drafted` made in the cluster, once that database is gone."""
         if self._owned:
-            found = self._session.call(cluster_objects.made)
+            found = self._session.call(cluster_objects.marked_objects)
             self._remove([item for item in found if item.draft == drafted])
 
-    def _remove(self, doomed: list[Made]) -> None:
-        for item in self._session.call(cluster_objects.remove, doomed):
+    def _remove(self, doomed: list[ClusterObject]) -> None:
+        for item in self._session.call(cluster_objects.drop_objects, doomed):
             _log.warning("%s %s stays on the server: something depends on it", item.kind, item.name)
 
     def _take_back(self, drafted: Name, encoding: str, strategy: str) -> None:
         """Remove what a failed build made in the cluster; an empty draft takes the place of the one that used it."""
         session = self._session
-        if not self._owned or not any(item.draft == drafted for item in session.call(cluster_objects.made)):
+        if not self._owned or not any(item.draft == drafted for item in session.call(cluster_objects.marked_objects)):
             return
         session.drop(str(drafted), grace=0)
         self._remove_made_by(drafted)
@@ -296,11 +296,11 @@ class TemplateBuilder:
 
     def _with_conflict(self, error: ElefastError) -> ElefastError:
         """`error`, with what is in the way where a role or tablespace that it wants to make exists already."""
-        found = cluster_objects.conflict(str(error)) if isinstance(error, MigrationError) else None
+        found = cluster_objects.existing_object(str(error)) if isinstance(error, MigrationError) else None
         if found is None:
             return error
         kind, name = found
-        users = self._session.call(cluster_objects.dependents, kind, name)
+        users = self._session.call(cluster_objects.dependent_databases, kind, name)
         more = [
             f'The {kind} "{name}" was on the server before this build. All databases of a server share its {kind}s, so '
             f"it may be another project's, or an earlier build made it.",
@@ -313,11 +313,11 @@ class TemplateBuilder:
         text = "\n  ".join([str(error), *more])
         return MigrationError(text, code="cluster-object-exists")
 
-    def _polish(self, name: str) -> Contents | None:
+    def _polish(self, name: str) -> TemplateContents | None:
         """Do what is left to do for its copies, and say what it has in it; None where we cannot look."""
-        facts = self._session.facts
+        server_info = self._session.server_info
         # A login trigger that writes would put a row of our own session into the template.
-        silent = facts.superuser and facts.version >= server.FIRST_LOGIN
+        silent = server_info.superuser and server_info.version >= server.LOGIN_TRIGGERS_VERSION
         make = self._link_to(name, settings=server.NO_EVENT_TRIGGERS if silent else "")
         if make is None:
             return None
@@ -328,18 +328,18 @@ class TemplateBuilder:
             link.call(store.polish)
             return link.call(contents.read_contents)
         except Exception as error:
-            _log.info("%s has no statistics: %s", name, driver_errors.cause(error))
+            _log.info("%s has no statistics: %s", name, driver_errors.driver_message(error))
             return None
         finally:
             link.close()
 
     def _key(self, encoding: str, kept: bool) -> Key:
-        facts = self._session.facts
+        server_info = self._session.server_info
         inputs = [
             *(self._recipe.inputs() or ()),
-            Input.of("PostgreSQL's version", str(facts.version // 10000)),
-            Input.of("encoding and locale", encoding.lower(), facts.locale),
-            Input.of("role", facts.role),
+            Input.of("PostgreSQL's version", str(server_info.version // 10000)),
+            Input.of("encoding and locale", encoding.lower(), server_info.locale),
+            Input.of("role", server_info.role),
             Input.of("elefast's template format", str(store.FORMAT)),
         ]
         if not kept:
@@ -392,8 +392,10 @@ def _lost() -> DatabaseNotReadyError:
 
 def drop_orphans(session: MaintenanceSession) -> list[str]:
     """Drop the databases that wait for a template which is no more; their names."""
-    found = session.call(databases.entries)
-    return [e.text for e in spares.orphans(found) if session.call(drop_unused, e.text, spares.lock(e.name), e.oid)]
+    found = session.call(databases.own_databases)
+    return [
+        e.text for e in spares.orphaned(found) if session.call(drop_unused, e.text, spares.lock_name(e.name), e.oid)
+    ]
 
 
 def drop_unused(connection: Connection, name: str, lock: str, oid: int = 0) -> bool:
@@ -408,7 +410,7 @@ def drop_unused(connection: Connection, name: str, lock: str, oid: int = 0) -> b
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        _log.info("left %s to a later sweep: %s", name, driver_errors.cause(error))
+        _log.info("left %s to a later sweep: %s", name, driver_errors.driver_message(error))
         return False
     finally:
         advisory_locks.release(connection, lock)

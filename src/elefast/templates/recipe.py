@@ -97,7 +97,7 @@ class MigratorRecipe:
         except Exception as error:
             name = type(self._migrator).__name__
             raise MigrationError(
-                f"{name} failed: {type(error).__name__}: {driver_errors.cause(error)}", code="migration-failed"
+                f"{name} failed: {type(error).__name__}: {driver_errors.driver_message(error)}", code="migration-failed"
             ) from error
         return Manifest()
 

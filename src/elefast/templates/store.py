@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from elefast.postgres import database_properties, databases
-from elefast.postgres.contents import FIRST_OWN, Contents
-from elefast.postgres.databases import Entry
+from elefast.postgres.contents import FIRST_NORMAL_OID, TemplateContents
+from elefast.postgres.databases import OwnDatabase
 from elefast.postgres.names import OWNER_LENGTH, Kind, Name, new_serial
 from elefast.postgres.sql import execute, rows, scalar
 from elefast.runtime.hashing import short_digest
@@ -66,7 +66,7 @@ class Template(NamedTuple):
 
     name: str
     replay: tuple[str, ...]
-    contents: Contents | None
+    contents: TemplateContents | None
     reason: str
     built: bool
 
@@ -106,7 +106,7 @@ def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -
         max_age: Seconds after which a template fits no longer; 0 for never.
     """
     stale: list[str] = []
-    for entry in reversed(databases.entries(connection, Kind.TEMPLATE, Kind.VOLATILE, owner=owner_of(key))):
+    for entry in reversed(databases.own_databases(connection, Kind.TEMPLATE, Kind.VOLATILE, owner=owner_of(key))):
         record = _read(entry)
         # The name holds 60 bits of the key; the comment has all of it, and proves that the entry is whole.
         if not entry.sealed or entry.invalid or record.get("key") != key.digest:
@@ -114,7 +114,7 @@ def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -
         changes = _aged(record, max_age) or recipe.still_fits(Manifest.from_json(record["manifest"]))
         if not changes:
             reason = f"reused, built {local_time(str(record.get('built', 'earlier')))}"
-            contents = None if record["contents"] is None else Contents.from_json(record["contents"])
+            contents = None if record["contents"] is None else TemplateContents.from_json(record["contents"])
             return Template(entry.text, tuple(record["replay"]), contents, reason, built=False), []
         stale = stale or changes
     return None, stale
@@ -165,7 +165,7 @@ def polish(connection: Connection) -> None:
         f"""
         select format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) > 0
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'm') and c.oid >= {FIRST_OWN} and pg_has_role(c.relowner, 'usage')
+        where c.relkind in ('r', 'm') and c.oid >= {FIRST_NORMAL_OID} and pg_has_role(c.relowner, 'usage')
           and (pg_relation_size(c.oid) > 0
                or c.relkind = 'r' and (select rolsuper from pg_roles where rolname = current_user))
         """,
@@ -183,7 +183,7 @@ def publish(
     drafted: Name,
     key: Key,
     manifest: Manifest,
-    contents: Contents | None,
+    contents: TemplateContents | None,
     *,
     project: str,
     reason: str,
@@ -205,7 +205,7 @@ def publish(
     # A connection that is lost in the middle leads here again, and the last step may have been done.
     done = databases.exists(connection, str(final))
     name = str(final if done else drafted)
-    recorded = database_properties.record(connection, name)
+    recorded = database_properties.read_properties(connection, name)
     if not done:
         databases.seal(connection, name)
         record = {
@@ -235,7 +235,7 @@ def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run:
 
 def failure(connection: Connection, key: Key, test_run: str) -> tuple[str, str] | None:
     """The error with which a build of `key` failed in this test run, and its code; None where none did."""
-    for entry in databases.entries(connection, Kind.FAILED):
+    for entry in databases.own_databases(connection, Kind.FAILED):
         record = _read(entry)
         if record.get("key") == key.digest and record.get("test_run") == test_run:
             return str(record["error"]), str(record.get("code", "migration-failed"))
@@ -248,13 +248,13 @@ def retire(connection: Connection, project: str, keep: int) -> list[str]:
     return [entry.text for entry in found[: max(0, len(found) - 1 - keep)]]
 
 
-def of_project(connection: Connection, project: str) -> list[Entry]:
+def of_project(connection: Connection, project: str) -> list[OwnDatabase]:
     """The project's templates, oldest first."""
-    found = databases.entries(connection, Kind.TEMPLATE)
+    found = databases.own_databases(connection, Kind.TEMPLATE)
     return [entry for entry in found if _read(entry).get("project") == project]
 
 
-def project_of(entry: Entry) -> str:
+def project_of(entry: OwnDatabase) -> str:
     """The project that a template belongs to; empty where its comment does not tell."""
     return str(_read(entry).get("project", ""))
 
@@ -263,7 +263,7 @@ def _dump(record: dict[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
-def _read(entry: Entry) -> dict[str, Any]:
+def _read(entry: OwnDatabase) -> dict[str, Any]:
     """Our record in the entry's comment; empty where there is none of this format."""
     record = entry.record
     return record if record.get("elefast") == FORMAT else {}

@@ -29,7 +29,7 @@ CHECKED = {
     "postgres/databases.allow_connections": "open",
     "postgres/databases.terminate": "terminate",
     "postgres/databases.drop": "drop",
-    "postgres/keepalives.of_all_sessions": "keepalives",
+    "postgres/keepalives.set_for_database": "keepalives",
 }
 """Functions that look for the mark before they do anything, and the case of `test_statements` that tries each."""
 
@@ -112,7 +112,9 @@ def test_it_looks_before_it_acts(function: str) -> None:
     tree = ast.parse((SOURCE / f"{module}.py").read_text())
     (found,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
     calls = [node for node in ast.walk(found) if isinstance(node, ast.Call)]
-    looks = [call.lineno for call in calls if ast.unparse(call.func) in ("check", "databases.check")]
+    looks = [
+        call.lineno for call in calls if ast.unparse(call.func) in ("check_ownership", "databases.check_ownership")
+    ]
     acts = [call.lineno for call in calls if ast.unparse(call.func) in ("execute", "rows")]
     assert looks
     assert acts

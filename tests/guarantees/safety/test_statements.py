@@ -34,8 +34,8 @@ STATEMENTS: dict[str, Callable[[Connection, str], object]] = {
     "open": lambda connection, name: databases.allow_connections(connection, name, True),
     "close": lambda connection, name: databases.allow_connections(connection, name, False),
     "terminate": databases.terminate,
-    "keepalives": keepalives.of_all_sessions,
-    "take": lambda connection, name: spares.take(connection, name, _NEW),
+    "keepalives": keepalives.set_for_database,
+    "take": lambda connection, name: spares.claim(connection, name, _NEW),
 }
 
 
@@ -118,11 +118,11 @@ def test_another_of_that_name(server: Server, monkeypatch: pytest.MonkeyPatch, k
         server.url, [lambda setup: SyncControlConnection(maintenance_engine(server.url, MAINTENANCE), setup)]
     )
     control.sweeps = False
-    seen = [entry for entry in control.session.call(databases.entries) if entry.text == name]
+    seen = [entry for entry in control.session.call(databases.own_databases) if entry.text == name]
     server.ask(f'drop database "{name}"')
     _make(server, name, "precious")
     with monkeypatch.context() as patch:
-        patch.setattr(databases, "entries", lambda connection, *kinds, owner="": seen)
+        patch.setattr(databases, "own_databases", lambda connection, *kinds, owner="": seen)
         assert control.sweep(Scope(None, 0, templates=True)) == []
     assert name in server.names()
     assert name in control.sweep(Scope(None, 0, templates=True))

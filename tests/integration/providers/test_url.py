@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from elefast.errors import ConfigurationError, DatabaseNotReadyError
 from elefast.postgres.connections.connectors import connectors_to
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.urls import shown, with_driver, without_secrets
+from elefast.postgres.urls import display_url, with_driver, without_secrets
 from elefast.providers import UrlProvider
 from elefast.providers.url import maintenance_url
 from tests.integration.providers.provider_support import dsn, provider
@@ -71,10 +71,10 @@ def test_a_password_among_the_options_is_not_shown(option: str) -> None:
     """Not by the lease, nor by what is left of a URL where no password may be."""
     url = f"postgresql://u@127.0.0.1:1/app?{option}=sec%26ret&sslmode=disable"
     lease = UrlProvider(url).acquire()
-    for text in (lease.description, repr(lease), shown(make_url(url)), str(without_secrets(lease.url))):
+    for text in (lease.description, repr(lease), display_url(make_url(url)), str(without_secrets(lease.url))):
         assert "sec" not in text.replace("oauth_client_secret", "").replace("password", "")
         assert "sslmode=disable" in text
-    assert f"{option}=***" in shown(make_url(url))
+    assert f"{option}=***" in display_url(make_url(url))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def names(server_url: str) -> Iterator[Callable[[], set[str]]]:
 
         def names() -> set[str]:
             found = {name for (name,) in connection.execute("select datname from pg_database where oid >= 16384")}
-            return {name for name in found if not ((made := Name.parse(name)) and made.kind is Kind.READY)}
+            return {name for name in found if not ((made := Name.parse(name)) and made.kind is Kind.SPARE)}
 
         yield names
 

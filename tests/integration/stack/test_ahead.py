@@ -25,7 +25,7 @@ from sqlalchemy.types import TypeDecorator
 
 import elefast
 from elefast.isolation.database import DatabaseCheckout
-from elefast.postgres.reset import FIRST_VERSION
+from elefast.postgres.reset import MINIMUM_VERSION
 from elefast.postgres.urls import dsn
 
 Driver = Literal["psycopg", "psycopg2", "pg8000"]
@@ -62,7 +62,7 @@ def pid(engine: Engine) -> int:
 
 def came_back(stack: elefast.Stack) -> float:
     """How many databases were put back; without end where PostgreSQL does not tell what that takes."""
-    known = stack.service.manager.session.facts.version >= FIRST_VERSION
+    known = stack.service.manager.session.server_info.version >= MINIMUM_VERSION
     return len(stack.report().restore) if known else float("inf")
 
 
@@ -446,7 +446,7 @@ def test_a_database_that_comes_back_comes_connected(any_stack: elefast.Stack, on
             session.commit()
         lent.release()
         until_settled(any_stack)
-    if any_stack.service.manager.session.facts.version < FIRST_VERSION:
+    if any_stack.service.manager.session.server_info.version < MINIMUM_VERSION:
         pytest.skip("PostgreSQL 14 does not tell what was written to, see docs/concepts/pool.md")
     assert len(any_stack.report().restore) > 3
     lent = any_stack.checkout()

@@ -226,12 +226,12 @@ def test_what_a_migration_makes_only_if_it_is_not_there(make: Make, server: psyc
 def test_statements_that_may_make_something() -> None:
     """In any case and with any space, and nothing else."""
     for statement in ("create role x", "CREATE\n  USER x", "DO $$ begin Create Group x; end $$", "CREATE TABLESPACE x"):
-        assert cluster_objects.CREATES.search(statement)
+        assert cluster_objects.CREATE_STATEMENT.search(statement)
     for statement in ("CREATE TABLE role (id int)", "ALTER ROLE x", "recreate role x"):
-        assert not cluster_objects.CREATES.search(statement)
+        assert not cluster_objects.CREATE_STATEMENT.search(statement)
 
 
 def test_the_object_that_is_in_the_way() -> None:
     """Is read from what PostgreSQL says."""
-    assert cluster_objects.conflict('role "a""b" already exists') == ("role", 'a"b')
-    assert cluster_objects.conflict('type "a" already exists') is None
+    assert cluster_objects.existing_object('role "a""b" already exists') == ("role", 'a"b')
+    assert cluster_objects.existing_object('type "a" already exists') is None

@@ -16,7 +16,7 @@ import elefast
 from elefast.errors import DatabaseNotReadyError
 from elefast.postgres import databases
 from elefast.postgres.connections import maintenance_session
-from elefast.postgres.databases import Backend
+from elefast.postgres.databases import ClientSession
 from elefast.providers import Lease
 from elefast.providers.local.state_file import SUPERVISOR
 
@@ -27,9 +27,9 @@ def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypat
     client = psycopg.connect(lent.dsn)
     pid = client.info.backend_pid
     looks: list[int] = []
-    backends = databases.backends
+    backends = databases.client_sessions
 
-    def watched(connection: Connection, name: str) -> Sequence[Backend]:
+    def watched(connection: Connection, name: str) -> Sequence[ClientSession]:
         found = backends(connection, name)
         looks.append(len(found))
         if len(looks) == 10:
@@ -37,7 +37,7 @@ def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypat
             connection.exec_driver_sql(f"select pg_terminate_backend({pid}, 60000)")
         return found
 
-    monkeypatch.setattr(databases, "backends", watched)
+    monkeypatch.setattr(databases, "client_sessions", watched)
     assert stack.service.manager.session.lingering(lent.name, 1e-9) == []
     assert looks == [1] * 10 + [0]
     lent.release()

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 import elefast
 from elefast.databases.pool import DatabasePool
 from elefast.postgres import databases
-from elefast.postgres.databases import Backend
+from elefast.postgres.databases import ClientSession
 from elefast.postgres.names import Kind, Name
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -28,7 +28,7 @@ def waiting(server_url: str) -> Waiting:
     def waiting() -> dict[str, int]:
         with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as connection:
             found = connection.execute("select datname, oid::int from pg_database order by oid").fetchall()
-        return {text: oid for text, oid in found if (name := Name.parse(text)) and name.kind is Kind.READY}
+        return {text: oid for text, oid in found if (name := Name.parse(text)) and name.kind is Kind.SPARE}
 
     return waiting
 
@@ -188,12 +188,12 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
 
 def test_no_drop_meets_a_session(project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL sleeps 100 ms where one is left, so each drop comes when all have gone, and none is forced."""
-    met: list[list[Backend]] = []
+    met: list[list[ClientSession]] = []
     forced: list[str] = []
     drop = databases.drop
 
     def watched(connection: Connection, name: str, *, force: bool = False, oid: int = 0) -> bool:
-        met.append(list(databases.backends(connection, name)))
+        met.append(list(databases.client_sessions(connection, name)))
         forced.extend([name] if force else [])
         return drop(connection, name, force=force, oid=oid)
 

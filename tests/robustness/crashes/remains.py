@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from elefast.postgres.names import Kind, Name
-from elefast.postgres.spares import _owner as owner_of_ready
+from elefast.postgres.spares import owner_of as owner_of_ready
 from elefast.providers.local import state_file
 from elefast.providers.local.cluster import SERVING
 from tests.robustness.crashes.project import KEEP, POOL
@@ -44,13 +44,13 @@ def leftovers(ask: Callable[[str], list[tuple[Any, ...]]], project: Configured, 
     left += [f"{text} (invalid)" for text, _, _, limit in rows if text in names and limit == -2]
     if len(templates) > KEEP + 1:
         left.append(f"{len(templates)} templates: {templates}")
-    waiting = Counter(name.owner for name in names.values() if name.kind is Kind.READY)
+    waiting = Counter(name.owner for name in names.values() if name.kind is Kind.SPARE)
     owners = {owner_of_ready(text) for text in templates}
     left += [f"{count} databases ready for {owner}" for owner, count in waiting.items() if count > POOL]
     left += [f"databases ready for no template ({owner})" for owner in waiting if owner not in owners]
     opened = {text for text, _, allowed, _ in rows if allowed}
-    left += [f"{text} (open)" for text, name in names.items() if name.kind is Kind.READY and text in opened]
-    allowed_kinds = {Kind.TEMPLATE, Kind.READY, *([Kind.KEPT] if project.keeps else [])}
+    left += [f"{text} (open)" for text, name in names.items() if name.kind is Kind.SPARE and text in opened]
+    allowed_kinds = {Kind.TEMPLATE, Kind.SPARE, *([Kind.KEPT] if project.keeps else [])}
     left += [text for text, name in names.items() if name.kind not in allowed_kinds]
     unknown = {text for text, *_ in rows} - names.keys() - foreign - {"postgres", "template0", "template1"}
     return left + sorted(unknown)

@@ -87,7 +87,7 @@ def open_stack(project: Project) -> Open:
 
 def unkept(server: Server) -> list[str]:
     """The databases that are no template and do not wait for the next run."""
-    kept = (Kind.TEMPLATE, Kind.READY)
+    kept = (Kind.TEMPLATE, Kind.SPARE)
     return [text for text in server.names() if not ((name := Name.parse(text)) and name.kind in kept)]
 
 

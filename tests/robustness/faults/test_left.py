@@ -52,7 +52,7 @@ def test_ready_ones_dropped(open_stack: Open, server: Server) -> None:
     with open_stack() as stack:
         for _ in range(3):
             works(stack)
-    waiting = _of(server, Kind.READY)
+    waiting = _of(server, Kind.SPARE)
     assert waiting
     with open_stack() as stack:
         for name in waiting:
@@ -107,7 +107,7 @@ def test_template_in_use(open_stack: Open, server: Server) -> None:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_invalid(open_stack: Open, server: Server, kind: Kind) -> None:
     """Nobody is given one, and it is dropped."""
-    if kind in (Kind.TEMPLATE, Kind.READY):  # as the project has it
+    if kind in (Kind.TEMPLATE, Kind.SPARE):  # as the project has it
         with open_stack() as stack:
             for _ in range(3):
                 works(stack)

@@ -27,7 +27,7 @@ def _kinds(names: set[str]) -> dict[Kind, list[str]]:
 def _nothing_but_what_stays(names: set[str]) -> None:
     kinds = _kinds(names)
     assert len(kinds.pop(Kind.TEMPLATE)) == 1
-    assert len(kinds.pop(Kind.READY, [])) <= 4  # pool.size, for the server
+    assert len(kinds.pop(Kind.SPARE, [])) <= 4  # pool.size, for the server
     assert kinds == {}
 
 

@@ -25,7 +25,7 @@ from elefast.postgres import sql
 from elefast.postgres.connections.connectors import connectors_to
 from elefast.postgres.connections.engines import maintenance_engine
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.urls import dsn, host_of, port_of, shown, with_driver, without_secrets
+from elefast.postgres.urls import display_url, dsn, host_of, port_of, with_driver, without_secrets
 from elefast.providers.url import UrlProvider, maintenance_url
 from tests.robustness.properties import addresses
 from tests.robustness.properties.documents import SECRET
@@ -222,7 +222,7 @@ def test_no_secret_is_shown(tally: Tally, place: Path, value: str, other: str, o
         lease = UrlProvider(text).acquire()
         stack = elefast.from_config(place, env={"CI": "1"}, engine__url=text)
         server = elefast.DatabaseServer(url.set(drivername="postgresql+psycopg"))
-        texts = [repr(loaded), repr(lease), lease.description, repr(stack), repr(server), shown(lease.url)]
+        texts = [repr(loaded), repr(lease), lease.description, repr(stack), repr(server), display_url(lease.url)]
         with pytest.raises(ElefastError) as caught:
             MaintenanceSession(lease.url, connectors_to(lease.url)).ensure_ready(timeout=0.1, interval=0.1)
         texts.append(str(caught.value))

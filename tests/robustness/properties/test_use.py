@@ -65,7 +65,7 @@ def test_a_template_is_built_or_refused(
     (tmp_path / "elefast.toml").touch()
     (tmp_path / "x.sql").write_text("CREATE TABLE x ();")
     came = _use(tmp_path, {"engine": {"url": server_url}, "extensions": extensions, **values})
-    remains.check(*([Kind.TEMPLATE, Kind.READY] if came == USED else []))
+    remains.check(*([Kind.TEMPLATE, Kind.SPARE] if came == USED else []))
     tally.add(came)
 
 
@@ -83,7 +83,7 @@ def test_no_part_of_a_build_stays(
     (tmp_path / "seed.sql").write_bytes(seed)
     values = {"migrator": "sql", "sql__files": ["schema.sql"], "seed": ["seed.sql"], "pool__size": 1}
     came = _use(tmp_path, {"engine__url": server_url, **values})
-    remains.check(*([Kind.TEMPLATE, Kind.READY] if came == USED else []))
+    remains.check(*([Kind.TEMPLATE, Kind.SPARE] if came == USED else []))
     tally.add(came)
 
 
@@ -187,7 +187,7 @@ def test_what_is_accepted_works(
     with elefast.from_config(tmp_path, env=env, migrator="none", **{"engine": engine, **others}) as stack:
         for _ in range(2):
             _ask(stack)
-    remains.check(Kind.TEMPLATE, Kind.READY)
+    remains.check(Kind.TEMPLATE, Kind.SPARE)
     tally.add(USED)
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from elefast.postgres.names import MAX_BYTES, Kind, Name, new_owner, new_serial, serial
+from elefast.postgres.names import MAX_BYTES, Kind, Name, new_owner, new_serial, serial_from_number
 
 OWNER = "0123456789ab"
 
@@ -68,4 +68,4 @@ def test_owners_do_not_depend_on_the_seed_of_random() -> None:
 
 def test_serials_are_counted() -> None:
     """A process counts its databases, in 32 digits."""
-    assert [serial(number) for number in (0, 1, 31, 32, 33)] == ["0", "1", "v", "10", "11"]
+    assert [serial_from_number(number) for number in (0, 1, 31, 32, 33)] == ["0", "1", "v", "10", "11"]

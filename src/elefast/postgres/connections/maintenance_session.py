@@ -27,9 +27,9 @@ from elefast.errors import (
 from elefast.postgres import databases, driver_errors, server
 from elefast.postgres.connections import watchdog
 from elefast.postgres.connections.control_connection import ControlConnection, LostConnectionError
-from elefast.postgres.databases import Backend
-from elefast.postgres.drop_blockers import Blocker, Left, blockers, clear
-from elefast.postgres.urls import shown
+from elefast.postgres.databases import ClientSession
+from elefast.postgres.drop_blockers import DropBlocker, Leftover, find_blockers, remove_blocker
+from elefast.postgres.urls import display_url
 from elefast.runtime import clock
 from elefast.runtime.signals import close_unfinished
 
@@ -85,7 +85,7 @@ class MaintenanceSession:
         self._ended = ended
         self._lock = threading.RLock()
         self._link: ControlConnection | None = None
-        self._facts: server.ServerInfo | None = None
+        self._server_info: server.ServerInfo | None = None
         self.reconnects = True
         """Whether a lost connection is opened again; at the end there is nothing worth waiting for."""
         self.connects = 0
@@ -95,12 +95,12 @@ class MaintenanceSession:
         self._shares_blocks = False
 
     @property
-    def facts(self) -> server.ServerInfo:
+    def server_info(self) -> server.ServerInfo:
         """What the server is; connects if need be."""
-        if self._facts is None:
+        if self._server_info is None:
             self.patiently()
-        assert self._facts is not None
-        return self._facts
+        assert self._server_info is not None
+        return self._server_info
 
     @property
     def is_open(self) -> bool:
@@ -129,7 +129,7 @@ class MaintenanceSession:
                 if (final := driver_errors.permanent_error(error, self.url)) is not None:
                     raise final from driver_errors.strip_tracebacks(error)
                 if why := self._ended():
-                    raise driver_errors.ended(why, self.url) from driver_errors.strip_tracebacks(error)
+                    raise driver_errors.server_ended(why, self.url) from driver_errors.strip_tracebacks(error)
                 waited = clock.now() - start
                 if waited + interval >= timeout or not self.reconnects:
                     tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
@@ -148,7 +148,7 @@ class MaintenanceSession:
             return
         if not self.reconnects:
             raise DatabaseNotReadyError(
-                f"there is no connection to {shown(self.url)} any more. See the server's log, then run again.",
+                f"there is no connection to {display_url(self.url)} any more. See the server's log, then run again.",
                 code="connection-lost",
             )
         with self._lock:
@@ -174,13 +174,13 @@ class MaintenanceSession:
                     self.patiently()
                 if self._link is None:
                     raise DatabaseNotReadyError(
-                        f"there is no connection to {shown(self.url)} any more. See the server's log, then run again.",
+                        f"there is no connection to {display_url(self.url)} any more. See the server's log, then run again.",
                         code="connection-lost",
                     )
                 try:
                     return self._link.call(lambda connection: work(connection, *arguments, **keywords))
                 except LostConnectionError as error:
-                    place = shown(self.url)
+                    place = display_url(self.url)
                     if not again:
                         raise DatabaseNotReadyError(
                             f"lost the connection to {place}: {error}. See the server's log, then run again.",
@@ -197,12 +197,12 @@ class MaintenanceSession:
             # What a file system says that cannot share blocks is no error with a code of its own.
             if not self._shares_blocks or driver_errors.sqlstate(error)[:2] not in ("58", "XX"):
                 raise
-            _log.info("copying files as always: %s", driver_errors.cause(error))
+            _log.info("copying files as always: %s", driver_errors.driver_message(error))
             self._may_share_blocks = False
-            self._shares_blocks = self.call(server.share_blocks, False)
+            self._shares_blocks = self.call(server.set_file_copy_method, False)
             return self.call(work, *arguments, **keywords)
 
-    def empty(self, name: str, grace: float = GRACE) -> list[Backend]:
+    def empty(self, name: str, grace: float = GRACE) -> list[ClientSession]:
         """Wait until nobody is connected to `name`; who stays longer than `grace` seconds is ended, and returned.
 
         PostgreSQL sleeps 100 ms in DROP, RENAME and CREATE ... TEMPLATE where a session is left, so it is
@@ -213,21 +213,21 @@ class MaintenanceSession:
             self._end_sessions(name)
         return stayed
 
-    def lingering(self, name: str, grace: float = GRACE) -> list[Backend]:
+    def lingering(self, name: str, grace: float = GRACE) -> list[ClientSession]:
         """The sessions that are still on database `name` after `grace` seconds; they go on."""
-        return [] if self._wait_empty(name, grace) else list(self.call(databases.backends, name))
+        return [] if self._wait_empty(name, grace) else list(self.call(databases.client_sessions, name))
 
-    def drop(self, name: str, grace: float = GRACE) -> list[Left]:
+    def drop(self, name: str, grace: float = GRACE) -> list[Leftover]:
         """Drop one of elefast's databases once it is empty; what had to be ended or cleared for that.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
         close_unfinished()
-        stayed: list[Left] = [*self.lingering(name, grace)]
+        stayed: list[Leftover] = [*self.lingering(name, grace)]
         if stayed:
             # Before anybody's session is ended, and again by the drop itself.
-            if not self.call(databases.check, name):
+            if not self.call(databases.check_ownership, name):
                 return []
             self._end_sessions(name)
         try:
@@ -245,25 +245,25 @@ class MaintenanceSession:
                 raise self._held(name) from denied
         return stayed
 
-    def unblock(self, name: str) -> list[Blocker]:
+    def unblock(self, name: str) -> list[DropBlocker]:
         """Clear what PostgreSQL does not drop one of elefast's databases with; what that was.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
-        found = self.call(blockers, name)
-        if not found or not self.call(databases.check, name) or (make := self._link_to(name)) is None:
+        found = self.call(find_blockers, name)
+        if not found or not self.call(databases.check_ownership, name) or (make := self._link_to(name)) is None:
             return []
-        link = make(lambda connection: server.prepare(connection, self._application))
-        cleared: list[Blocker] = []
+        link = make(lambda connection: server.configure_session(connection, self._application))
+        cleared: list[DropBlocker] = []
         try:
             link.open(PATIENCE)
             for blocker in found:
-                link.call(partial(clear, blocker=blocker))
+                link.call(partial(remove_blocker, blocker=blocker))
                 cleared.append(blocker)
         except Exception as error:
             # Another role's, or the database does not let us: what PostgreSQL says of the drop tells more.
-            _log.info("did not clear %s: %s", name, driver_errors.cause(error))
+            _log.info("did not clear %s: %s", name, driver_errors.driver_message(error))
         finally:
             link.close()
         self._wait_empty(name, GRACE)
@@ -309,8 +309,8 @@ class MaintenanceSession:
 
     def _held(self, name: str) -> MissingRightsError:
         """The error for a database with a session that this role may not end."""
-        sessions = "".join(f"\n  {session}" for session in self.call(databases.backends, name))
-        return driver_errors.may_not_end(name, sessions, self.facts.role)
+        sessions = "".join(f"\n  {session}" for session in self.call(databases.client_sessions, name))
+        return driver_errors.cannot_terminate(name, sessions, self.server_info.role)
 
     def _wait_empty(self, name: str, seconds: float) -> bool:
         # On a starved machine time alone proves nothing: the backend had as little of it as we.
@@ -318,7 +318,7 @@ class MaintenanceSession:
         deadline = clock.now() + seconds
         delay = 0.001
         looks = 0
-        while self.call(databases.backends, name):
+        while self.call(databases.client_sessions, name):
             looks += 1
             if clock.now() >= deadline and looks >= enough:
                 return False
@@ -349,32 +349,32 @@ class MaintenanceSession:
         return error
 
     def _set_up(self, connection: Connection) -> None:
-        server.prepare(connection, self._application)
-        facts = server.inspect(connection)
-        place = shown(self.url)
-        if server.pooled(connection):
+        server.configure_session(connection, self._application)
+        server_info = server.read_server_info(connection)
+        place = display_url(self.url)
+        if server.is_pooled(connection):
             raise RefusedError(
                 f"{place} is a connection pooler, not a server: a session there may change hands, so locks in it "
                 "protect nothing. Name PostgreSQL itself in the URL.",
                 code="connection-pooler",
             )
-        if facts.recovery:
+        if server_info.recovery:
             raise DatabaseNotReadyError(
                 f"{place} is a standby or still in recovery; name its primary in the URL.", code="standby"
             )
-        if not facts.may_create:
-            raise driver_errors.no_createdb(facts.role, self.url)
-        version = facts.version_text
+        if not server_info.may_create:
+            raise driver_errors.missing_createdb(server_info.role, self.url)
+        version = server_info.version_text
         if self._requirement and not _fits(version, self._requirement):
             raise ServerUnavailableError(
                 f'{place} is PostgreSQL {version}, but the project needs postgres = "{self._requirement}". '
                 "Use a server of such a version, or change the key.",
                 code="wrong-server-version",
             )
-        if facts.version >= 180000 and self._may_share_blocks:
-            self._shares_blocks = server.share_blocks(connection, True)
+        if server_info.version >= 180000 and self._may_share_blocks:
+            self._shares_blocks = server.set_file_copy_method(connection, True)
         self._on_connect(connection)
-        self._facts = facts
+        self._server_info = server_info
         self.connects += 1
 
 

@@ -97,9 +97,9 @@ def _end_if_stalled(link: SyncControlConnection, since: float) -> None:
     try:
         state = _state(link, pid)
     except Exception as error:
-        if driver_errors.full(error):
+        if driver_errors.no_connections_left(error):
             return  # it lives
-        state = f"cannot be asked: {driver_errors.cause(error)}"
+        state = f"cannot be asked: {driver_errors.driver_message(error)}"
     if state == "active":
         return
     time.sleep(min(1.0, INTERVAL))  # an answer may be on its way
@@ -113,7 +113,7 @@ def _state(link: SyncControlConnection, pid: int) -> str:
     """What the server says over another connection that backend `pid` does."""
     found: list[str] = []
     other = SyncControlConnection(
-        private_engine(link.engine), lambda connection: found.append(server.state(connection, pid))
+        private_engine(link.engine), lambda connection: found.append(server.backend_state(connection, pid))
     )
     try:
         other.open(PROBE)
