@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _command(stack: Stack, url: URL) -> tuple[list[str], dict[str, str]]:
     """How psql is called; the password is in its environment, since everybody may read a command line."""
     from elefast.errors import ServerUnavailableError
-    from elefast.postgres.environment import libpq_environment
+    from elefast.postgres.libpq_variables import libpq_environment
     from elefast.postgres.urls import display_url, with_driver
 
     lease = stack.admin().lease

@@ -100,7 +100,7 @@ def _parsed(entries: Sequence[str]) -> list[ExportedVariable]:
 
 
 def _environment(stack: Stack, database: DatabaseCheckout, further: Sequence[ExportedVariable]) -> Mapping[str, str]:
-    from elefast.postgres.environment import libpq_environment
+    from elefast.postgres.libpq_variables import libpq_environment
     from elefast.postgres.urls import dsn
 
     url = database.url_for("postgresql+psycopg")

@@ -178,7 +178,7 @@ class DatabaseManager:
             try:
                 if made is None or not self._leftovers.take(using, made.name, name):
                     using.copy(self._clone, name, made, encoding)
-                if using.server_info.elsewhere:
+                if using.server_info.is_remote:
                     using.call(keepalives.set_for_database, str(name))
             except DBAPIError as error:
                 state = driver_errors.sqlstate(error)
@@ -360,7 +360,8 @@ class DatabaseManager:
             return None
         sessions = "".join(f"\n  {session}" for session in self.session.call(databases.client_sessions, template))
         return DatabaseNotReadyError(
-            f"template {template} on {display_url(self.url)} cannot be copied while somebody is connected to it:{sessions}\n"
+            f"template {template} on {display_url(self.url)} cannot be copied while somebody is connected to it:"
+            f"{sessions}\n"
             "End that session; if something was changed in it, drop the template as well: elefast template drop.",
             code="template-in-use",
         )

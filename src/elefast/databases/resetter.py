@@ -55,7 +55,7 @@ _SETTINGS = {
 class _Known(NamedTuple):
     """A database as its template made it."""
 
-    outside: DatabaseState
+    state: DatabaseState
     contents: TemplateContents | None
     """What its template has in it; None where that cannot be known."""
     template: str
@@ -140,28 +140,30 @@ class DatabaseResetter:
         self, name: str, new: Name, known: _Known, session: MaintenanceSession, connector: Preconnector | None
     ) -> str:
         """Reset it, and remember how it is then; the reason against it, where it was not possible."""
-        if session.server_info.prepares and session.call(find_blockers, name):
+        if session.server_info.allows_prepared_transactions and session.call(find_blockers, name):
             return "it has a prepared transaction"  # for which PostgreSQL would wait five seconds
         # From here on no earlier user finds it, and a connection that was being made has come or failed.
         session.call(databases.rename, name, new)
         now = session.call(reset.read_state, str(new))
         if now is None:
             return "it is gone"
-        if reason := now.why_other(known.outside):
+        if reason := now.difference_from(known.state):
             return reason
-        login = known.contents is not None and known.contents.login
+        login = known.contents is not None and known.contents.login_trigger
         if login:
             # A session that is handed to the next test must begin, and fire the trigger, after the reset.
             connector = None
         with self._inside(str(new), connector, login=login) as (connection, stays):
             execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
             relations = self._relations.get(known.template) or reset.read_relations(connection, session.server_info)
-            seen = reset.read_activity(connection, relations)
-            if reason := reset.reason_against(seen, known.outside, now, known.contents, session.server_info):
+            activity = reset.read_activity(connection, relations)
+            if reason := reset.reason_against(activity, known.state, now, known.contents, session.server_info):
                 return reason
             # No catalog was written to, so it is the same in all of them.
             self._relations.setdefault(known.template, relations)
-            counts = reset.reset(connection, seen, known.contents, session.server_info) if seen.used else now.counts
+            counts = (
+                reset.reset(connection, activity, known.contents, session.server_info) if activity.used else now.counts
+            )
             if counts is None:
                 return "something in it takes more room than before"
             audited = session.server_info.superuser and self._audit_is_due
@@ -172,8 +174,8 @@ class DatabaseResetter:
             execute(connection, "; ".join([*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]))
         if not stays and session.lingering(str(new)):
             return "another session is connected to it"
-        outside = now._replace(counts=counts, horizon=known.outside.horizon)
-        self._known[str(new)] = known._replace(outside=outside, times=known.times + 1, audited=audited)
+        state = now._replace(counts=counts, next_xid=known.state.next_xid)
+        self._known[str(new)] = known._replace(state=state, times=known.times + 1, audited=audited)
         return ""
 
     def proven(self, names: Sequence[str], session: MaintenanceSession) -> list[str]:
@@ -188,7 +190,7 @@ class DatabaseResetter:
             if known is not None and known.times and not known.audited:
                 if not session.server_info.superuser or clock.now() >= deadline or session.lingering(name):
                     continue
-                login = known.contents is not None and known.contents.login
+                login = known.contents is not None and known.contents.login_trigger
                 with self._inside(name, None, login=login) as (connection, _):
                     execute(connection, "SET search_path = pg_catalog")
                     difference = self._audit(connection, known)
@@ -209,7 +211,7 @@ class DatabaseResetter:
         start = clock.now()
         # Otherwise PostgreSQL would count the reading of each sequence, by which the reset detects their use.
         execute(connection, "SET track_counts = off")
-        difference = contents.audit(connection, known.contents or TemplateContents(), known.outside.horizon)
+        difference = contents.audit(connection, known.contents or TemplateContents(), known.state.next_xid)
         execute(connection, "RESET track_counts")
         self._audit_ended = clock.now()
         self._audit_cost = self._audit_ended - start

@@ -30,12 +30,12 @@ from elefast.databases.preconnect import Preconnector
 from elefast.databases.report import Kept, Leak, Report
 from elefast.databases.resetter import DatabaseResetter
 from elefast.errors import ConfigurationError, ElefastError, RefusedError, ServerError
-from elefast.postgres import cluster_snapshot, libpq, server
+from elefast.postgres import cluster_snapshot, libpq_variables, server
 from elefast.postgres.connections.connectors import connector_to, connectors_to
 from elefast.postgres.connections.dialect_cache import DialectCache
 from elefast.postgres.connections.engines import maintenance_engine, require_driver
 from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceSession
-from elefast.postgres.session_counts import session_counts
+from elefast.postgres.databases import session_counts
 from elefast.postgres.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
 from elefast.runtime import clock, progress
 from elefast.runtime.process_lifetime import OwnerProcess
@@ -122,7 +122,7 @@ class DatabaseService:
         start = clock.now()
         owned = spec.url is None
         if owned:
-            libpq.hidden.acquire(spec.libpq_variables())
+            libpq_variables.hidden_variables.acquire(spec.libpq_variables())
         try:
             with _placing(spec.places):
                 # A new server has no template, and what builds one takes as long to get ready as the server does.
@@ -132,7 +132,7 @@ class DatabaseService:
             service = cls(spec, lease)
         except BaseException:
             if owned:
-                libpq.hidden.release()
+                libpq_variables.hidden_variables.release()
             raise
         service.manager.sweeps = sweeps
         try:
@@ -283,7 +283,7 @@ class DatabaseService:
             finally:
                 self.lease.release()
                 if self._spec.url is None:
-                    libpq.hidden.release()
+                    libpq_variables.hidden_variables.release()
                 self.report.stop_seconds = clock.now() - start
 
     def _proven(self, ready: Sequence[str]) -> Sequence[str]:

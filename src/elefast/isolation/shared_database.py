@@ -13,7 +13,7 @@ from elefast.errors import RefusedError
 from elefast.isolation.engine import SharedConnectionEngine, shared_dialect
 from elefast.isolation.lasting_effects import functions_that_last
 from elefast.isolation.outer_transaction import OuterTransaction
-from elefast.postgres.session_counts import last_reset
+from elefast.postgres.databases import last_reset
 from elefast.postgres.sql import literal, rows
 from elefast.runtime import clock
 from elefast.runtime.process_lifetime import OwnerProcess

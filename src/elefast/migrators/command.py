@@ -18,8 +18,8 @@ from typing import ClassVar
 from elefast.errors import ConfigurationError, MigrationError, Problem
 from elefast.migrators.error_report import tail, without_secret
 from elefast.migrators.steps import BuildTarget
-from elefast.postgres.environment import libpq_environment, variables
-from elefast.postgres.url_variables import ExportedVariable
+from elefast.postgres.libpq_variables import libpq_environment
+from elefast.postgres.url_variables import ExportedVariable, variable_values
 from elefast.templates.fingerprint import Input
 
 __all__ = ["Command"]
@@ -62,9 +62,9 @@ class Command:
     def run(self, target: BuildTarget) -> None:
         environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
         # What the tests' application reads has an unreachable host in this process, which no command may see.
-        environment |= variables(target.url, target.variables, target.driver)
+        environment |= variable_values(target.url, target.variables, target.driver)
         own = [ExportedVariable.parse(entry) for entry in self.variables]
-        environment |= variables(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
+        environment |= variable_values(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
         # In a file, so that a child of the program that lives on cannot keep us waiting for the end of a pipe.
         with tempfile.TemporaryFile() as output:
             status = self._call(target.root, environment, output.fileno())

@@ -1,8 +1,7 @@
-"""Advisory locks of a session: signs of life of runs, and turns at building a template.
+"""Advisory locks. A run holds one as a sign of life, and the process that builds a template holds another.
 
-An advisory lock belongs to the database that the session is connected to, so every process must take
-its locks on the same one; `elefast.databases.manager` sees to that.
-The server releases them when the session ends, however it ends: no timeouts, no clocks, no clean-up.
+An advisory lock belongs to the database of the session that takes it. Therefore all processes must connect to the same
+database. The server releases the locks when the session ends for any reason, so they need no timeout and no clean-up.
 """
 
 from __future__ import annotations
@@ -17,37 +16,37 @@ __all__ = ["acquire", "acquire_shared", "holder", "release", "release_shared", "
 
 
 def lock_number(name: str) -> int:
-    """The lock's number for `name`: 64 bits, signed, as ``pg_advisory_lock(bigint)`` takes it."""
+    """The number of the lock `name`: a signed integer of 64 bits, as ``pg_advisory_lock(bigint)`` takes it."""
     return int.from_bytes(hashlib.blake2b(f"elefast {name}".encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def acquire(connection: Connection, name: str) -> None:
-    """Wait for the lock `name` and take it."""
+    """Wait for the exclusive lock `name` and take it."""
     scalar(connection, "select 1 from pg_advisory_lock(:number)", number=lock_number(name))
 
 
 def try_acquire(connection: Connection, name: str) -> bool:
-    """Take the lock `name` if it is free; say whether it was."""
+    """Take the exclusive lock `name` if it is free, and return whether it was."""
     return bool(scalar(connection, "select pg_try_advisory_lock(:number)", number=lock_number(name)))
 
 
 def release(connection: Connection, name: str) -> None:
-    """Let go of the lock `name`."""
+    """Release the exclusive lock `name`."""
     scalar(connection, "select pg_advisory_unlock(:number)", number=lock_number(name))
 
 
 def acquire_shared(connection: Connection, name: str) -> None:
-    """Wait for the lock `name` and take it together with others."""
+    """Wait for the shared lock `name` and take it."""
     scalar(connection, "select 1 from pg_advisory_lock_shared(:number)", number=lock_number(name))
 
 
 def release_shared(connection: Connection, name: str) -> None:
-    """Let go of a shared hold on the lock `name`."""
+    """Release the shared lock `name`."""
     scalar(connection, "select pg_advisory_unlock_shared(:number)", number=lock_number(name))
 
 
 def holder(connection: Connection, name: str) -> str:
-    """Who holds the lock `name`, for a message; empty where nobody does."""
+    """The name and process id of a session that holds the lock `name`, for a message; empty if the lock is free."""
     unsigned = lock_number(name) & 0xFFFFFFFFFFFFFFFF
     found = scalar(
         connection,

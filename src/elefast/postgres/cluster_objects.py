@@ -1,8 +1,10 @@
-"""Roles and tablespaces that the build of a template made: they belong to no database, so they survive its drop.
+"""Roles and tablespaces that the build of a template created.
 
-Each bears a mark in its comment, which names the draft it was made for, and so the template: both have the same
-owner and serial in their names. Only what bears the mark is ever dropped, and only while nothing depends on it.
-On servers that elefast starts only; on others nothing gets a mark.
+They are shared by all databases of the cluster, so they survive the drop of the template. The build marks each of them
+in its comment with the name of the draft. The draft and its template have the same owner and serial in their names, so
+the comment leads to the template. Only objects with the mark are dropped, and only if nothing depends on them.
+
+Objects are marked on servers that elefast has started, and never on other servers.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ __all__ = [
 ]
 
 CREATE_STATEMENT = re.compile(r"\bCREATE\s+(?:ROLE|USER|GROUP|TABLESPACE)\b", re.IGNORECASE)
-"""What a statement contains that may make such an object."""
+"""Matches in a statement that may create such an object."""
 
 _MARK = "elefast: made by the build of "
-_CONFLICT = re.compile(r'\b(role|tablespace) "((?:[^"]|"")+)" already exists')
+_ALREADY_EXISTS = re.compile(r'\b(role|tablespace) "((?:[^"]|"")+)" already exists')
 
-_MADE = f"""
+_MARKED_OBJECTS = f"""
     select 'role', rolname::text, oid::bigint, shobj_description(oid, 'pg_authid') from pg_roles
     where shobj_description(oid, 'pg_authid') like '{_MARK}%'
     union all
@@ -43,49 +45,52 @@ _MADE = f"""
 
 
 class ClusterObject(NamedTuple):
-    """An object that a build made."""
+    """A role or tablespace that the build of a template created."""
 
     kind: str
     """``role`` or ``tablespace``."""
     name: str
     oid: int
     draft: Name
-    """The draft that was being built."""
+    """The draft whose build created it."""
 
 
 def mark_comment(draft: str) -> str:
-    """The comment of what the build of database `draft` makes."""
+    """The comment on objects that the build of database `draft` creates."""
     return f"{_MARK}{draft}"
 
 
 def marked_objects(connection: Connection) -> list[ClusterObject]:
-    """Everything on the server that bears the mark."""
+    """All objects on the server that bear the mark."""
     found: list[ClusterObject] = []
-    for kind, name, oid, comment in rows(connection, _MADE):
+    for kind, name, oid, comment in rows(connection, _MARKED_OBJECTS):
         draft = Name.parse(str(comment).removeprefix(_MARK))
         if draft is not None:
             found.append(ClusterObject(kind, name, int(oid), draft))
     return found
 
 
-def drop_objects(connection: Connection, doomed: Iterable[ClusterObject]) -> list[ClusterObject]:
-    """Drop those of `doomed` that nothing depends on; what is left, because something does.
+def drop_objects(connection: Connection, objects: Iterable[ClusterObject]) -> list[ClusterObject]:
+    """Drop those objects that nothing depends on.
 
-    PostgreSQL itself refuses to drop what a database still refers to. A role that a session is connected as, or that
-    other roles are members of, stays as well.
+    PostgreSQL refuses to drop an object that a database refers to. elefast also keeps a role that has sessions, or
+    that has members beside `objects`.
+
+    Returns:
+        The objects that were not dropped.
     """
-    waiting = list(doomed)
-    while waiting:
-        # A role may only be droppable after another one that it has granted something to.
-        left = [item for item in waiting if not _drop_object(connection, item, waiting)]
-        if len(left) == len(waiting):
+    remaining = list(objects)
+    while remaining:
+        # A role that has granted rights to another one can only be dropped after that one.
+        left = [item for item in remaining if not _drop_object(connection, item, remaining)]
+        if len(left) == len(remaining):
             return left
-        waiting = left
+        remaining = left
     return []
 
 
 def _drop_object(connection: Connection, item: ClusterObject, together: Iterable[ClusterObject]) -> bool:
-    # Looked at again right before: a test may have dropped it and made another one of that name.
+    # Check the mark again, because a test may have dropped the object and created another one of the same name.
     if item not in marked_objects(connection):
         return True
     if item.kind == "role" and _is_used(connection, item, {other.oid for other in together}):
@@ -111,14 +116,23 @@ def _is_used(connection: Connection, item: ClusterObject, together: set[int]) ->
     return any(int(member) not in together for (member,) in members)
 
 
-def existing_object(text: str) -> tuple[str, str] | None:
-    """Kind and name of the object that PostgreSQL says exists already; None where it says nothing like that."""
-    found = _CONFLICT.search(text)
+def existing_object(message: str) -> tuple[str, str] | None:
+    """The kind and name of the object that exists already, by an error of PostgreSQL; None for other errors."""
+    found = _ALREADY_EXISTS.search(message)
     return (found[1], found[2].replace('""', '"')) if found else None
 
 
 def dependent_databases(connection: Connection, kind: str, name: str) -> list[str]:
-    """The databases in which something belongs to a role, or refers to it, or that have files in a tablespace."""
+    """The databases that depend on a role or a tablespace.
+
+    Args:
+        connection: To any database of the server.
+        kind: ``role`` or ``tablespace``.
+        name: The name of the object.
+
+    Returns:
+        The names of databases with objects that a role owns or is mentioned in, or with files in a tablespace.
+    """
     if kind == "tablespace":
         return [
             str(database)

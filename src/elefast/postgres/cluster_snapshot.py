@@ -1,8 +1,7 @@
-"""What all databases of a server share, by name, so that two looks can be compared.
+"""Snapshots of the objects that all databases of a server share, to detect tests that change them.
 
 Roles, tablespaces, replication slots and origins, settings, rights to set parameters, comments and security labels of
-shared objects belong to no database, so a private one does not keep them apart.
-None of it bears a mark of elefast's, so none of it is changed here.
+shared objects belong to no database, so a database for each test does not isolate them. This module only reads them.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ from elefast.postgres.sql import prepared_rows
 
 __all__ = ["snapshot"]
 
-# The catalogs that are shared, see "shared relations" in PostgreSQL's bki.sgml, as far as everybody may read them.
-# A prepared transaction and a subscription of a test's own database go with it. Those that PostgreSQL is born with,
-# "pg_...", come with its version. Memberships are of the role that is the member.
-_LOOK = r"""
+# The shared catalogs (see "shared relations" in PostgreSQL's bki.sgml), as far as every role may read them.
+# Predefined roles, "pg_...", are left out. A membership is listed with the role that is the member.
+_SHARED_OBJECTS = r"""
     select 'role', rolname::text, '',
            md5(concat_ws('|', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
                          rolbypassrls, rolconnlimit, rolvaliduntil, rolconfig,
@@ -58,13 +56,13 @@ _LOOK = r"""
     from pg_shseclabel
 """
 
-# From PostgreSQL 15 on.
+# PostgreSQL 15 and later.
 _PARAMETERS = r"""
     select 'rights to set a parameter, GRANT ON PARAMETER', parname, '', md5(paracl::text) from pg_parameter_acl
 """
 
-# What ALTER SYSTEM wrote; the view pg_file_settings has it as well, but reads all of the server's files for it.
-_SYSTEM = r"""
+# The settings that ALTER SYSTEM wrote. The view pg_file_settings has them as well, but reads all of the server's files.
+_ALTER_SYSTEM = r"""
     select 'setting of the server, ALTER SYSTEM', split_part(line, ' = ', 1), '', md5(line)
     from regexp_split_to_table(pg_read_file('postgresql.auto.conf', 0, 1000000, true), E'\\n') line
     where line ~ '^[a-z]'
@@ -72,17 +70,22 @@ _SYSTEM = r"""
 
 
 def snapshot(connection: Connection, *, system: bool, parameters: bool) -> dict[str, str]:
-    """What databases share now: a name that says what it is, and a text that differs where the thing does.
+    """The shared objects of the server.
 
     Args:
         connection: To any database of the server.
-        system: Whether to read what ``ALTER SYSTEM`` wrote as well, which only a superuser may.
-        parameters: Whether there are rights to set parameters: from PostgreSQL 15 on.
+        system: Include settings that ``ALTER SYSTEM`` wrote, which only a superuser may read.
+        parameters: Include rights to set parameters, which PostgreSQL has from version 15 on.
+
+    Returns:
+        For each object its kind and name, and a text that changes if the object changes.
     """
     found: dict[str, str] = {}
-    query = "union all".join([_LOOK, *([_PARAMETERS] if parameters else []), *([_SYSTEM] if system else [])])
+    query = "union all".join(
+        [_SHARED_OBJECTS, *([_PARAMETERS] if parameters else []), *([_ALTER_SYSTEM] if system else [])]
+    )
     for kind, name, database, value in prepared_rows(connection, query):
-        # What is in a database of elefast's own goes with it.
+        # A slot, subscription or prepared transaction in a database of elefast's is dropped with the database.
         if database and Name.parse(database) is not None:
             continue
         found[f'{kind} "{name}"' if name else kind] = value

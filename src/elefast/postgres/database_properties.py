@@ -1,8 +1,8 @@
-"""What a database has that ``CREATE DATABASE ... TEMPLATE`` does not copy, as statements to repeat.
+"""Properties of a database that ``CREATE DATABASE ... TEMPLATE`` does not copy, as statements to run on each copy.
 
-PostgreSQL copies neither ``ALTER DATABASE ... SET`` nor ``GRANT ... ON DATABASE`` nor the comment
-(sql-createdatabase, notes), so a migration that sets ``search_path`` on its database would behave
-otherwise in every clone.
+PostgreSQL copies neither ``ALTER DATABASE ... SET`` nor ``GRANT ... ON DATABASE`` nor the comment (see the notes on
+CREATE DATABASE). Without this module, a migration that sets ``search_path`` on its database would have no effect in
+the copies.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from elefast.postgres.sql import identifier, literal, rows, scalar
 
 __all__ = ["read_properties", "statements_for"]
 
-# Stands for the name of the database in recorded statements. They are kept in a comment, so not NUL,
-# and "\x1a" (SUBSTITUTE) is no character that anybody has in a setting.
+# Stands for the name of the database in the statements. They are stored in a comment, which cannot contain NUL. No
+# setting contains "\x1a" (SUBSTITUTE).
 _HERE = "\x1a"
 
 
 def read_properties(connection: Connection, name: str) -> list[str]:
-    """The statements that give another database what `name` has, to be passed to `statements_for`."""
-    ours = keepalives.SETTINGS.items()  # of the draft; its copies get their own
+    """The properties of database `name`, as statements for `statements_for`."""
+    ours = keepalives.SETTINGS.items()  # elefast has set these on the draft, and sets them on each copy
     found = [_setting(*row) for row in rows(connection, _SETTINGS, name=name) if (row[1], row[2]) not in ours]
     grants = rows(connection, _GRANTS, name=name)
     if grants:
@@ -40,9 +40,9 @@ def read_properties(connection: Connection, name: str) -> list[str]:
     return found
 
 
-def statements_for(recorded: Sequence[str], name: str) -> list[str]:
-    """The recorded statements for database `name`."""
-    return [statement.replace(_HERE, identifier(name)) for statement in recorded]
+def statements_for(properties: Sequence[str], name: str) -> list[str]:
+    """The statements that give database `name` the properties that `read_properties` has read."""
+    return [statement.replace(_HERE, identifier(name)) for statement in properties]
 
 
 _SETTINGS = """
@@ -62,11 +62,11 @@ _GRANTS = """
 
 
 def _setting(role: str, setting: str, value: str) -> str:
-    """``ALTER ... SET`` by way of ``FROM CURRENT``, which keeps lists such as search_path as they are."""
+    """An ``ALTER ... SET`` by way of ``FROM CURRENT``, which does not quote lists such as search_path as one value."""
     whom = f"ROLE {identifier(role)} IN DATABASE {_HERE}" if role else f"DATABASE {_HERE}"
     parts = ".".join(identifier(part) for part in setting.split("."))
     alter = f"ALTER {whom} SET {parts} FROM CURRENT"
-    # One DO block is one transaction, so the setting is the session's for just that long.
+    # A DO block is one transaction, after which the session has its own setting again.
     return f"DO $elefast$ BEGIN PERFORM set_config({literal(setting)}, {literal(value)}, true); {alter}; END $elefast$"
 
 

@@ -1,7 +1,7 @@
-"""Single steps with databases: list, create, clone, seal, rename, comment, drop.
+"""Databases on a server: list, create, clone, seal, rename, comment and drop them, and see who is connected.
 
-Every statement that destroys something checks the mark and the owner again at that moment.
-Functions over a connection in autocommit mode to the maintenance database; nothing here waits.
+Every function that changes or drops a database first checks that its name bears elefast's mark and that it belongs to
+the current role. All functions take a connection in autocommit mode to the maintenance database. None of them waits.
 """
 
 from __future__ import annotations
@@ -27,32 +27,37 @@ __all__ = [
     "create",
     "drop",
     "exists",
+    "last_reset",
     "own_databases",
     "rename",
     "seal",
+    "session_counts",
     "size",
     "terminate",
 ]
 
 
 class OwnDatabase(NamedTuple):
-    """A database of elefast's own, as the catalog has it."""
+    """A database that elefast has made, as the catalog ``pg_database`` describes it."""
 
     name: Name
+    """The parts of its name."""
     text: str
-    """The name as it is in the catalog."""
+    """Its name."""
     oid: int
-    """What PostgreSQL knows it by: another one of the same name is not the one that was looked at."""
+    """Its oid, which tells it from a later database of the same name."""
     sealed: bool
+    """It is a template and closed to connections."""
     comment: str
+    """Its comment."""
     busy: bool
-    """Somebody is connected to it."""
+    """It has sessions."""
     invalid: bool
-    """Somebody began to drop it and was interrupted; PostgreSQL lets nobody use it any more, only drop it."""
+    """An interrupted DROP DATABASE has left it unusable. It can only be dropped."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """The JSON object in its comment; empty where somebody wrote another comment over it."""
+        """The JSON object in its comment; empty where a user has replaced the comment."""
         try:
             record = json.loads(self.comment)
         except ValueError:
@@ -66,19 +71,23 @@ class OwnDatabase(NamedTuple):
 
 
 class ClientSession(NamedTuple):
-    """A session on a database."""
+    """A session of a client on a database, as ``pg_stat_activity`` describes it."""
 
     pid: int
+    """The process id of its backend."""
     application: str
+    """Its ``application_name``."""
     state: str
+    """Its state, such as ``idle``."""
     query: str
+    """Its latest query."""
 
     def __str__(self) -> str:
         what = f"{self.application or 'a session'} (pid {self.pid}, {self.state or 'active'})"
         return f"{what}, last query: {' '.join(self.query.split())[:200]}" if self.query else what
 
 
-# Only what belongs to the role that asks: what another role made is never ours to touch.
+# Only databases of the current role, because elefast never touches those of another role.
 _ENTRIES = r"""
     select d.datname, d.oid::bigint, d.datistemplate and not d.datallowconn,
            coalesce(shobj_description(d.oid, 'pg_database'), ''),
@@ -91,7 +100,13 @@ _ENTRIES = r"""
 
 
 def own_databases(connection: Connection, *kinds: Kind, owner: str = "") -> list[OwnDatabase]:
-    """The current role's databases that bear elefast's mark, oldest first; of all kinds where none is given."""
+    """The databases of the current role that bear elefast's mark, oldest first.
+
+    Args:
+        connection: To the maintenance database.
+        kinds: The kinds to list. Without any, all kinds are listed.
+        owner: The owner in the names; empty for all owners.
+    """
     found: list[OwnDatabase] = []
     for text, oid, sealed, note, busy, invalid in rows(connection, _ENTRIES):
         name = Name.parse(text)
@@ -106,19 +121,33 @@ def exists(connection: Connection, name: str) -> bool:
 
 
 def size(connection: Connection, name: str) -> int:
-    """Bytes of database `name` on the server's disk."""
+    """The size of database `name` on the server's disk, in bytes."""
     ((found,),) = rows(connection, "select pg_database_size(cast(:name as name))", name=name)
     return int(found)
 
 
 def create(connection: Connection, name: Name, *, encoding: str, strategy: str = "") -> None:
-    """Create an empty database from ``template0``, whose content no one can have changed."""
+    """Create an empty database from ``template0``, which cannot have been changed because it takes no connections.
+
+    Args:
+        connection: To the maintenance database.
+        name: The name of the new database.
+        encoding: Its encoding.
+        strategy: The ``STRATEGY`` of CREATE DATABASE; empty for the server's default.
+    """
     options = f" ENCODING {literal(encoding)}" + (f" STRATEGY {strategy}" if strategy else "")
     execute(connection, f"CREATE DATABASE {identifier(str(name))} TEMPLATE template0{options}")
 
 
 def clone(connection: Connection, name: Name, *, template: str, strategy: str = "") -> None:
-    """Create a database as a copy of `template`."""
+    """Create a database as a copy of `template`.
+
+    Args:
+        connection: To the maintenance database.
+        name: The name of the new database.
+        template: The name of the database to copy.
+        strategy: The ``STRATEGY`` of CREATE DATABASE; empty for the server's default.
+    """
     option = f" STRATEGY {strategy}" if strategy else ""
     execute(connection, f"CREATE DATABASE {identifier(str(name))} TEMPLATE {identifier(template)}{option}")
 
@@ -127,36 +156,48 @@ def comment(connection: Connection, name: str, text: str) -> None:
     """Set the comment of database `name`.
 
     Raises:
-        RefusedError: It does not bear elefast's mark, or belongs to another role; so do all that change a database.
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
     """
     check_ownership(connection, name, "changed")
     execute(connection, f"COMMENT ON DATABASE {identifier(name)} IS {literal(text)}")
 
 
 def rename(connection: Connection, name: str, new: Name) -> None:
-    """Rename a database; nobody may be connected to it."""
+    """Rename a database that has no sessions.
+
+    Raises:
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
+    """
     check_ownership(connection, name, "renamed")
     execute(connection, f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(str(new))}")
 
 
 def seal(connection: Connection, name: str) -> None:
-    """Close `name` to connections, which would block cloning, and mark it as a template."""
+    """Mark database `name` as a template, and close it to connections, because a session on it would block cloning.
+
+    Raises:
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
+    """
     check_ownership(connection, name, "changed")
     quoted = identifier(name)
     execute(connection, f"ALTER DATABASE {quoted} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")
 
 
 def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
-    """Open or close database `name` to new connections."""
+    """Open or close database `name` to new connections.
+
+    Raises:
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
+    """
     check_ownership(connection, name, "changed")
     execute(connection, f"ALTER DATABASE {identifier(name)} WITH ALLOW_CONNECTIONS {str(allowed).lower()}")
 
 
 def client_sessions(connection: Connection, name: str) -> Sequence[ClientSession]:
-    """The client sessions on database `name`.
+    """The client sessions on database `name`, without the current one.
 
-    Autovacuum's workers have no role, and PostgreSQL sees to them by itself; of other roles' sessions an ordinary
-    role is not shown what kind they are.
+    Sessions without a role are left out. They are autovacuum's workers, which PostgreSQL ends by itself. The query
+    does not ask for ``backend_type``, because PostgreSQL hides it from ordinary roles for sessions of other roles.
     """
     found = prepared_rows(
         connection,
@@ -169,11 +210,52 @@ def client_sessions(connection: Connection, name: str) -> Sequence[ClientSession
     return [ClientSession(*row) for row in found]
 
 
-def terminate(connection: Connection, name: str) -> bool:
-    """Ask the sessions on database `name` to end; they take some milliseconds to be gone.
+def session_counts(connection: Connection, name: str) -> tuple[int, int, str]:
+    """How many client sessions database `name` has had and has.
+
+    Args:
+        connection: To another database of the server.
+        name: The database.
 
     Returns:
-        Whether this role may end all of them; the others go on.
+        The number of sessions since the statistics were reset, the number of sessions now, and `last_reset`.
+        The first number is exact from PostgreSQL 15 on. PostgreSQL 14 counts with a delay of up to half a second.
+    """
+    # An ordinary role sees the kind of its own sessions only, but it sees of each session whether it has a role.
+    # Autovacuum's workers have none.
+    found = rows(
+        connection,
+        f"""
+        select pg_stat_get_db_sessions(oid),
+               (select count(*) from pg_stat_activity a where a.datid = d.oid and usesysid is not null),
+               {last_reset("oid")}
+        from pg_database d where datname = :name
+        """,
+        name=name,
+    )
+    return (int(found[0][0]), int(found[0][1]), str(found[0][2])) if found else (0, 0, "")
+
+
+def last_reset(oid: str) -> str:
+    """An SQL expression for the time when the statistics of a database were reset.
+
+    Args:
+        oid: An SQL expression for the oid of the database.
+
+    Returns:
+        The expression. Its value is text, and empty where the statistics were never reset.
+    """
+    return f"coalesce(extract(epoch from pg_stat_get_db_stat_reset_time({oid}))::text, '')"
+
+
+def terminate(connection: Connection, name: str) -> bool:
+    """Ask the sessions on database `name` to end. They take some milliseconds to do so.
+
+    Returns:
+        Whether the current role may end all of them. Those that it may not end go on.
+
+    Raises:
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
     """
     check_ownership(connection, name, "changed")
     found = rows(
@@ -190,21 +272,25 @@ def terminate(connection: Connection, name: str) -> bool:
     return all(asked for (asked,) in found)
 
 
-def check_ownership(connection: Connection, name: str, what: str = "dropped", oid: int = 0) -> bool:
-    """See that `name` is ours to drop or change; say whether it is there.
+def check_ownership(connection: Connection, name: str, action: str = "dropped", oid: int = 0) -> bool:
+    """Check that elefast may drop or change database `name`.
 
     Args:
         connection: To another database.
-        name: The whole name.
-        what: What would be done to it, for the message.
-        oid: Of the one that is meant, where somebody has looked at it before; another one counts as not there.
+        name: The name of the database.
+        action: The participle for the message: ``dropped``, ``changed``, ``renamed``.
+        oid: The oid that the database had when the caller saw it; 0 for any. A later database of the same name
+            counts as missing.
+
+    Returns:
+        Whether the database exists.
 
     Raises:
-        RefusedError: It does not bear elefast's mark, or belongs to another role.
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
     """
     if Name.parse(name) is None:
         raise RefusedError(
-            f'database "{name}" is not {what}: its name does not bear elefast\'s mark. '
+            f'database "{name}" is not {action}: its name does not bear elefast\'s mark. '
             "elefast drops only what it made; drop it yourself if you mean it.",
             code="foreign-database",
         )
@@ -218,7 +304,7 @@ def check_ownership(connection: Connection, name: str, what: str = "dropped", oi
     )
     if found and not found[0][1]:
         raise RefusedError(
-            f'database "{name}" is not {what}: it belongs to role "{found[0][0]}", not to this one. '
+            f'database "{name}" is not {action}: it belongs to role "{found[0][0]}", not to this one. '
             "Connect as that one to drop it.",
             code="foreign-database",
         )
@@ -226,22 +312,25 @@ def check_ownership(connection: Connection, name: str, what: str = "dropped", oi
 
 
 def drop(connection: Connection, name: str, *, force: bool = False, oid: int = 0) -> bool:
-    """Drop a database of elefast's own; say whether it was there.
+    """Drop a database that elefast has made.
 
     Args:
-        connection: In autocommit mode, not to `name` itself.
-        name: The whole name.
-        force: End the sessions on it, at the price of 100 ms: PostgreSQL sleeps that long where one is left.
-        oid: Of the one that is meant, as of `check_ownership`.
+        connection: In autocommit mode, to another database.
+        name: The name of the database.
+        force: End the sessions on it. Where a session is left, PostgreSQL sleeps for 100 ms before it looks again.
+        oid: The oid of the database, as for `check_ownership`.
+
+    Returns:
+        Whether the database existed.
 
     Raises:
-        RefusedError: `name` does not bear elefast's mark, or belongs to another role.
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
     """
     if not check_ownership(connection, name, oid=oid):
         return False
     parsed = Name.parse(name)
     sealed = "select 1 from pg_database where datname = :name and datistemplate"
-    # Not twice: where a drop was interrupted after it, the server ends the session that alters the database again.
+    # An earlier drop may have been interrupted after this statement. The server would end a session that repeated it.
     if (
         parsed is not None
         and parsed.kind in (Kind.DRAFT, Kind.TEMPLATE, Kind.VOLATILE)

@@ -1,8 +1,8 @@
-"""What an error of a driver means, and what to do about it.
+"""Explains errors of drivers as errors of elefast, with advice.
 
-Some errors pass by themselves (the server is starting), others never do (a wrong password). Waiting on
-the second kind wastes half a minute, so they are told apart: by SQLSTATE where the driver has it,
-and by libpq's and the server's English words where the connection failed before there was one.
+Some errors pass with time (the server is starting), others do not (a wrong password), and waiting for those would waste
+half a minute. They are distinguished by SQLSTATE if the driver has one. A failed connection attempt often has none, so
+it is recognised by the English messages of libpq and the server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast
 from sqlalchemy import URL
 
 from elefast.errors import DatabaseNotReadyError, ElefastError, MissingRightsError
-from elefast.postgres import libpq
+from elefast.postgres import libpq_variables
 from elefast.postgres.urls import display_url
 
 __all__ = [
@@ -28,18 +28,18 @@ __all__ = [
     "strip_tracebacks",
 ]
 
-# What libpq and psycopg say of options that no server will make right.
-_OPTIONS = re.compile(
+# Messages of libpq and psycopg about wrong options.
+_WRONG_OPTIONS = re.compile(
     r"invalid (?:connection option|URI query parameter|port number|percent-encoded|\"?\w+\"? value)"
     r"|bad value for|(?:could not|cannot) match \d+|could not parse network address|does not support SSL|weak sslmode"
     r"|definition of service|service file .* not found|certificate file .* does not exist|missing \"=\" after"
 )
-# What a server says that has no connection left, where the driver has no SQLSTATE of a failed attempt.
+# Messages of a server without free connections, for drivers that have no SQLSTATE of a failed attempt.
 _FULL = re.compile(r"too many (?:clients|connections)|remaining connection slots")
 
 
 def sqlstate(error: BaseException) -> str:
-    """The SQLSTATE of an error of any driver, wrapped by SQLAlchemy or not; empty where there is none."""
+    """The SQLSTATE of an error of any driver, even if SQLAlchemy has wrapped it; empty without one."""
     seen: BaseException | None = error
     while seen is not None:
         for attribute in ("sqlstate", "pgcode"):
@@ -53,7 +53,7 @@ def sqlstate(error: BaseException) -> str:
 
 
 def driver_message(error: BaseException) -> str:
-    """The driver's own words, on one line."""
+    """The message of the driver, on one line."""
     original: BaseException = getattr(error, "orig", None) or error
     text = _pg8000(original).get("M") or str(original)
     return " ".join(text.split()) or type(original).__name__
@@ -71,8 +71,10 @@ def no_connections_left(error: BaseException) -> bool:
 
 
 def strip_tracebacks(error: Exception) -> Exception:
-    """`error` of a connection, without the frames of drivers: these have the password in their variables, which
-    `pytest --showlocals` and debuggers in CI show of each exception in a chain."""
+    """Remove the tracebacks of `error` and of all exceptions in its chain, and return it.
+
+    Frames of drivers have the password in their variables, which ``pytest --showlocals`` would show.
+    """
     seen: list[BaseException] = []
     left: list[BaseException | None] = [error]
     while left:
@@ -85,11 +87,11 @@ def strip_tracebacks(error: Exception) -> Exception:
 
 
 def permanent_error(error: BaseException, url: URL) -> ElefastError | None:
-    """The error to raise at once, or None where waiting may help.
+    """The error to raise at once, or None if waiting may help.
 
     Args:
-        error: What connecting raised.
-        url: What it tried to reach.
+        error: The error of a connection attempt.
+        url: The URL of the attempt.
     """
     state, text = sqlstate(error), driver_message(error)
     place = display_url(url)
@@ -99,48 +101,48 @@ def permanent_error(error: BaseException, url: URL) -> ElefastError | None:
         code, advice = "database-missing", "Name a database that exists in the URL; elefast only uses it to connect."
     elif match := re.search(r'permission denied for database "([^"]*)"', text):
         code = "connect-denied"
-        advice = f'Let the role in: GRANT CONNECT ON DATABASE "{match[1]}" TO "{url.username}";'
+        advice = f'Allow the role to connect: GRANT CONNECT ON DATABASE "{match[1]}" TO "{url.username}";'
     elif "no pg_hba.conf entry" in text:
         code = "connect-denied"
-        advice = "Let the role in from here: add a line to pg_hba.conf, or use another address or sslmode."
+        advice = "Allow connections from here in pg_hba.conf, or use another address or sslmode."
     elif "is not permitted to log in" in text:
-        code, advice = "connect-denied", f'Let the role in: ALTER ROLE "{url.username}" LOGIN;'
+        code, advice = "connect-denied", f'Allow the role to connect: ALTER ROLE "{url.username}" LOGIN;'
     elif state == "28000" or re.search(r'role "[^"]*" does not exist', text):
         code = "role-missing"
         advice = f'Create the role: CREATE ROLE "{url.username}" LOGIN CREATEDB;'
-    elif _OPTIONS.search(text):
-        code, advice = "url-options", _of_options(url)
+    elif _WRONG_OPTIONS.search(text):
+        code, advice = "url-options", _options_advice(url)
     else:
         return None
     return DatabaseNotReadyError(f"cannot connect to {place}: {text}. {advice}", code=code)
 
 
-def _of_options(url: URL) -> str:
-    """What to do about an option that libpq refuses, wherever it may come from."""
-    variables = ", ".join(libpq.present())
+def _options_advice(url: URL) -> str:
+    """Advice about an option that libpq refuses, from the URL or from a variable."""
+    variables = ", ".join(libpq_variables.variables_in_effect())
     if not variables:
         return "Correct the options of the URL."
     if not url.query:
-        return f"Unset what is not meant for this server: {variables}."
-    return f"Correct the options of the URL, or unset what is not meant for this server: {variables}."
+        return f"Unset the variables that are not meant for this server: {variables}."
+    return f"Correct the options of the URL, or unset the variables that are not meant for this server: {variables}."
 
 
 def not_answering(error: BaseException, url: URL, waited: str) -> DatabaseNotReadyError:
-    """The error for a server that let nobody in as long as we waited."""
+    """The error for a server that accepted no connection within the time `waited`."""
     text = driver_message(error)
     if no_connections_left(error):
         code = "too-many-connections"
         advice = "Raise max_connections, or use fewer connections at once (fewer workers, engines that are disposed)."
     else:
-        code, advice = "server-silent", "See that it runs, and that this is its address."
-        text = re.sub(r"\s*Is the server running [^?]*\?", "", text)  # libpq asks the same
+        code, advice = "server-silent", "Check that it runs and that this is its address."
+        text = re.sub(r"\s*Is the server running [^?]*\?", "", text)  # libpq's advice is the same
     return DatabaseNotReadyError(f"{display_url(url)} did not answer within {waited}: {text}. {advice}", code=code)
 
 
 def server_ended(why: str, url: URL) -> DatabaseNotReadyError:
-    """The error for a server of elefast's own that was there, and will not be again in this run."""
+    """The error for a server that elefast has started and that has ended during the run."""
     return DatabaseNotReadyError(
-        f"{display_url(url)} has ended in the middle of the run: {why}\nRun again, which starts it anew.",
+        f"{display_url(url)} has ended in the middle of the run: {why}\nRun again; the next run starts it.",
         code="server-ended",
     )
 
@@ -150,13 +152,19 @@ def missing_createdb(role: str, url: URL) -> MissingRightsError:
     quoted = '"' + role.replace('"', '""') + '"'
     return MissingRightsError(
         f'role "{role}" may not create databases on {display_url(url)}. '
-        f"Each test gets one, so let it: ALTER ROLE {quoted} CREATEDB;",
+        f"elefast creates one for each test, so allow it: ALTER ROLE {quoted} CREATEDB;",
         code="no-createdb",
     )
 
 
 def cannot_terminate(name: str, sessions: str, role: str) -> MissingRightsError:
-    """The error for sessions that keep a database from being dropped or renamed, each on a line of its own."""
+    """The error for sessions that block the drop or rename of a database and that the role may not end.
+
+    Args:
+        name: The name of the database.
+        sessions: Descriptions of the sessions, each preceded by a newline.
+        role: The current role.
+    """
     return MissingRightsError(
         f'database {name} is in use, and role "{role}" may not end the sessions on it:{sessions}\n'
         "End them; the next run drops the database.",

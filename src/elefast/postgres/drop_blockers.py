@@ -1,6 +1,7 @@
-"""What PostgreSQL does not drop a database with, whatever force is used: found, and cleared from inside.
+"""Prepared transactions and subscriptions, which block DROP DATABASE even with FORCE.
 
-It is in a database that goes, so it goes with it; which database may go is for `elefast.postgres.databases` to check.
+This module finds them and removes them over a connection to the database that is to be dropped. The caller has checked
+by `elefast.postgres.databases` that elefast may drop it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["DropBlocker", "Leftover", "UncountedChanges", "find_blockers", "remo
 
 
 class DropBlocker(NamedTuple):
-    """A prepared transaction or a subscription, which stays when all sessions have ended."""
+    """A prepared transaction or a subscription, which outlasts all sessions."""
 
     kind: str
     name: str
@@ -26,24 +27,24 @@ class DropBlocker(NamedTuple):
 
 
 class UncountedChanges(NamedTuple):
-    """Changes that PostgreSQL did not count, so that the database was reset although they stayed."""
+    """Changes that PostgreSQL did not count, so that the reset of the database left them there."""
 
     name: str
 
     def __str__(self) -> str:
         return (
-            f"{self.name} has changes that PostgreSQL did not count, as a session had switched track_counts off: "
-            "made in this test or in an earlier one with the same database, and seen by those in between; "
-            "no database is reset any more in this run; pool.reuse = false keeps such tests apart"
+            f"{self.name} has changes that PostgreSQL did not count, because a session switched track_counts off. "
+            "This test or an earlier one with the same database made them, and tests in between saw them. "
+            "No database is reset any more in this run. Set pool.reuse = false to isolate such tests"
         )
 
 
 Leftover = ClientSession | DropBlocker | UncountedChanges
-"""What was left on a database and had to go before it."""
+"""A leftover of a test that was removed before the database was dropped."""
 
 
 def find_blockers(connection: Connection, name: str) -> list[DropBlocker]:
-    """What stands in the way of dropping database `name`, beside sessions."""
+    """The prepared transactions and subscriptions of database `name`."""
     found = rows(
         connection,
         """
@@ -58,17 +59,17 @@ def find_blockers(connection: Connection, name: str) -> list[DropBlocker]:
 
 
 def remove_blocker(connection: Connection, blocker: DropBlocker) -> None:
-    """Roll back or drop `blocker`; what a subscription has on its publisher stays there.
+    """Roll back a prepared transaction, or drop a subscription without its slot on the publisher.
 
     Args:
-        connection: In autocommit mode, to the database that it is in.
-        blocker: One of `find_blockers`.
+        connection: In autocommit mode, to the database of the blocker.
+        blocker: A result of `find_blockers`.
     """
     if blocker.kind == "prepared transaction":
         execute(connection, f"ROLLBACK PREPARED {literal(blocker.name)}")
         return
     quoted = identifier(blocker.name)
     execute(connection, f"ALTER SUBSCRIPTION {quoted} DISABLE")
-    # Without its slot the publisher is not asked, which may be gone or be somebody else's.
+    # Without a slot, DROP SUBSCRIPTION does not connect to the publisher, which may be gone or not elefast's to change.
     execute(connection, f"ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE)")
     execute(connection, f"DROP SUBSCRIPTION {quoted}")

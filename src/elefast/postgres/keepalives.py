@@ -1,8 +1,8 @@
-"""How soon a server notices that a machine is gone which never said goodbye.
+"""TCP keepalive settings, by which a server soon notices that the machine of a client is gone.
 
-With TCP's own defaults it takes hours, and so long there are its sessions: with the locks that are a run's sign of
-life, with a test's transaction, and in a database that nobody may drop while somebody is connected to it.
-Nothing of this happens on sockets that have no such options.
+With the defaults of TCP it takes hours. Until then the server keeps the client's sessions, with the locks that are a
+run's sign of life and with the transactions of tests, and their databases cannot be dropped. The settings have no
+effect on Unix sockets.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SETTINGS = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-"""Half a minute, as the server has them; seconds, seconds, a number, and milliseconds."""
+"""A limit of half a minute, in the server's units: seconds, seconds, a number, and milliseconds."""
 
 
 def set_for_database(connection: Connection, name: str) -> None:
-    """Let them be those of whoever connects to database `name`, with whatever driver.
+    """Set them for all later sessions on database `name`.
 
     Raises:
-        RefusedError: The database is not elefast's, or another role's.
+        RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
     """
     if databases.check_ownership(connection, name, "changed"):
         here = identifier(name)

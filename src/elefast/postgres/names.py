@@ -1,10 +1,9 @@
-"""Names that carry their own mark, so that elefast can prove which databases are its own.
+"""Names of databases, with a mark that proves that elefast has made the database.
 
     {prefix}_{kind}{owner}_{serial}_{check}
 
-The mark is part of the name because a name comes into being together with its database, in one
-statement, where a comment or a registry row would come later and could be missing after a crash.
-Nothing here talks to a server.
+The mark is part of the name, because one statement creates the database and its name. A comment or a row in a table
+would be written by a second statement, which a crash could prevent. This module connects to nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from elefast.runtime.hashing import short_digest
 
 __all__ = ["Kind", "Name", "new_owner", "new_serial", "serial_from_number"]
 
-# PostgreSQL cuts an identifier after NAMEDATALEN - 1 bytes without a word (sql-syntax-lexical).
+# PostgreSQL truncates a longer identifier without an error (NAMEDATALEN - 1, see "Identifiers" in its manual).
 MAX_BYTES = 63
 OWNER_LENGTH = 12
 CHECK_LENGTH = 8
@@ -32,32 +31,32 @@ _PATTERN = re.compile(
 
 
 class Kind(StrEnum):
-    """What a database is for; the letter stands in its name."""
+    """The purpose of a database. Its letter is part of the name."""
 
     CLONE = "d"
-    """A test's database; `owner` is the run that made it."""
+    """A database for tests; `owner` is the run that made it."""
     DRAFT = "b"
     """A template that is being built; `owner` is its key."""
     TEMPLATE = "t"
-    """A sealed template that outlives the run; `owner` is its key."""
+    """A template that outlives the run; `owner` is its key."""
     VOLATILE = "v"
-    """A sealed template for one run; `owner` is its key, which has the run in it."""
+    """A template for one run; `owner` is its key, which contains the run."""
     FAILED = "f"
     """A template whose build failed, with the error in its comment; `owner` is the run that failed."""
     SPARE = "r"
-    """A database as its template made it, left for the next run; `owner` is its template."""
+    """An unused copy of a template for the next run; `owner` stands for the template."""
     KEPT = "k"
-    """A test's database that was kept for a look; `owner` is the run that made it."""
+    """A test's database that was kept for inspection; `owner` is the run that made it."""
 
 
 class Name(NamedTuple):
-    """The name of a database of elefast's own, in parts; ``str()`` is the name itself.
+    """The parts of the name of a database that elefast has made. ``str()`` gives the name.
 
     Args:
-        prefix: Free text before the mark; cut so that the whole fits into 63 bytes.
-        kind: What the database is for.
-        owner: Twelve characters that say whose it is: a run, or the key of a template.
-        serial: One to eight characters that make it unique within its owner.
+        prefix: Free text before the mark, which is cut so that the name fits into 63 bytes.
+        kind: The purpose of the database.
+        owner: Twelve characters for the run or the template that it belongs to.
+        serial: One to eight characters that make the name unique for its owner.
     """
 
     prefix: str
@@ -68,15 +67,15 @@ class Name(NamedTuple):
     def __str__(self) -> str:
         tail = f"_{self.kind}{self.owner}_{self.serial}"
         room = MAX_BYTES - len(tail) - 1 - CHECK_LENGTH
-        # NUL is the one character that PostgreSQL takes nowhere, and what is left of bytes that are no UTF-8 is none;
-        # a cut inside a character is undone.
+        # PostgreSQL accepts every character but NUL. Surrogates, which stand for bytes that were not UTF-8, are
+        # replaced. A character that the cut would split is left out.
         prefix = self.prefix.replace("\0", "").encode(errors="replace")[:room].decode(errors="ignore")
         head = prefix + tail
         return f"{head}_{_check(head)}"
 
     @classmethod
     def parse(cls, text: str) -> Name | None:
-        """The parts of `text`, or None where it does not bear elefast's mark."""
+        """The parts of the name `text`, or None if it does not bear elefast's mark."""
         match = _PATTERN.fullmatch(text)
         if match is None or match["check"] != _check(text[: -CHECK_LENGTH - 1]):
             return None
@@ -92,17 +91,17 @@ def _check(head: str) -> str:
 
 
 def new_owner() -> str:
-    """A random owner (60 bits), from the system's generator, since tests seed the other one."""
+    """A random owner (60 bits), from the system's generator, because tests seed Python's."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(OWNER_LENGTH))
 
 
 def new_serial() -> str:
-    """A random serial (40 bits), for names that several processes make for one owner."""
+    """A random serial (40 bits), for an owner whose databases several processes make."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(_SERIAL_LENGTH))
 
 
 def serial_from_number(number: int) -> str:
-    """`number` as a serial, for names that one process counts."""
+    """`number` as a serial, for an owner whose databases one process makes and numbers."""
     digits = ""
     while number:
         number, place = divmod(number, 32)

@@ -1,17 +1,19 @@
-"""Putting a database back in place as its template made it: what was done to it, and how to undo that.
+"""Resets a used database to the state in which it was cloned from its template.
 
-PostgreSQL counts every row that is written, in catalogs as well, for each table and for each database, and a backend
-hands its counts in before it is gone (from PostgreSQL 15 on, in shared memory: none is lost on the way). So once
-nobody is connected any more:
+PostgreSQL counts each row that is written, also in catalogs, for each table and for each database. A backend reports
+its counts before it ends (from PostgreSQL 15 on in shared memory, so that none is lost). Therefore, once a database has
+no sessions:
 
-- A database whose count has not moved was not written to, but perhaps for its sequences, whose use is counted, too.
-- One whose count has moved by just what the tables of the project tell was written to in these tables and nowhere
-  else: no catalog, so no definition, no large object, no right, no statistics. Tables that were empty are emptied.
-- Anything else is not put back, and the caller drops the database.
+- If the count of the database has not changed, no table was written to. Sequences may have been used; their use is
+  counted separately.
+- If the count of the database has grown by exactly the writes to the project's own tables, no catalog was written to:
+  no definition, large object, right or statistics has changed. Tables that are empty in the template are emptied.
+- In any other case the database is not reset, and the caller drops it.
 
-What stands outside of a database (its own row, settings, comment, slots, prepared transactions) is compared as text.
+Properties that PostgreSQL keeps outside of the database (its row in ``pg_database``, settings, comment, slots, prepared
+transactions) are compared as text.
 
-Functions over a connection in autocommit mode; which databases there are, and what is their fate, is the caller's.
+All functions take a connection in autocommit mode. The caller decides which databases are reset.
 """
 
 from __future__ import annotations
@@ -41,28 +43,28 @@ __all__ = [
 ]
 
 MINIMUM_VERSION = 150000
-"""Before it, counts went through UDP to a collector, which might miss some."""
+"""Earlier versions send counts over UDP to a collector, and some may be lost."""
 
 MAX_TABLES = 16
-"""Emptying more tables than these takes as long as a copy of an ordinary database does."""
+"""Emptying more tables takes as long as a new copy of an ordinary database."""
 
 MAX_WRITES = 5000
-"""The same, for rows."""
+"""Deleting more rows takes as long as a new copy of an ordinary database."""
 
-_OTHER_INDEXES = 65536
-"""Bytes that an index may have when its table is empty again, if it is no B-tree, of which an empty one has a page
-or two. PostgreSQL takes pages of indexes back only for reuse."""
+_MAX_INDEX_SIZE = 65536
+"""The largest size, in bytes, of an index on an empty table, unless it is a B-tree, which has a page or two then.
+PostgreSQL keeps the pages of an index for later use."""
 
 _LOGGED_AHEAD = 32
-"""SEQ_LOG_VALS in commands/sequence.c."""
+"""The number of values of a sequence that PostgreSQL logs in advance (SEQ_LOG_VALS in commands/sequence.c)."""
 
 
 class WriteCounts(NamedTuple):
-    """PostgreSQL's counts for a database.
+    """PostgreSQL's statistics about writes to a database.
 
     Args:
-        writes: Rows that were ever inserted, updated or deleted in it, also by transactions that were rolled back.
-        since: When somebody last made some of its counts begin anew.
+        writes: The number of rows that were inserted, updated or deleted, also by transactions that were rolled back.
+        since: The time of the last reset of some of the database's statistics, as text.
     """
 
     writes: int
@@ -70,92 +72,97 @@ class WriteCounts(NamedTuple):
 
 
 class DatabaseState(NamedTuple):
-    """A database as seen from another one, while nobody is connected to it.
+    """The state of a database without sessions, read over a connection to another database.
 
     Args:
-        oid: What PostgreSQL knows it by, whatever its name.
-        counts: What was written to it.
-        marks: All else that there is of it outside, and what would make all counts begin anew.
-        uncounted: Which setting keeps PostgreSQL from counting what some session writes; empty where none does.
-        at: When this was read, in seconds since the epoch, by the server's clock.
-        loaded: When the server last read its configuration files, by the same clock.
-        horizon: The first transaction id that was not used yet.
+        oid: The oid of the database, which a rename does not change.
+        counts: The statistics about writes to it.
+        properties: All other properties that PostgreSQL keeps outside of the database, and the times of events that
+            reset the statistics of the server.
+        uncounted: The setting by which PostgreSQL does not count the writes of some sessions; empty without one.
+        read_at: The time of the reading by the server's clock, in seconds since the epoch.
+        configured_at: The time at which the server last read its configuration files, by the same clock.
+        next_xid: The next transaction id at the time of the reading.
     """
 
     oid: int
     counts: WriteCounts
-    marks: str
+    properties: str
     uncounted: str
-    at: float
-    loaded: float
-    horizon: int
+    read_at: float
+    configured_at: float
+    next_xid: int
 
-    def why_other(self, before: DatabaseState) -> str:
-        """What has changed since `before`, apart from what was written, in words; empty where nothing has.
+    def difference_from(self, before: DatabaseState) -> str:
+        """Compare the state with an earlier one, apart from the number of writes.
 
-        Also empty only if PostgreSQL counted the writes of each session that connected in between with the
-        settings of the server, its roles and its databases.
+        Args:
+            before: The earlier state of the same database.
+
+        Returns:
+            A description of the difference; empty without one. It is empty only if PostgreSQL has counted the writes
+            of all sessions in between that had the settings of the server, the roles and the databases.
         """
         if uncounted := self.uncounted or before.uncounted:
             return uncounted
-        if self.loaded > before.at:
-            # It may have switched the counting off, and been loaded again to switch it on.
-            return "the server has read its configuration again"
-        if (self.oid, self.counts.since, self.marks) != (before.oid, before.counts.since, before.marks):
-            return "something that PostgreSQL keeps outside of it is other than before"
+        if self.configured_at > before.read_at:
+            # An earlier version of the files may have had track_counts off.
+            return "the server has read its configuration files again"
+        if (self.oid, self.counts.since, self.properties) != (before.oid, before.counts.since, before.properties):
+            return "its settings, comment, rights or other properties have changed"
         return ""
 
 
 class Relation(NamedTuple):
-    """A table, a toast table, a sequence or a catalog, as all copies of one template have it.
+    """A table, TOAST table, sequence or catalog, which is the same in all copies of a template.
 
     Args:
-        oid: What PostgreSQL knows it by.
+        oid: Its oid.
         kind: Its ``relkind``.
-        name: Qualified and quoted.
-        estimate: Its ``reltuples``.
-        special: It has rules, or triggers that fire in any case.
-        indexes: The oids of its indexes, and how many bytes each may have when it is empty.
+        name: Its name, qualified and quoted.
+        row_estimate: Its ``reltuples``.
+        has_rules_or_triggers: It has rules, or triggers that fire even in a replica.
+        indexes: The oid of each of its indexes, and the largest size in bytes that the index may have without rows.
     """
 
     oid: int
     kind: str
     name: str
-    estimate: float
-    special: bool
+    row_estimate: float
+    has_rules_or_triggers: bool
     indexes: tuple[tuple[int, int], ...]
 
 
 class RelationActivity(NamedTuple):
-    """A relation that was used.
+    """The use of a relation.
 
     Args:
-        relation: Which.
-        writes: Rows that were inserted, updated or deleted; of a sequence not counted.
-        cared: It was vacuumed or analysed, which is all that can be done to a partitioned or a foreign one.
+        relation: The relation.
+        writes: The number of rows that were inserted, updated or deleted; 0 for a sequence.
+        maintained: It was vacuumed or analysed. Nothing else is counted for partitioned and foreign tables.
     """
 
     relation: Relation
     writes: int
-    cared: bool
+    maintained: bool
 
 
 class DatabaseActivity(NamedTuple):
-    """All relations of a database that were used.
+    """The use of all relations of a database.
 
     Args:
-        database: The oid of the database that they are in.
-        used: Which, and how.
-        counting: PostgreSQL counts what the session writes that asked.
+        database_oid: The oid of the database; 0 if no relation was used.
+        used: The relations that were used.
+        counted: PostgreSQL counts the writes of the session that has read this.
     """
 
-    database: int
+    database_oid: int
     used: Sequence[RelationActivity]
-    counting: bool
+    counted: bool
 
     @property
     def tables(self) -> list[RelationActivity]:
-        """Those that are no sequences."""
+        """The tables and catalogs among the used relations."""
         return [change for change in self.used if change.relation.kind != "S"]
 
 
@@ -164,8 +171,8 @@ _COUNTS = (
     " + pg_stat_get_db_tuples_deleted(d.oid), coalesce(pg_stat_get_db_stat_reset_time(d.oid)::text, '')"
 )
 
-# A crash loses all counts, and sets the time at which those of the background writer began.
-_OUTSIDE = f"""
+# A crash resets all statistics, and with them the reset time of the background writer's.
+_STATE = f"""
     select d.oid::bigint, {_COUNTS},
            concat_ws(
              chr(10), to_jsonb(d) - '{{datname,datfrozenxid,datminmxid}}'::text[],
@@ -188,7 +195,7 @@ _OUTSIDE = f"""
            pg_snapshot_xmax(pg_current_snapshot())::xid::text::bigint
     from pg_database d where datname = $1"""
 
-# With "pg_catalog" as the search path, PostgreSQL qualifies the name of each relation of the project's.
+# With "pg_catalog" as the search path, PostgreSQL qualifies the names of all relations of the project.
 # 403 is the oid of the index access method "btree" (pg_am.dat).
 _RELATIONS = f"""
     select oid::bigint, relkind::text, oid::regclass::text, reltuples,
@@ -201,8 +208,8 @@ _RELATIONS = f"""
        or oid < {FIRST_NORMAL_OID} and relkind = 'r' and not relisshared
 """
 
-# It has nothing to look up: a backend that has just begun knows no catalogs yet, and each costs it a while.
-_CHANGES = """
+# The query reads no catalog but pg_database, because a new backend has no catalog in its cache.
+_ACTIVITY = """
     select (select oid::bigint from pg_database where datname = current_database()), o::bigint, writes, care > 0
     from (select o,
                  pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o),
@@ -224,17 +231,24 @@ _CHANGES = """
 
 
 def read_state(connection: Connection, name: str) -> DatabaseState | None:
-    """What there is of database `name` outside of it; None where there is no such database."""
-    for oid, writes, since, *rest in prepared_rows(connection, _OUTSIDE, name):
+    """The state of database `name`; None if there is no such database."""
+    for oid, writes, since, *rest in prepared_rows(connection, _STATE, name):
         return DatabaseState(oid, WriteCounts(writes, since), *rest)
     return None
 
 
 def read_relations(connection: Connection, server_info: ServerInfo) -> dict[int, Relation]:
-    """What the database of `connection` has that can be used, by oid; its search path is ``pg_catalog``."""
+    """All relations that a test can use, by oid.
+
+    Args:
+        connection: To the database, with ``pg_catalog`` as its search path.
+        server_info: The facts about the server.
+    """
 
     def indexes(found: str) -> tuple[tuple[int, int], ...]:
-        return tuple((oid, 2 * server_info.block_size if btree else _OTHER_INDEXES) for oid, btree in json.loads(found))
+        return tuple(
+            (oid, 2 * server_info.block_size if btree else _MAX_INDEX_SIZE) for oid, btree in json.loads(found)
+        )
 
     return {
         oid: Relation(oid, kind, name, estimate, special, indexes(found))
@@ -243,118 +257,130 @@ def read_relations(connection: Connection, server_info: ServerInfo) -> dict[int,
 
 
 def read_activity(connection: Connection, known: Mapping[int, Relation]) -> DatabaseActivity:
-    """What was used of the `known` relations in the database of `connection`, where that is the only session."""
+    """The use of relations since the database was created or last reset.
+
+    Args:
+        connection: The only session on the database.
+        known: The relations of the database, by oid.
+    """
     sequences = {oid for oid, relation in known.items() if relation.kind == "S"}
-    # What is written to a catalog shows in the count of the database. VACUUM and ANALYZE write there in place.
+    # The count of the database shows writes to catalogs, except for those of VACUUM and ANALYZE, which are in place.
     catalogs = {oid for oid in known if oid < FIRST_NORMAL_OID}
     tables = known.keys() - sequences - catalogs
-    query = _CHANGES.format(tables=_oids(tables), sequences=_oids(sequences), catalogs=_oids(catalogs))
+    query = _ACTIVITY.format(tables=_oids(tables), sequences=_oids(sequences), catalogs=_oids(catalogs))
     found = rows(connection, query)
-    used = [RelationActivity(known[oid], writes, cared) for _, oid, writes, cared in found if oid]
-    return DatabaseActivity(found[0][0] if found else 0, used, counting=len(used) == len(found))
+    used = [RelationActivity(known[oid], writes, maintained) for _, oid, writes, maintained in found if oid]
+    return DatabaseActivity(found[0][0] if found else 0, used, counted=len(used) == len(found))
 
 
 def reason_against(
-    seen: DatabaseActivity,
+    activity: DatabaseActivity,
     before: DatabaseState,
     after: DatabaseState,
     contents: TemplateContents | None,
     server_info: ServerInfo,
 ) -> str:
-    """Why a database cannot be put back as it was, in words; empty where it can.
+    """Decide whether a database can be reset.
 
     Args:
-        seen: What was used of it.
-        before: The database when it was as its template made it.
-        after: The database now.
-        contents: What the template has in it; None where that cannot be known.
-        server_info: What the server is.
+        activity: The use of its relations.
+        before: Its state when it was cloned or last reset.
+        after: Its state now.
+        contents: The contents of its template; None if they are unknown.
+        server_info: The facts about the server.
+
+    Returns:
+        The reason against a reset; empty without one.
     """
     if contents is None:
-        return "what its template has in it is not known"
+        return "the contents of its template are unknown"
     if contents.uncounted:
         return f"{contents.uncounted} may switch track_counts off"
-    if not seen.counting:
-        return "track_counts is off for sessions of it"
-    tables = seen.tables
+    if not activity.counted:
+        return "track_counts is off for its sessions"
+    tables = activity.tables
     writes = after.counts.writes - before.counts.writes
     if writes != sum(change.writes for change in tables):
         return "its catalogs were written to"
-    if seen.used and seen.database != before.oid:
+    if activity.used and activity.database_oid != before.oid:
         return "it is another database"
     if tables and not server_info.superuser:
-        return "only a superuser empties tables whatever refers to them"
+        return "only a superuser can empty tables that foreign keys refer to"
     if len(tables) > MAX_TABLES or writes > MAX_WRITES:
-        return "too much of it was written to"
+        return "a test has written to too many tables or rows"
     for change in tables:
         relation = change.relation
-        if change.cared:
+        if change.maintained:
             return f"{relation.name} was vacuumed or analysed"
-        if relation.special or relation.kind == "m" or relation.oid in contents.filled:
-            return f"{relation.name} cannot be emptied"
-        if relation.estimate:
-            return f"the planner would be told that {relation.name} is empty"
+        if relation.has_rules_or_triggers or relation.kind == "m" or relation.oid in contents.filled:
+            return f"{relation.name} has rows in the template, or rules, triggers or the like"
+        if relation.row_estimate:
+            return f"the planner would take {relation.name} to be empty"
     return ""
 
 
 def reset(
-    connection: Connection, seen: DatabaseActivity, contents: TemplateContents | None, server_info: ServerInfo
+    connection: Connection, activity: DatabaseActivity, contents: TemplateContents | None, server_info: ServerInfo
 ) -> WriteCounts | None:
-    """Empty tables and set sequences back.
+    """Empty the used tables, and reset the used sequences.
 
     Args:
-        connection: To the database, and the only session there.
-        seen: What was used, all of it by the leave of `reason_against`.
-        contents: What the template has in it.
-        server_info: What the server is.
+        connection: The only session on the database.
+        activity: The use of its relations, to which `reason_against` has no objection.
+        contents: The contents of its template.
+        server_info: The facts about the server.
 
     Returns:
-        The counts from which on the next one's work is told; None where something takes more room than it did.
+        The counts after the reset; None if a table or an index is larger than before, so that the caller drops the
+        database.
     """
     assert contents is not None
-    tables = [change.relation for change in seen.tables]
-    used = [change.relation.oid for change in seen.used]
-    statements = [_reset_sequence(change.relation.oid, contents) for change in seen.used if change.relation.kind == "S"]
+    tables = [change.relation for change in activity.tables]
+    used = [change.relation.oid for change in activity.used]
+    statements = [
+        _reset_sequence(change.relation.oid, contents) for change in activity.used if change.relation.kind == "S"
+    ]
     if tables:
-        # As a replica: no trigger fires and no foreign key is looked at, as all that would refer to a row goes as well.
+        # In a replica no triggers fire and no foreign keys are checked. Rows that refer to a deleted row go as well.
         statements += ["BEGIN", "SET LOCAL session_replication_role = replica"]
         statements += [f"DELETE FROM ONLY {table.name}" for table in tables if table.kind == "r"]
         statements += ["COMMIT"]
     execute(connection, "; ".join(statements))
     if tables:
-        # It cuts an empty table off to no pages, so that rows come to lie as in a new one.
+        # VACUUM truncates an empty table to no pages, so that new rows are stored as in a new table.
         options = "TRUNCATE, INDEX_CLEANUP ON, PROCESS_TOAST OFF"
         options += ", SKIP_DATABASE_STATS" if server_info.version >= 160000 else ""
-        only = (
-            "ONLY " if server_info.version >= 180000 else ""
-        )  # from 18 on, those that inherit from it would be included
+        only = "ONLY " if server_info.version >= 180000 else ""  # from 18 on, its children would be included
         execute(connection, f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}")
-    # When this has been done, our own counts have been handed in, and do not come later.
+    # Report the counts of this session now. Otherwise they would count as writes of the next test.
     execute(connection, "SELECT pg_stat_force_next_flush()")
-    rooms = [(table.oid, 0) for table in tables] + [index for table in tables for index in table.indexes]
-    sizes = " or ".join(f"pg_relation_size({oid}) > {most}" for oid, most in rooms) or "false"
-    # An ordinary role cannot have counts begin anew: a sequence that was used once is set back each time from now on.
-    begun = f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(used)}) oid"
+    limits = [(table.oid, 0) for table in tables] + [index for table in tables for index in table.indexes]
+    sizes = " or ".join(f"pg_relation_size({oid}) > {most}" for oid, most in limits) or "false"
+    # An ordinary role may not reset statistics, so a sequence that was used once is reset each time from now on.
+    restart = f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(used)}) oid"
     ((too_large, *counts),) = rows(
         connection,
         f"""
         select {sizes}, {_COUNTS}
-        from ({begun if server_info.superuser else "select"}) begun, pg_database d where datname = current_database()
+        from ({restart if server_info.superuser else "select"}) restart, pg_database d
+        where datname = current_database()
         """,
     )
     return None if too_large else WriteCounts(*counts)
 
 
 def _oids(oids: Iterable[int]) -> str:
-    """An array; as text, since not all drivers know the type of a parameter."""
+    """An array of oids as SQL text, because some drivers cannot tell the type of a parameter."""
     return f"'{{{','.join(map(str, oids))}}}'::oid[]"
 
 
 def _reset_sequence(sequence: int, contents: TemplateContents) -> str:
+    """The statements that reset a sequence, given by its oid, to its state in the template."""
     if sequence not in contents.advanced:
         return f"SELECT setval({sequence}, seqstart, false) FROM pg_sequence WHERE seqrelid = {sequence}"
     last, called, logged = contents.advanced[sequence]
-    # PostgreSQL logs 32 values ahead when it gives out one, and counts down in log_cnt, which setval() sets to zero.
+    # nextval() logs 32 values in advance and then counts down in log_cnt. setval() sets log_cnt to zero, so nextval()
+    # has to be called as often as in the template.
     used = _LOGGED_AHEAD + 1 - logged
     if not (called and 0 < used <= _LOGGED_AHEAD):
         return f"SELECT setval({sequence}, {last}, {str(called).lower()})"

@@ -1,4 +1,4 @@
-"""What a server is and what it lets us do, asked in one round trip."""
+"""Facts about a server and the current role, settings of a session, and who uses the server's connections."""
 
 from __future__ import annotations
 
@@ -24,58 +24,64 @@ __all__ = [
     "set_file_copy_method",
 ]
 
-_OF_A_RUN = re.compile(rf"^(elefast \w+) [0-9a-v]{{{OWNER_LENGTH}}}$")
-_TOO_FEW = (
+_APPLICATION_WITH_OWNER = re.compile(rf"^(elefast \w+) [0-9a-v]{{{OWNER_LENGTH}}}$")
+_CONNECTIONS_ADVICE = (
     "Raise max_connections (tuning.max_connections for a server of elefast's own), or use fewer at once: "
     "fewer workers, smaller pools, engines that are disposed."
 )
 
 NO_EVENT_TRIGGERS = "-c event_triggers=off"
-"""A setting that a superuser's session may have from PostgreSQL 17 on, so that it fires no login trigger."""
+"""Session options that stop login triggers from firing. Only a superuser may use them, from PostgreSQL 17 on."""
 
 LOGIN_TRIGGERS_VERSION = 170000
-"""Before it there are no login triggers, and no such setting."""
+"""The first version with login triggers."""
 
 
 class ServerInfo(NamedTuple):
-    """What elefast needs to know of a server.
+    """Facts about a server and the current role.
 
     Args:
         version: ``server_version_num``, such as 180001.
-        fsync: Whether the server waits for its disk; decides the cheapest way to clone.
-        role: The role that we are.
-        may_create: It has CREATEDB or is a superuser.
-        superuser: It is a superuser.
-        recovery: The server is a standby, or still recovering.
-        locale: What names, beside the version, the collations that a template was built with.
-        block_size: Bytes of a page.
-        elsewhere: It is on another machine than we are, as far as it can tell; that of a container is one.
-        prepares: There may be prepared transactions.
-        encrypted: Our connection is; so it is taken to be where the driver does not tell.
+        fsync: Whether the server waits for its disk, which decides the fastest way to clone.
+        role: The current role.
+        can_create_databases: The role has CREATEDB or is a superuser.
+        superuser: The role is a superuser.
+        in_recovery: The server is a standby, or is still recovering.
+        locale: The collation and character type of ``template0``.
+        block_size: The size of a page in bytes.
+        is_remote: The addresses of client and server differ. They do for a server in a container.
+        allows_prepared_transactions: ``max_prepared_transactions`` is not 0.
+        encrypted: The connection uses TLS. True if the driver does not tell.
     """
 
     version: int
     fsync: bool
     role: str
-    may_create: bool
+    can_create_databases: bool
     superuser: bool
-    recovery: bool
+    in_recovery: bool
     locale: str
     block_size: int
-    elsewhere: bool
-    prepares: bool
+    is_remote: bool
+    allows_prepared_transactions: bool
     encrypted: bool
 
     @property
     def version_text(self) -> str:
-        """The version as people write it: ``18.1``."""
+        """The version as in ``18.1``."""
         return f"{self.version // 10000}.{self.version % 10000}"
 
     def strategy(self, wanted: str = "auto") -> str:
-        """The ``STRATEGY`` of CREATE DATABASE, or nothing before PostgreSQL 15, which has no choice.
+        """The ``STRATEGY`` of CREATE DATABASE.
 
-        Copying files is the cheapest where nobody waits for the disk (0.6 to 0.9 of WAL_LOG, and it scales
-        over cores); with fsync on its checkpoints make it three to four times as expensive.
+        ``FILE_COPY`` is faster if the server does not wait for its disk (0.6 to 0.9 of the time of ``WAL_LOG``, and it
+        scales with the cores). With fsync its checkpoints make it three to four times as slow.
+
+        Args:
+            wanted: ``auto``, ``file_copy`` or ``wal_log``.
+
+        Returns:
+            The strategy; empty before PostgreSQL 15, which has no such option.
         """
         if self.version < 150000:
             return ""
@@ -85,7 +91,7 @@ class ServerInfo(NamedTuple):
 
 
 def read_server_info(connection: Connection) -> ServerInfo:
-    """Ask the server who it is and who we are."""
+    """Read the facts about the server of `connection`, in one round trip."""
     (row,) = rows(
         connection,
         """
@@ -102,8 +108,12 @@ def read_server_info(connection: Connection) -> ServerInfo:
 
 
 def configure_session(connection: Connection, application: str) -> None:
-    """Make the session fit to wait and to outlast: no timeouts, writable, named in pg_stat_activity, and with values in
-    the format that drivers read."""
+    """Configure a session of elefast's: no timeouts, read-write, and values in the formats that drivers parse.
+
+    Args:
+        connection: The session.
+        application: Its ``application_name``.
+    """
     settings = {
         "application_name": application,
         "statement_timeout": "0",
@@ -120,36 +130,39 @@ def configure_session(connection: Connection, application: str) -> None:
     execute(connection, f"SELECT {calls}")
 
 
-def set_file_copy_method(connection: Connection, wanted: bool) -> bool:
-    """Have files copied by sharing their blocks, where the file system can, or as always; whether it is so now.
+def set_file_copy_method(connection: Connection, share_blocks: bool) -> bool:
+    """Set how ``FILE_COPY`` copies files in this session: by sharing their blocks, or by copying their bytes.
 
-    PostgreSQL 18 has the choice, for ``FILE_COPY`` on XFS, Btrfs, ZFS and APFS; a copy costs the same there
-    whatever its size, and as much as before where blocks cannot be shared.
+    PostgreSQL has the setting from version 18 on, and file systems such as XFS, Btrfs, ZFS and APFS share blocks. The
+    time of a copy does not depend on its size then. On other file systems the copy takes as long as ever.
+
+    Returns:
+        Whether blocks will be shared, if the file system is able to.
     """
-    return (
-        bool(
-            rows(
-                connection,
-                """
-            select set_config(name, :method, false) from pg_settings
-            where name = 'file_copy_method' and 'clone' = any(enumvals)
-            """,
-                method="clone" if wanted else "copy",
-            )
-        )
-        and wanted
+    changed = rows(
+        connection,
+        """
+        select set_config(name, :method, false) from pg_settings
+        where name = 'file_copy_method' and 'clone' = any(enumvals)
+        """,
+        method="clone" if share_blocks else "copy",
     )
+    return bool(changed) and share_blocks
 
 
 def ping(connection: Connection) -> None:
-    """Ask the server for an answer, whatever it is."""
+    """Check that the server answers."""
     scalar(connection, "select 1")
 
 
 def connection_holders(connection: Connection) -> list[str]:
-    """Who has the server's connections, those with the most first, and what to do; what an ordinary role may know.
+    """The users of the server's connections, for an error message.
 
-    The same of several runs, such as the workers of one, and of several tests, is one line.
+    It shows only facts that ordinary roles may see. Connections of several runs, workers and tests that differ in
+    nothing else share a line.
+
+    Returns:
+        The number of connections, the users with the most connections, and advice.
     """
     found = rows(
         connection,
@@ -162,7 +175,7 @@ def connection_holders(connection: Connection) -> list[str]:
     for application, role, database in found:
         name = Name.parse(database)
         kind = database if name is None else f"{name.prefix}_{name.kind}..."
-        groups.setdefault((_OF_A_RUN.sub(r"\1", application), role, kind), []).append(database)
+        groups.setdefault((_APPLICATION_WITH_OWNER.sub(r"\1", application), role, kind), []).append(database)
     lines: list[str] = []
     most = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     for (application, role, kind), databases in most[:8]:
@@ -171,25 +184,25 @@ def connection_holders(connection: Connection) -> list[str]:
         lines.append(f"{len(databases)} x {application} (role {role}, {where})")
     if rest := sum(len(databases) for _, databases in most[8:]):
         lines.append(f"{rest} x others")
-    return [f"{len(found)} of {scalar(connection, 'show max_connections')}:", *lines, _TOO_FEW]
+    return [f"{len(found)} of {scalar(connection, 'show max_connections')}:", *lines, _CONNECTIONS_ADVICE]
 
 
 def backend_state(connection: Connection, pid: int) -> str:
-    """What backend `pid` of our own role does: ``active``, ``idle`` and the like; empty where it is gone."""
+    """The state of backend `pid` of the current role: ``active``, ``idle`` and others; empty if it has ended."""
     return str(scalar(connection, "select state from pg_stat_activity where pid = :pid", pid=pid) or "")
 
 
 def is_pooled(connection: Connection) -> bool:
-    """Whether something between us and the server hands out server connections as its own.
+    """Whether the connection goes through a connection pooler.
 
-    A pooler announces a process id of its own at connect, which is not the backend's.
+    A pooler announces a process id at connect that is not the backend's.
     """
     announced = _announced_pid(connection.connection.driver_connection)
     return announced is not None and announced != scalar(connection, "select pg_backend_pid()")
 
 
 def _announced_pid(driver: Any) -> int | None:
-    """The backend's process id as the driver was told at connect; None where the driver does not say."""
+    """The process id that the server announced at connect; None if the driver does not have it."""
     if hasattr(driver, "info") and hasattr(driver.info, "backend_pid"):  # psycopg, psycopg2
         return int(driver.info.backend_pid)
     if hasattr(driver, "get_server_pid"):  # asyncpg

@@ -1,7 +1,7 @@
-"""Databases as their template made them, left on the server by a run for the next one of the same template.
+"""Spare databases: unused copies of a template that a run leaves on the server for the next run.
 
-They are closed to connections while they wait, so nobody can write to them, and nobody holds up the
-rename by which a run takes one over. A rename is what only one of two processes can do.
+A spare is closed to connections, so no session can write to it or block its rename. A run claims a spare by renaming
+it, which succeeds in only one of several processes.
 """
 
 from __future__ import annotations
@@ -19,58 +19,67 @@ __all__ = ["add", "claim", "find", "lock_name", "orphaned", "projects_by_owner"]
 
 
 def owner_of(template: str) -> str:
-    """The owner in the names of databases that wait for who clones `template`, which has its build in its name."""
+    """The owner in the names of the spares of `template`. The template's name differs for each of its builds."""
     return short_digest(template, OWNER_LENGTH)
 
 
 def lock_name(name: Name) -> str:
-    """The lock that whoever leaves or sweeps databases like `name` holds."""
+    """The advisory lock for adding and sweeping the spares of the same template as `name`."""
     return f"ready {name.owner}"
 
 
 def find(connection: Connection, template: str) -> list[str]:
-    """The databases that wait for a run of `template`, oldest first."""
+    """The names of the spares of `template`, oldest first."""
     found = databases.own_databases(connection, Kind.SPARE, owner=owner_of(template))
     return [entry.text for entry in found if not entry.invalid]
 
 
 def add(connection: Connection, template: str, names: Sequence[str], at_most: int) -> None:
-    """Leave databases for the next run, until there are `at_most` for `template` on the server.
+    """Turn unused copies of a template into spares, until the template has `at_most`.
 
     Args:
         connection: To the maintenance database.
-        template: The name of the template that they are copies of.
-        names: Databases as the template made them; those that stay get other names.
-        at_most: How many may wait in all.
+        template: The name of the template.
+        names: The unused copies. Those that become spares are renamed; the others keep their names.
+        at_most: The largest number of spares of the template.
     """
-    final = [Name("elefast", Kind.SPARE, owner_of(template), new_serial()) for _ in names]
-    if not final:
+    new_names = [Name("elefast", Kind.SPARE, owner_of(template), new_serial()) for _ in names]
+    if not new_names:
         return
-    turn = lock_name(final[0])
-    advisory_locks.acquire(connection, turn)
+    lock = lock_name(new_names[0])
+    advisory_locks.acquire(connection, lock)
     try:
         room = at_most - len(find(connection, template))
-        for name, new in list(zip(names, final, strict=True))[: max(0, room)]:
-            # One whose backend has not gone yet would make the rename wait, and one may have been swept.
+        for name, new in list(zip(names, new_names, strict=True))[: max(0, room)]:
+            # A session that is about to end would block the rename, and another run may have swept the database.
             if databases.exists(connection, name) and not databases.client_sessions(connection, name):
                 databases.allow_connections(connection, name, False)
                 databases.rename(connection, name, new)
     finally:
-        advisory_locks.release(connection, turn)
+        advisory_locks.release(connection, lock)
 
 
 def claim(connection: Connection, name: str, new: Name) -> None:
-    """Take over `name` under the name `new`; the server has no such database where somebody else was quicker."""
+    """Make the spare `name` a database of this run.
+
+    Args:
+        connection: To the maintenance database.
+        name: The name of the spare.
+        new: The new name.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: Another run has claimed it, so the server has no database of this name.
+    """
     databases.rename(connection, name, new)
     databases.allow_connections(connection, str(new), True)
 
 
 def projects_by_owner(found: Sequence[OwnDatabase]) -> dict[str, str]:
-    """By the owner in the names of waiting databases, the project whose template they wait for."""
+    """The project of each template in `found`, by the owner in the names of its spares."""
     return {owner_of(entry.text): entry.project for entry in found if entry.name.kind is Kind.TEMPLATE}
 
 
 def orphaned(found: Sequence[OwnDatabase]) -> list[OwnDatabase]:
-    """Those of `found` that wait for a template which is not in `found`."""
+    """The spares in `found` whose template is not in `found`."""
     owners = {owner_of(entry.text) for entry in found if entry.name.kind is Kind.TEMPLATE}
     return [entry for entry in found if entry.name.kind is Kind.SPARE and entry.name.owner not in owners]

@@ -1,7 +1,7 @@
-"""SQL text that is safe to build from names, and the two ways to run it over any driver.
+"""Quoting of names and literals in SQL, and running SQL over any driver.
 
-``CREATE DATABASE`` and its like take no parameters, so names must be quoted into the text, and the
-text must reach the driver as it is: no ``:name`` and no ``%`` in it may be taken for a parameter.
+``CREATE DATABASE`` and similar statements take no parameters, so names are quoted into their text. The text must reach
+the driver unchanged: neither ``:name`` nor ``%`` in it is a parameter.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ def identifier(name: str) -> str:
 
 
 def literal(value: str) -> str:
-    """`value` as a string literal, whatever ``standard_conforming_strings`` is."""
+    """`value` as a string literal that does not depend on ``standard_conforming_strings``."""
     quoted = value.replace("'", "''")
     return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in value else f"'{quoted}'"
 
 
 def execute(connection: Connection, statement: str) -> None:
-    """Run `statement` to the letter, without parameters."""
+    """Run `statement` unchanged, without parameters."""
     if "%" not in statement:
         _run(connection, statement)
         return
-    # DDL() is a %-template whose result is escaped for the driver at hand (pg8000 and psycopg2 want %%).
+    # DDL() takes a %-template and escapes the result for the driver (pg8000 and psycopg2 expect %%).
     connection.execute(DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
 
 
 def rows(connection: Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """The rows of `query`, which may name `parameters` as ``:name``."""
+    """The rows of `query`, in which ``:name`` stands for a parameter."""
     if not parameters:
         if "%" not in query:
             return _run(connection, query)
@@ -43,15 +43,20 @@ def rows(connection: Connection, query: str, **parameters: Any) -> list[tuple[An
 
 
 def prepared_rows(connection: Connection, query: str, *arguments: str) -> list[tuple[Any, ...]]:
-    """The rows of `query`, which is asked often, and has `arguments` as ``$1`` and so on.
+    """The rows of a query that runs often, as a prepared statement.
 
-    It is planned once for each connection, which takes longer than to answer it. It may only be about what
-    PostgreSQL always has, since a plan would outlive the rest.
+    It is planned once for each connection, because planning takes longer than running it. The query may only read
+    catalogs and functions of PostgreSQL, which cannot be dropped while the connection has the plan.
+
+    Args:
+        connection: The connection, which keeps the plan.
+        query: The query, in which ``$1`` and so on stand for `arguments`.
+        arguments: Text.
     """
     values = [literal(argument) for argument in arguments]
     driver: Any = connection.connection.driver_connection
     if getattr(driver, "prepare_threshold", 0) is not None:
-        # Not psycopg, or one that prepares statements itself, and now and then gives up all that there are.
+        # The driver is not psycopg, or prepares statements itself and at times deallocates all of them.
         for number, value in enumerate(values, 1):
             query = query.replace(f"${number}", value)
         return rows(connection, query)
@@ -64,22 +69,22 @@ def prepared_rows(connection: Connection, query: str, *arguments: str) -> list[t
 
 
 def scalar(connection: Connection, query: str, **parameters: Any) -> Any:
-    """The first column of the first row of `query`, or None."""
+    """The first column of the first row of `query`, or None without a row."""
     for row in rows(connection, query, **parameters):
         return row[0]
     return None
 
 
 def _run(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
-    """What SQLAlchemy does in the end, in half of its time: contexts, events and results' keys are for others."""
-    anybody: Any = connection
-    cursor = anybody.connection.cursor()
+    """Run `statement` on a cursor of the driver, in half the time of SQLAlchemy's ``execute()``."""
+    untyped: Any = connection
+    cursor = untyped.connection.cursor()
     try:
         cursor.execute(statement)
         found = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
     except Exception as error:
-        # Wraps and raises it, and lets go of a connection that is lost.
-        anybody._handle_dbapi_exception(error, statement, None, cursor, None)
-        raise  # it has done so
+        # SQLAlchemy wraps and raises the error, and invalidates a connection that is lost.
+        untyped._handle_dbapi_exception(error, statement, None, cursor, None)
+        raise  # for type checkers: the call above has raised
     cursor.close()
     return found

@@ -1,29 +1,29 @@
-"""One entry of `export_env`, `alembic.env` or `command.env`: a variable, and what it says about a database.
+"""Entries of `export_env`, `alembic.env` and `command.env`: environment variables with the URL of a database.
 
     DATABASE_URL                              the URL, with the configured driver
     DATABASE_URL=postgresql+asyncpg           the URL, with this driver
     PGPORT={port}                             a part of the URL
     APP_DSN=host={host} dbname={database}     text with parts
 
-The pytest plugin reads entries before any conftest is imported, so nothing here imports SQLAlchemy or pydantic
-before a value for a real database is asked for.
+The pytest plugin reads entries before any conftest is imported. Therefore this module does not import SQLAlchemy
+until a value for a real database is needed, and never imports pydantic.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from string import Formatter
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["PARTS", "PATTERN", "ExportedVariable", "MalformedEntryError"]
+__all__ = ["PARTS", "PATTERN", "ExportedVariable", "MalformedEntryError", "variable_values"]
 
 PARTS = ("url", "host", "port", "user", "password", "database")
-"""What a template may contain in braces."""
+"""The parts of a URL that a template may contain in braces."""
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _DRIVER = r"postgresql(\+[a-z0-9_]+)?"
@@ -33,18 +33,18 @@ PATTERN = rf"{_NAME}(=({_DRIVER}|{_TEXT}(\{{({'|'.join(PARTS)})\}}{_TEXT})+))?"
 
 _EXPECTED = '"NAME", "NAME=postgresql", "NAME=postgresql+driver" or "NAME={host}"'
 
-# Nothing listens on this port: it was tcpmux's. The host name alone would not protect an application that reads only
-# the port from the environment and has "localhost" as the default of its host.
+# No server listens on this port, which was tcpmux's. The host name alone would not protect an application that reads
+# only the port from the environment and connects to "localhost" by default.
 _UNREACHABLE_PORT = "1"
 _UNREACHABLE_DATABASE = "request_the_db_fixture"
 
 
 class MalformedEntryError(ValueError):
-    """An entry that means nothing.
+    """An entry that cannot be parsed.
 
     Args:
-        expected: What would have been right.
-        advice: What to write instead, such as `did you mean "{host}"?`; may be empty.
+        expected: The forms that are valid.
+        advice: The correction, such as `did you mean "{host}"?`; may be empty.
     """
 
     def __init__(self, expected: str, advice: str = "") -> None:
@@ -54,10 +54,10 @@ class MalformedEntryError(ValueError):
 
 
 class ExportedVariable(NamedTuple):
-    """An environment variable that holds a database's URL, or parts of it.
+    """An environment variable that holds the URL of a database, or parts of it.
 
     Args:
-        name: The variable.
+        name: The name of the variable.
         template: A driver such as ``postgresql+asyncpg``, or text with parts in braces such as ``{host}``.
             Empty for the URL with the configured driver.
     """
@@ -67,10 +67,10 @@ class ExportedVariable(NamedTuple):
 
     @classmethod
     def parse(cls, entry: str) -> Self:
-        """An entry as it is written in the configuration.
+        """Parse an entry of the configuration.
 
         Raises:
-            MalformedEntryError: It means nothing; the error says what was expected and what was probably meant.
+            MalformedEntryError: The entry is malformed. The error has the valid forms and, if possible, a correction.
         """
         name, equals, template = entry.partition("=")
         if not re.fullmatch(PATTERN, entry):
@@ -85,23 +85,23 @@ class ExportedVariable(NamedTuple):
 
     @property
     def driver(self) -> str:
-        """The driver of the URL that the variable holds; empty for the configured one, and for a template."""
+        """The driver of the URL that the variable holds; empty for the configured driver, and for text with parts."""
         return "" if "{" in self.template else self.template
 
     @property
     def parts(self) -> frozenset[str]:
-        """The parts that the variable holds: ``url`` where it holds the whole URL, else ``host`` and the like."""
+        """The parts that the variable holds: ``url`` if it holds the whole URL, or ``host`` and others."""
         if "{" not in self.template:
             return frozenset(["url"])
         return frozenset(field for _, field, _, _ in Formatter().parse(self.template) if field is not None)
 
     def value(self, url_for: Callable[[str], URL]) -> str:
-        """What the variable holds for a database.
+        """The value of the variable for a database.
 
-        Parts are as they are, without the escapes of URLs; a part that the URL does not have is empty.
+        Parts are not percent-encoded. A part that the URL does not have is empty.
 
         Args:
-            url_for: Gives the URL of the database for a driver; ``""`` stands for the configured one.
+            url_for: Returns the URL of the database for a driver; ``""`` stands for the configured driver.
         """
         from elefast.postgres.urls import dsn, host_of, libpq_url, port_of
 
@@ -122,10 +122,10 @@ class ExportedVariable(NamedTuple):
         return self.template.format_map(values)
 
     def unreachable(self, host: str, driver: str) -> str:
-        """What the variable holds while there is no database: what looks the same and cannot be connected to.
+        """The value of the variable outside of tests that have a database: of the same form, but unreachable.
 
         Args:
-            host: A host name that never resolves, and says why.
+            host: A host name that never resolves, and that explains why.
             driver: The configured driver, such as ``postgresql+psycopg``.
         """
         if "{" not in self.template:
@@ -142,15 +142,31 @@ class ExportedVariable(NamedTuple):
         )
 
 
+def variable_values(url: URL, templates: Mapping[str, str], driver: str = "psycopg") -> dict[str, str]:
+    """The values of several variables for the database of `url`.
+
+    Args:
+        url: The URL of the database.
+        templates: The `ExportedVariable.template` of each variable, by its name.
+        driver: The driver for URLs whose template names none.
+    """
+    from elefast.postgres.urls import with_driver
+
+    def url_for(drivername: str) -> URL:
+        return with_driver(url, drivername or f"postgresql+{driver}")
+
+    return {name: ExportedVariable(name, template).value(url_for) for name, template in templates.items()}
+
+
 def _unreachable_url(host: str, driver: str) -> str:
     return f"{driver}://elefast@{host}/elefast"
 
 
 def _check_template(template: str) -> None:
-    """See what is wrong with text that should have parts in braces.
+    """Raise a specific error for text that should have parts in braces.
 
     Raises:
-        MalformedEntryError: With what is wrong, where that can be told.
+        MalformedEntryError: The mistake is one that this function knows.
     """
     if template in _DRIVERS:
         raise MalformedEntryError(_EXPECTED, f'did you mean "postgresql+{template}"?')
@@ -191,4 +207,4 @@ _SYNONYMS = {
     "dsn": "url",
     "uri": "url",
 }
-"""What other tools call the parts."""
+"""The names of other tools for the parts."""

@@ -1,18 +1,19 @@
-"""The URL of a server as each driver and program wants it.
+"""URLs of servers, translated between drivers and programs.
 
-It knows SQLAlchemy's URLs and the options of libpq and of the drivers, and connects to nothing.
+This module knows SQLAlchemy's URLs and the options of libpq and of the drivers. It connects to nothing.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, make_url
+
+from elefast.runtime.redaction import REDACTED, is_secret
 
 __all__ = [
     "as_url",
@@ -28,21 +29,18 @@ __all__ = [
 ]
 
 _TRUTH = {"true": "1", "on": "1", "yes": "1", "1": "1", "false": "0", "off": "0", "no": "0", "0": "0"}
-# What asyncpg's dialect takes over from a URL, and what asyncpg calls it.
+# libpq's options that asyncpg has as well, and asyncpg's names for them.
 _ASYNCPG_OPTIONS = {"sslmode": "ssl", "host": "host", "port": "port"}
-# What says to asyncpg whether it is to ask for TLS, or may say so.
+# Arguments that decide whether asyncpg asks for TLS, or that may lead to such a decision.
 _ASYNCPG_SSL = frozenset(["direct_tls", "dsn", "service", "ssl"])
-# Options whose values are for nobody's eyes.
-_SECRET = re.compile(r"pass(word|wd|phrase)?$|pwd$|secret|token", re.IGNORECASE)
-_HIDDEN = "***"
 
 
 def as_url(target: Any) -> URL:
     """The URL of an engine (sync or async), a URL or a string.
 
     Raises:
-        TypeError: `target` is something else.
-        sqlalchemy.exc.ArgumentError: The string is no URL.
+        TypeError: `target` has another type.
+        sqlalchemy.exc.ArgumentError: The string is not a URL.
     """
     if isinstance(target, str | URL):
         return make_url(target)
@@ -53,30 +51,30 @@ def as_url(target: Any) -> URL:
 
 
 def display_url(url: URL) -> str:
-    """`url` for people: without the password, and those among its options."""
-    hidden = url.update_query_dict(dict.fromkeys(_secrets(url), _HIDDEN))
-    return hidden.render_as_string(hide_password=True).replace(quote(_HIDDEN), _HIDDEN)
+    """`url` for display: with ``***`` for its password and for options that are secret."""
+    redacted = url.update_query_dict(dict.fromkeys(_secret_options(url), REDACTED))
+    return redacted.render_as_string(hide_password=True).replace(quote(REDACTED), REDACTED)
 
 
 def without_secrets(url: URL) -> URL:
     """`url` without its password, and without options that are secret."""
     bare = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
-    return bare.difference_update_query(_secrets(url))
+    return bare.difference_update_query(_secret_options(url))
 
 
-def _secrets(url: URL) -> list[str]:
-    return [name for name in url.query if _SECRET.search(name)]
+def _secret_options(url: URL) -> list[str]:
+    return [name for name in url.query if is_secret(name)]
 
 
 def libpq_url(url: URL, database: str | None = None) -> URL:
-    """`url` for psycopg, whatever driver it is written for.
+    """`url` translated for psycopg.
 
-    What only another driver understands is translated where libpq has the same (``ssl`` of asyncpg,
-    ``unix_sock`` of pg8000), and left out where it does not.
+    Options of other drivers are translated if libpq has an equivalent (``ssl`` of asyncpg, ``unix_sock`` of pg8000),
+    and left out otherwise.
 
     Args:
-        url: Of any driver.
-        database: Instead of the URL's own.
+        url: A URL for any driver.
+        database: The database that replaces the URL's own; None to keep that.
     """
     query: dict[str, str | tuple[str, ...]] = {}
     host, port = url.host, url.port
@@ -99,7 +97,7 @@ def libpq_url(url: URL, database: str | None = None) -> URL:
             query.setdefault("keepalives", flag or text)
         elif name in libpq_options():
             query[name] = value
-    # What stands in either place has one place from here on, which every driver knows; drivers take the option.
+    # These may stand in the query as well, where they take precedence. Not every driver knows that place.
     named, user, password = (_first(query.pop(name, None)) for name in ("dbname", "user", "password"))
     own = url.database or named
     return url.set(
@@ -114,18 +112,18 @@ def libpq_url(url: URL, database: str | None = None) -> URL:
 
 
 def with_driver(url: URL, drivername: str, database: str | None = None, *, written: URL | None = None) -> URL:
-    """`url` for another driver; options that it does not know are left out.
+    """`url` translated for another driver. Options that the driver does not know are left out.
 
     Args:
-        url: Of any driver.
-        drivername: As in SQLAlchemy: ``postgresql+asyncpg``; plain ``postgresql`` is a URL of libpq.
-        database: Instead of the URL's own.
-        written: What the user wrote. For its own driver it is taken as it is, with options that only this
-            driver knows.
+        url: A URL for any driver.
+        drivername: SQLAlchemy's name, such as ``postgresql+asyncpg``; plain ``postgresql`` stands for libpq.
+        database: The database that replaces the URL's own; None to keep that.
+        written: The URL that the user wrote. If it is for the same driver, the result keeps the options that only
+            this driver knows.
     """
     plain = libpq_url(url, database)
     if written is not None and written.drivername == drivername:
-        # SQLAlchemy hides a password where it belongs, and shows all options.
+        # SQLAlchemy redacts the password in its proper place, but not in the query.
         bare = written.difference_update_query(["password"])
         return bare.set(database=plain.database, password=plain.password)
     driver = drivername.partition("+")[2]
@@ -138,7 +136,7 @@ def with_driver(url: URL, drivername: str, database: str | None = None, *, writt
         if first.startswith(("/", "@")):
             query = {"unix_sock": f"{first}/.s.PGSQL.{port_of(plain)}"}
         elif first:
-            # It knows one host; here the port may stand behind it.
+            # pg8000 connects to one host. In the option, the port may stand behind it.
             name, _, port = first.rpartition(":") if first.count(":") == 1 else (first, "", "")
             plain = plain.set(host=name, port=int(port) if port.isdecimal() else port_of(plain))
     return plain.set(drivername=drivername, query=query)
@@ -147,20 +145,20 @@ def with_driver(url: URL, drivername: str, database: str | None = None, *, writt
 def asyncpg_without_tls(url: URL, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """`arguments` for a connection of asyncpg to a server that offers no TLS.
 
-    Unless it is told something, asyncpg makes a TLS context for each connection and asks the server, which takes
-    it 1.1 ms of 5 (measured with 0.32); psycopg asks in 0.1 ms.
+    By default asyncpg makes a TLS context for each connection and asks the server for TLS. That takes 1.1 of 5 ms
+    (measured with asyncpg 0.32); psycopg asks within 0.1 ms.
 
     Args:
-        url: Where it connects to.
-        arguments: What the user wants it to be told.
+        url: The URL to connect to.
+        arguments: The user's arguments for asyncpg. If they decide about TLS, they are returned as they are.
     """
-    told = _ASYNCPG_SSL & (url.query.keys() | arguments.keys()) or {"PGSSLMODE", "PGSERVICE"} & os.environ.keys()
-    return dict(arguments) if told else {"ssl": False, **arguments}
+    decided = _ASYNCPG_SSL & (url.query.keys() | arguments.keys()) or {"PGSSLMODE", "PGSERVICE"} & os.environ.keys()
+    return dict(arguments) if decided else {"ssl": False, **arguments}
 
 
 def dsn(url: URL) -> str:
-    """`url` as a libpq connection URI with its password, for raw drivers and other programs."""
-    # Not SQLAlchemy's rendering, which leaves some characters of a database's name as they are.
+    """`url` as a libpq connection URI with its password, for drivers without SQLAlchemy and for other programs."""
+    # SQLAlchemy does not percent-encode all characters of the name of a database.
     plain = libpq_url(url)
     user = quote(plain.username or "", safe="")
     secret = f":{quote(str(plain.password), safe='')}" if plain.password is not None else ""
@@ -178,12 +176,12 @@ def dsn(url: URL) -> str:
 
 
 def host_of(url: URL) -> str | None:
-    """The host of `url`, or the directory of its socket; None where libpq has to find one."""
+    """The host of `url`, or the directory of its socket; None if it has neither, so that libpq uses its default."""
     return url.host or _first(url.query.get("host"))
 
 
 def port_of(url: URL) -> int:
-    """The port of `url`, as libpq sees it; of several the first one."""
+    """The port of `url` as libpq determines it; the first one if there are several."""
     for text in (str(url.port or ""), _first(url.query.get("port")), os.environ.get("PGPORT")):
         port = (text or "").partition(",")[0]
         if port.isascii() and port.isdecimal():
@@ -198,7 +196,7 @@ def _first(value: str | Sequence[str] | None) -> str | None:
 
 
 def _seconds(text: str) -> str:
-    # libpq takes whole seconds, and reads 0 as "for ever".
+    # libpq takes whole seconds, and 0 stands for no limit.
     try:
         return str(max(1, round(float(text))))
     except (ValueError, OverflowError):
@@ -207,7 +205,7 @@ def _seconds(text: str) -> str:
 
 @cache
 def libpq_options() -> frozenset[str]:
-    """The names of the options that the libpq of psycopg knows."""
+    """The names of the options that psycopg's libpq knows."""
     from psycopg import pq
 
     return frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())

@@ -22,7 +22,7 @@ import pytest
 from elefast.config import current_run
 from elefast.config.drivers import sync_driver
 from elefast.errors import ElefastError, LeakWarning
-from elefast.postgres import libpq
+from elefast.postgres import libpq_variables
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.pytest_plugin import terminal_report
 from elefast.pytest_plugin.build_timeouts import BuildTimeouts
@@ -327,7 +327,7 @@ class Harness:
         """Note which libpq variables the environment has, so that those of a test are told apart from them."""
         current = current_run.current()
         if current is not None:
-            current_run.enter(current._replace(variables=libpq.present()))
+            current_run.enter(current._replace(variables=libpq_variables.variables_in_effect()))
 
     def pytest_report_header(self) -> str | None:
         """One line: what was configured, and where.

@@ -201,7 +201,7 @@ class TemplateBuilder:
             self._clear_cluster()
         try:
             session.copy(store.draft, drafted, encoding=encoding, strategy=strategy)
-            if session.server_info.elsewhere:
+            if session.server_info.is_remote:
                 session.call(keepalives.set_for_database, name)
             turn = session.connects
             manifest = self._recipe.build(

@@ -14,7 +14,7 @@ from psycopg import pq
 from sqlalchemy import make_url
 
 import elefast
-from elefast.postgres import libpq
+from elefast.postgres import libpq_variables
 
 # For each variable that can do any harm, a value with which a connection fails or is another one. The rest of a
 # test's environment is what a project with such a shell has.
@@ -183,8 +183,8 @@ def run(path: Path, *command: str, **variables: str) -> subprocess.CompletedProc
 def test_all_variables_are_known() -> None:
     """The libpq of psycopg reads no variable that elefast does not know, and each that is known is tried here."""
     read = {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
-    assert read <= libpq.VARIABLES
-    assert set(HARMFUL) == libpq.VARIABLES
+    assert read <= libpq_variables.VARIABLES
+    assert set(HARMFUL) == libpq_variables.VARIABLES
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_another_role_holds_it(project: Project, server: Server) -> None:
 
 DENIED = {
     "": ("no-createdb", 'ALTER ROLE "{role}" CREATEDB;'),
-    "nologin": ("connect-denied", 'Let the role in: ALTER ROLE "{role}" LOGIN;'),
+    "nologin": ("connect-denied", 'Allow the role to connect: ALTER ROLE "{role}" LOGIN;'),
 }
 
 

@@ -21,8 +21,8 @@ from elefast import errors
 from elefast.errors import ConfigurationError, ElefastError, MigrationError, Problem
 from elefast.migrators.error_report import tail, without_secret
 from elefast.migrators.steps import BuildTarget, Step, to_json
-from elefast.postgres import libpq
-from elefast.postgres.environment import libpq_environment, variables
+from elefast.postgres import libpq_variables
+from elefast.postgres.url_variables import variable_values
 from elefast.runtime import progress
 from elefast.templates.manifest import Manifest
 
@@ -141,10 +141,10 @@ class BuildProcess:
 
 def _rest(target: BuildTarget, declared: Iterable[Path]) -> dict[str, Any]:
     """What it must know besides what it was started with."""
-    environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
-    environment |= variables(target.url, target.variables, target.driver)
+    environment = libpq_variables.libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
+    environment |= variable_values(target.url, target.variables, target.driver)
     # What leads to the template differs from what the tests have, and from build to build.
-    given = {*target.variables, *libpq.VARIABLES}
+    given = {*target.variables, *libpq_variables.VARIABLES}
     given |= {name for name in environment.keys() | os.environ.keys() if environment.get(name) != os.environ.get(name)}
     return {
         "environment": environment,

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from elefast.errors import MissingDependencyError
-from elefast.postgres.libpq import neutral, service_hidden
+from elefast.postgres.libpq_variables import hide_pgservice, overriding_parameters
 from elefast.postgres.urls import dsn, libpq_url
 
 __all__ = [
@@ -132,9 +132,9 @@ def raw_connection(url: URL, *, owned: bool = False) -> psycopg.Connection[tuple
         owned: Elefast has started the server, so libpq's environment variables are meant for another one.
     """
     given = libpq_url(url).query
-    defaults: Mapping[str, Any] = {**neutral(), "client_encoding": "utf8"} if owned else {"hostaddr": ""}
+    defaults: Mapping[str, Any] = {**overriding_parameters(), "client_encoding": "utf8"} if owned else {"hostaddr": ""}
     parameters: dict[str, Any] = {key: value for key, value in defaults.items() if key not in given}
-    with service_hidden() if owned else nullcontext():
+    with hide_pgservice() if owned else nullcontext():
         return psycopg.connect(dsn(url), autocommit=True, context=_adapters(), **parameters)
 
 
@@ -149,7 +149,7 @@ def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings
         settings: Of the session from its start, as ``-c name=value``.
     """
     plain = libpq_url(url, database)
-    defaults = {**(neutral() if owned else {}), **_CONNECT_ARGS}
+    defaults = {**(overriding_parameters() if owned else {}), **_CONNECT_ARGS}
     arguments = {key: value for key, value in defaults.items() if key not in plain.query}
     dialect: Any = _dialect()
     positional, named = dialect.create_connect_args(plain)
@@ -158,7 +158,7 @@ def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings
         parameters["options"] = f"{parameters.get('options', '')} {settings}".strip()
 
     def connect() -> Any:
-        with service_hidden() if owned else nullcontext():
+        with hide_pgservice() if owned else nullcontext():
             return psycopg.connect(*positional, **parameters)
 
     # Not through `create_engine`, whose first connection asks the server five questions for the sake of SQL that

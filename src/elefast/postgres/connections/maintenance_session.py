@@ -174,7 +174,8 @@ class MaintenanceSession:
                     self.patiently()
                 if self._link is None:
                     raise DatabaseNotReadyError(
-                        f"there is no connection to {display_url(self.url)} any more. See the server's log, then run again.",
+                        f"there is no connection to {display_url(self.url)} any more. "
+                        "See the server's log, then run again.",
                         code="connection-lost",
                     )
                 try:
@@ -358,11 +359,11 @@ class MaintenanceSession:
                 "protect nothing. Name PostgreSQL itself in the URL.",
                 code="connection-pooler",
             )
-        if server_info.recovery:
+        if server_info.in_recovery:
             raise DatabaseNotReadyError(
                 f"{place} is a standby or still in recovery; name its primary in the URL.", code="standby"
             )
-        if not server_info.may_create:
+        if not server_info.can_create_databases:
             raise driver_errors.missing_createdb(server_info.role, self.url)
         version = server_info.version_text
         if self._requirement and not _fits(version, self._requirement):

@@ -50,8 +50,8 @@ class Access:
         """Open a connection, independent of the ``PG*`` variables of the tests."""
         import psycopg
 
-        parameters: dict[str, Any] = {**libpq.neutral(), "connect_timeout": CONNECT_TIMEOUT}
-        with libpq.service_hidden():
+        parameters: dict[str, Any] = {**libpq_variables.overriding_parameters(), "connect_timeout": CONNECT_TIMEOUT}
+        with libpq_variables.hide_pgservice():
             return psycopg.connect(
                 host=self.host,
                 port=self.port,

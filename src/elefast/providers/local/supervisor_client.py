@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from elefast.errors import ServerStartError
-from elefast.postgres import libpq
+from elefast.postgres import libpq_variables
 from elefast.providers.files import directories, locks
 from elefast.providers.local import orphan_files, state_file
 from elefast.providers.local.processes import namespace, send_signal
@@ -139,12 +139,12 @@ def prove(described: Mapping[str, Any], timeout: float) -> None:
     cluster = os.path.dirname(described["data"])
     try:
         parameters: dict[str, Any] = {
-            **libpq.neutral(),
+            **libpq_variables.overriding_parameters(),
             "hostaddr": ADDRESS,
             "sslmode": "disable",
             "connect_timeout": max(2, int(timeout)),
         }
-        with libpq.service_hidden():
+        with libpq_variables.hide_pgservice():
             connection = psycopg.connect(
                 host=ADDRESS,
                 port=described["port"],
