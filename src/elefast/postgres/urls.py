@@ -97,7 +97,8 @@ def libpq_url(url: URL, database: str | None = None) -> URL:
             query.setdefault("keepalives", flag or text)
         elif name in libpq_options():
             query[name] = value
-    # These may stand in the query as well, where they take precedence. Not every driver knows that place.
+    # These may also stand in the query. Move them to the place that every driver knows. The user and the password in
+    # the query take precedence, as they do in the drivers.
     named, user, password = (_first(query.pop(name, None)) for name in ("dbname", "user", "password"))
     own = url.database or named
     return url.set(
