@@ -77,7 +77,7 @@ def from_config(
             profile=profile or (current.profile if current else "") or None,
             env=environment,
             start=current.start if current else Path.cwd(),
-            caches=cache_dir.directory(environment),
+            caches=cache_dir.cache_directory(environment),
             **overrides,
         )
     rebuild = current.rebuild if current else False

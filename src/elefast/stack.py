@@ -18,7 +18,7 @@ from elefast.databases.report import Report
 from elefast.databases.service import DatabaseService
 from elefast.errors import ClosedError, ElefastError, MissingDependencyError
 from elefast.isolation.database import DatabaseCheckout
-from elefast.postgres.urls import shown
+from elefast.postgres.urls import display_url
 from elefast.runtime.process_lifetime import Retired
 from elefast.runtime.signals import close_unfinished, defer_interrupts
 from elefast.sync import DatabaseServer

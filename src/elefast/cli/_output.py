@@ -53,4 +53,4 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     """Print one JSON document. A value of a type that JSON does not have is printed as text."""
-    print(printable(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
+    print(escape_controls(json.dumps(value, indent=2, ensure_ascii=False, default=str)))

@@ -25,7 +25,7 @@ from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, Found, alembic_belo
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.provenance import Origin
 from elefast.config.toml_reader import read_toml
-from elefast.runtime.cache_dir import is_ours, replace
+from elefast.runtime.cache_dir import is_private, write_atomically
 from elefast.runtime.type_guards import is_table
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _keep(kept: str, question: str, loaded: Loaded, env: Mapping[str, str]) -> N
         answers = _answers(kept)
         answers.pop(question, None)
         answers[question] = data
-        replace(kept, json.dumps(dict(list(answers.items())[-_MAX_ANSWERS:])))
+        write_atomically(kept, json.dumps(dict(list(answers.items())[-_MAX_ANSWERS:])))
 
 
 def _answers(kept: str) -> dict[str, Any]:

@@ -141,4 +141,4 @@ def _elsewhere(options: Mapping[str, Any]) -> str:
 
 def _of(name: str, value: Any) -> str:
     # The value of any other option may contain a password.
-    return f"of {name} {short(str(value))}" if name in ("service", "servicefile") else f"of {short(name)}"
+    return f"of {name} {one_line(str(value))}" if name in ("service", "servicefile") else f"of {one_line(name)}"

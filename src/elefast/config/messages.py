@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 
 from elefast.config.keys import Key, closest
 from elefast.config.value_types import WrongValueError, did_you_mean
-from elefast.runtime.redaction import hide
-from elefast.runtime.text import short
+from elefast.runtime.redaction import redact
+from elefast.runtime.text import one_line
 
 __all__ = ["describe_validation_error", "format_value", "quoted_list", "suggestion", "wrong_value"]
 
@@ -55,7 +55,7 @@ def quoted_list(items: Iterable[str]) -> str:
     """`"a", "b"`; only the first ones of many."""
     found = list(items)
     return ", ".join(
-        [*(f'"{short(item)}"' for item in found[:_MAX_ITEMS]), *(["..."] if len(found) > _MAX_ITEMS else [])]
+        [*(f'"{one_line(item)}"' for item in found[:_MAX_ITEMS]), *(["..."] if len(found) > _MAX_ITEMS else [])]
     )
 
 

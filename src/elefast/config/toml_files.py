@@ -18,7 +18,7 @@ from elefast.config.messages import wrong_value
 from elefast.config.provenance import Origin
 from elefast.config.toml_positions import line_of, lines
 from elefast.config.toml_reader import TooDeepError, read_toml
-from elefast.runtime.text import short
+from elefast.runtime.text import one_line
 from elefast.runtime.type_guards import is_table
 
 __all__ = ["TomlFile", "read_file"]

@@ -103,7 +103,7 @@ def is_target(value: str) -> bool:
 
 def did_you_mean(better: str) -> str:
     """Advice to write `better`."""
-    return f'did you mean "{short(better)}"?'
+    return f'did you mean "{one_line(better)}"?'
 
 
 def _matching(regex: str, expected: str, correct: Callable[[str], str] | None = None) -> Callable[[str], str]:

@@ -103,7 +103,7 @@ class EngineBackend:
         _retired.close()
         return self._manager.create(prefix, encoding)
 
-    def drop(self, name: str) -> list[Left]:
+    def drop(self, name: str) -> list[Leftover]:
         return self._manager.drop(name)
 
     def engine(self, name: str) -> Engine:

@@ -124,7 +124,7 @@ class DatabaseManager:
             interval: Seconds between attempts.
         """
         if self._closed:
-            raise ClosedError(f"the server {shown(self.url)} was closed; make another one.", code="closed")
+            raise ClosedError(f"the server {display_url(self.url)} was closed; make another one.", code="closed")
         if not self._owner.is_current:
             self._after_fork()
         if timeout is None:

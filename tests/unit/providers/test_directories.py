@@ -110,8 +110,7 @@ def test_the_second_to_publish_gives_way(tmp_path: Path) -> None:
 def test_what_somebody_puts_together_is_not_left(tmp_path: Path) -> None:
     """Whoever sweeps spares it, and removes it once that process is gone."""
     program = (
-        "import sys; from elefast.providers.files import directories; "
-        "print(directories.building(sys.argv[1])); input()"
+        "import sys; from elefast.providers.files import directories; print(directories.building(sys.argv[1])); input()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

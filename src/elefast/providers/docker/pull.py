@@ -109,7 +109,7 @@ def _local(client: Any, reference: str) -> Any:
 
 
 def _pull(client: Any, reference: str, platform: str, waits: Sequence[float], *, present: bool) -> Any:
-    with progress.hidden(), terminal.standard_error() as stream, PullDisplay(reference, stream) as display:
+    with progress.paused(), terminal.standard_error() as stream, PullDisplay(reference, stream) as display:
         for attempt, wait in enumerate([*waits, None], 2):
             began = clock.now()
             said = _attempt(client, reference, platform, display)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from elefast.errors import ConfigurationError, Problem, ServerStartError
-from elefast.postgres import libpq
+from elefast.postgres import libpq_variables
 from elefast.providers.tuning import server_settings
 from elefast.runtime import clock
 
