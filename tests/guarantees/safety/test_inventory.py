@@ -36,8 +36,8 @@ CHECKED = {
 ELSEWHERE = {
     "postgres/databases.create": "a new one, whose name nobody has: PostgreSQL refuses another",
     "postgres/databases.clone": "the same",
-    "postgres/drop_blockers.clear": "inside a database that `MaintenanceSession.unblock` has checked (`test_a_method`)",
-    "postgres/database_properties.record": "only recorded; run on a copy that `DatabaseManager._clone` has just made",
+    "postgres/drop_blockers.clear": "inside of a database that `clear_blockers` has checked (`test_a_method`)",
+    "postgres/database_properties.record": "only recorded; run on a new copy (`DatabaseManager._clone`)",
     "postgres/database_properties._setting": "the same",
     "postgres/database_properties._grant": "the same",
     "postgres/reset.reset": "inside of a database that `rename` has checked, and that holds what its test wrote",

@@ -64,10 +64,10 @@ def test_an_interrupt_in_the_middle_of_elefast(project: Project, option: str) ->
     """It is shown where elefast was called: pytest takes long to render the rest, which is there for who asks."""
     project.file(
         "conftest.py",
-        "from elefast.databases.manager import Control\n"
-        "def interrupted(control, **keywords):\n"
+        "from elefast.databases.manager import DatabaseManager\n"
+        "def interrupted(manager, **keywords):\n"
         "    raise KeyboardInterrupt\n"
-        "Control.make = interrupted",
+        "DatabaseManager.create = interrupted",
     )
     project.tests("def test_it(db): pass")
     result = project.run_apart(*option.split())
