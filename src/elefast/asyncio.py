@@ -4,8 +4,8 @@
     async with await server.create_database() as database, database.session() as session:
         ...
 
-Work on the server runs in threads, on connections that belong to no event loop of the user's, so a
-server may be shared by several loops; a test's own engine belongs to the loop that uses it.
+Work on the server runs in threads, on connections that belong to no event loop of the user. So several loops may share
+a server. The engine of a test belongs to the loop that uses it.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ AsyncSessionmakerFactory = Callable[[AsyncEngine], "async_sessionmaker[AsyncSess
 class AsyncMigrator(Protocol):
     """Makes the schema in an empty database; see `elefast.sync.Migrator`.
 
-    It is run on an event loop of its own.
+    It runs on a separate event loop.
     """
 
     async def migrate_async(self, connection: AsyncConnection) -> None:
-        """Make the schema; committed afterwards."""
+        """Make the schema; elefast commits afterwards."""
         ...
 
 
@@ -58,7 +58,7 @@ class AsyncMetadataMigrator(AsyncMigrator):
     """Makes the tables of a ``MetaData``; see `elefast.sync.MetadataMigrator`.
 
     Args:
-        metadata: Such as ``Base.metadata``.
+        metadata: The ``MetaData``, such as ``Base.metadata``.
     """
 
     def __init__(self, metadata: MetaData) -> None:
@@ -68,7 +68,7 @@ class AsyncMetadataMigrator(AsyncMigrator):
         await connection.run_sync(schema_of.create_all, self.metadata)
 
     def fingerprint(self) -> Sequence[Input] | None:
-        """The compiled DDL and the event listeners; None where a listener cannot be told from another."""
+        """The compiled DDL and the event listeners; None where a listener cannot be identified."""
         return schema_of.inputs(self.metadata)
 
 
@@ -76,10 +76,10 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
     """A private database; dropped when the ``async with`` block ends.
 
     Args:
-        engine: An engine to it.
+        engine: An engine to the database.
         server: The server that made it.
-        sessionmaker_factory: Makes the sessionmaker from the engine. The default one's objects can be read after
-            a commit (``expire_on_commit=False``), since a reload on access cannot be awaited.
+        sessionmaker_factory: Makes the sessionmaker from the engine. By default objects can be read after a commit
+            (``expire_on_commit=False``), because an attribute access cannot await a reload.
 
     Attributes:
         engine: The engine.
@@ -127,7 +127,7 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
         except Exception as failed:
             if error is None:
                 raise
-            # The test's own error is the one to see.
+            # The error of the test must stay visible.
             error.add_note(f"and its database could not be dropped: {failed}")
 
 
@@ -135,9 +135,9 @@ class AsyncDatabaseServer:
     """A PostgreSQL server that makes private databases; see `elefast.sync.DatabaseServer`.
 
     Args:
-        engine: An async engine, a URL or a string; its database is only connected to, never changed.
-        schema: A migrator, async or not, run once into a template; None for empty databases.
-        debug: Log the SQL of elefast's own work as well.
+        engine: An async engine, a URL or a string. elefast connects to its database, but never changes it.
+        schema: A migrator, async or not, which runs once to build the template; None for empty databases.
+        debug: Whether to log the SQL of elefast's work as well.
         sessionmaker_factory: Makes the databases' sessionmakers from their engines.
         engine_options: ``create_async_engine`` keywords for the databases' engines, which are on ``NullPool``
             unless ``pool_size``, ``max_overflow`` or ``poolclass`` are among them.
@@ -184,8 +184,8 @@ class AsyncDatabaseServer:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""
         await self.drop_and_report(name)
 
-    async def drop_and_report(self, name: str) -> list[Leftover]:
-        """Like `drop_database`; what had to be ended or cleared for that."""
+    async def drop_and_report(self, name: str) -> list[Left]:
+        """Like `drop_database`; the sessions and objects that had to be ended or cleared."""
         return await _in_thread(partial(self._backend.drop, name))
 
     def __repr__(self) -> str:
@@ -193,7 +193,7 @@ class AsyncDatabaseServer:
 
 
 async def _in_thread(work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
-    """Run `work` in a thread; where the task is cancelled meanwhile, `undo` what it made once it is done."""
+    """Run `work` in a thread. If the task is cancelled meanwhile, call `undo` with the result once it is there."""
     loop = asyncio.get_running_loop()
     running = loop.run_in_executor(None, work)
     try:

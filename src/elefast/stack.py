@@ -146,7 +146,7 @@ class Stack:
     # -- what it did, and what runs -------------------------------------------------------------------------
 
     def report(self) -> Report:
-        """What the stack did so far."""
+        """What the stack has done so far."""
         return Report() if self._service is None else self._service.report
 
     @property
@@ -156,7 +156,7 @@ class Stack:
 
     @property
     def service(self) -> DatabaseService:
-        """What runs, in this process; started if need be, with a sweep of what dead runs left.
+        """The service of this process; started with a sweep of dead runs' databases if it is not running.
 
         Raises:
             ElefastError: It could not be started. The same error is raised each time: a server that does not answer
@@ -168,7 +168,7 @@ class Stack:
         return self._start()
 
     def admin(self, timeout: float = 30) -> ServerAdmin:
-        """The server, for commands that look at it and clean it up; starts it, and changes nothing on it by itself.
+        """The server, for commands that list databases and clean up. This starts the server, but changes nothing on it.
 
         Args:
             timeout: Seconds that the server may take to answer.
@@ -179,10 +179,10 @@ class Stack:
         return ServerAdmin(service.manager, service.lease, self.project)
 
     def server_runs(self) -> bool:
-        """Whether the server runs already, so that using it would start none; starts nothing.
+        """Whether the server runs already, so that using the stack would not start one; this starts nothing.
 
         Raises:
-            ElefastError: It is not known, such as where no provider could give one.
+            ElefastError: The provider cannot tell, or there is none.
         """
         return self._service is not None or self._spec.provider.running()
 
@@ -238,7 +238,7 @@ class Stack:
     ) -> None:
         from asyncio import to_thread
 
-        close_unfinished(error)  # what is being handled is known in this thread only
+        close_unfinished(error)  # here, because the other thread does not see the exception
         await to_thread(self.close)
 
     def __del__(self) -> None:

@@ -4,7 +4,7 @@
     with server.create_database() as database, database.session() as session:
         ...
 
-A thin public shell; what is behind it is in `elefast.databases.manager`.
+These classes are the public interface. `elefast.databases.backend` does the work.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ SessionmakerFactory = Callable[[Engine], "sessionmaker[Session]"]
 class Migrator(Protocol):
     """Makes the schema in an empty database.
 
-    A migrator may also have ``fingerprint() -> str | None``: everything that the schema depends on.
-    With it the template is kept for the next run, for as long as the fingerprint stays the same.
+    A migrator may also have ``fingerprint() -> str | None``, which covers everything that the schema depends on.
+    Then the next runs reuse the template as long as the fingerprint stays the same.
     """
 
     def migrate(self, connection: Connection) -> None:
-        """Make the schema; committed afterwards."""
+        """Make the schema; elefast commits afterwards."""
         ...
 
 
 class MetadataMigrator(Migrator):
-    """Makes the tables of a ``MetaData``, and every schema that they, their enums and sequences live in.
+    """Makes the tables of a ``MetaData``, and every schema that they, their enums and sequences are in.
 
     Args:
-        metadata: Such as ``Base.metadata``.
+        metadata: The ``MetaData``, such as ``Base.metadata``.
     """
 
     def __init__(self, metadata: MetaData) -> None:
@@ -60,35 +60,35 @@ class MetadataMigrator(Migrator):
         schema_of.create_all(connection, self.metadata)
 
     def fingerprint(self) -> Sequence[Input] | None:
-        """The compiled DDL and the event listeners; None where a listener cannot be told from another."""
+        """The compiled DDL and the event listeners; None where a listener cannot be identified."""
         return schema_of.inputs(self.metadata)
 
 
 def _nothing() -> None:
-    """No connection was opened ahead."""
+    """There is no connection that was opened in advance."""
 
 
 class DatabaseInfo(ABC):
-    """What the URL of a database says: the part that `Database` and its async twin share."""
+    """What the URL of a database says; the base of `Database` and `AsyncDatabase`."""
 
     @property
     @abstractmethod
     def _url(self) -> URL:
         """The URL of the database, with its password."""
 
-    disconnect_ahead: Callable[[], None] = staticmethod(_nothing)
-    """Closes the connection that elefast opened ahead, before a test can connect by itself or count sessions."""
+    close_preconnection: Callable[[], None] = staticmethod(_nothing)
+    """Closes the connection that elefast opened in advance, before a test connects otherwise or counts sessions."""
 
     @property
     def url(self) -> URL:
         """The URL of the database, with its password."""
-        self.disconnect_ahead()
+        self.close_preconnection()
         return self._url
 
     @property
     def name(self) -> str:
         """The name of the database."""
-        self.disconnect_ahead()
+        self.close_preconnection()
         return self._name
 
     @property
@@ -111,7 +111,7 @@ class Database(DatabaseInfo, AbstractContextManager["Database"]):
     """A private database; dropped when the ``with`` block ends.
 
     Args:
-        engine: An engine to it.
+        engine: An engine to the database.
         server: The server that made it.
         sessionmaker_factory: Makes the sessionmaker from the engine.
 
@@ -153,7 +153,7 @@ class Database(DatabaseInfo, AbstractContextManager["Database"]):
         except Exception as failed:
             if error is None:
                 raise
-            # The test's own error is the one to see.
+            # The error of the test must stay visible.
             error.add_note(f"and its database could not be dropped: {failed}")
 
 
@@ -161,12 +161,11 @@ class DatabaseServer:
     """A PostgreSQL server that makes private databases.
 
     Args:
-        engine: An engine, a URL or a string; its database is only connected to, never changed.
-        schema: A migrator, run once into a template that databases are cloned from; None for empty databases.
-        debug: Log the SQL of elefast's own work as well.
+        engine: An engine, a URL or a string. elefast connects to its database, but never changes it.
+        schema: A migrator, which runs once to build the template of the databases; None for empty databases.
+        debug: Whether to log the SQL of elefast's work as well.
         sessionmaker_factory: Makes the databases' sessionmakers from their engines.
-        engine_options: ``create_engine`` keywords for the databases' engines; those of a given engine are
-            taken over without.
+        engine_options: ``create_engine`` keywords for the databases' engines. They override those of a given engine.
     """
 
     def __init__(
@@ -195,14 +194,14 @@ class DatabaseServer:
         return self._backend.url
 
     def ensure_is_ready(self, timeout: float = 30, interval: float = 0.5) -> Self:
-        """Wait until the server answers; `create_database` does so by itself.
+        """Wait until the server answers. `create_database` does so as well.
 
         Args:
-            timeout: Seconds to wait at the most.
+            timeout: Seconds to wait at most.
             interval: Seconds between attempts.
 
         Raises:
-            DatabaseNotReadyError: It did not in time, or never will (a wrong password, no such role).
+            DatabaseNotReadyError: It did not answer in time, or never will (wrong password, unknown role).
             MissingRightsError: The role may not create databases.
         """
         self._backend.ensure_ready(timeout, interval)
@@ -212,8 +211,8 @@ class DatabaseServer:
         """Make a private database with the schema in it.
 
         Args:
-            prefix: What its name begins with; any text.
-            encoding: The server encoding, in PostgreSQL's words.
+            prefix: The prefix of its name; any text.
+            encoding: The encoding, by PostgreSQL's name for it.
 
         Raises:
             DatabaseNotReadyError: The server does not answer.
@@ -221,27 +220,27 @@ class DatabaseServer:
         """
         name = self._backend.create(prefix, encoding)
         database = Database(self._backend.engine(name), self, self.sessionmaker_factory)
-        database.disconnect_ahead = partial(self._backend.withdraw, name)
+        database.close_preconnection = partial(self._backend.close_preconnection, name)
         return database
 
     def drop_database(self, name: str) -> None:
-        """Drop a database that elefast made; nothing happens where there is none.
+        """Drop a database that elefast made; does nothing where there is none.
 
         Raises:
-            RefusedError: Elefast did not make it, or another role did.
+            RefusedError: elefast did not make it, or another role did.
         """
         self._backend.drop(name)
 
-    def drop_and_report(self, name: str) -> list[Leftover]:
-        """Like `drop_database`; what had to be ended or cleared for that."""
+    def drop_and_report(self, name: str) -> list[Left]:
+        """Like `drop_database`; the sessions and objects that had to be ended or cleared."""
         return self._backend.drop(name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {display_url(self.url)}>"
 
 
-def warn_of_leaks(name: str, leaked: Sequence[Leftover]) -> None:
-    """Warn of what was left on database `name`."""
+def warn_of_leaks(name: str, leaked: Sequence[Left]) -> None:
+    """Warn of what a test left on database `name`."""
     for left in leaked:
         text = (
             f"{left} was left in {name} and was cleared"

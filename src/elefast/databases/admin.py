@@ -1,6 +1,6 @@
-"""What people do with a stack's server by hand: look at what is there, build and drop templates, clean up, hold it.
+"""Administration of a stack's server by hand: list databases, build and drop templates, clean up, keep it running.
 
-Tests do none of this; it is for the command line and for tools.
+It is for the command line and for tools. Tests use none of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from elefast.databases.current_checkouts import current
 from elefast.databases.inventory import Item, inventory
-from elefast.databases.sweeper import Scope, would_sweep
+from elefast.databases.sweeper import SweepScope, would_sweep
 from elefast.postgres import sql
 from elefast.postgres.names import Kind
 from elefast.templates.store import State, Template
@@ -23,75 +23,75 @@ __all__ = ["ServerAdmin"]
 
 
 class ServerAdmin:
-    """The server of one stack, for whoever looks after it.
+    """The server of one stack, for commands.
 
     Args:
-        control: On the server.
-        lease: The server.
-        project: The stack's.
+        manager: The manager of this process on the server.
+        lease: The lease on the server.
+        project: The name of the project.
     """
 
-    def __init__(self, control: DatabaseManager, lease: Lease, project: str) -> None:
-        self._control = control
+    def __init__(self, manager: DatabaseManager, lease: Lease, project: str) -> None:
+        self._manager = manager
         self.project = project
         self.lease = lease
 
     @property
     def version(self) -> str:
-        """Of PostgreSQL, such as ``18.1``."""
-        return self._control.session.server_info.version_text
+        """The version of PostgreSQL, such as ``18.1``."""
+        return self._manager.session.facts.version_text
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a query to the maintenance database."""
-        return self._control.session.call(lambda connection: sql.rows(connection, query))
+        return self._manager.session.call(lambda connection: sql.rows(connection, query))
 
     def inventory(self) -> list[Item]:
-        """Every database of elefast's own on the server, of this role, oldest first.
+        """The databases of elefast on the server that belong to this role, oldest first.
 
-        Those of tests that run on this machine are shown with the test.
+        Databases of tests that run on this machine now have the name of the test.
         """
-        has = current(os.environ)
+        checkouts = current(os.environ)
         return [
-            item._replace(project=has[item.name].project, test=has[item.name].test)
-            if item.kind is Kind.CLONE and item.name in has
+            item._replace(project=checkouts[item.name].project, test=checkouts[item.name].test)
+            if item.kind is Kind.CLONE and item.name in checkouts
             else item
-            for item in self._control.session.call(inventory)
+            for item in self._manager.session.call(inventory)
         ]
 
     def leftovers(self, *, kept: int = 0, templates: bool = False, all_projects: bool = False) -> list[str]:
-        """The names of what `prune` would drop; it drops nothing.
+        """The names of the databases that `prune` would drop; this drops nothing.
 
         Args:
-            kept: How many databases that were kept for a look would stay.
-            templates: Templates that no run uses now as well.
-            all_projects: Kept databases and templates of other projects as well, and those that name no project.
+            kept: How many kept databases stay.
+            templates: Whether to drop templates that no run uses now.
+            all_projects: Whether to drop kept databases and templates of other projects, and of none.
         """
-        ours = set(self._control.templates.names) if self._control.templates else set[str]()
-        scope = Scope(None if all_projects else self.project, kept, templates)
-        return would_sweep(self._control.session, self._control.run, ours, scope)
+        ours = set(self._manager.templates.names) if self._manager.templates else set[str]()
+        scope = SweepScope(None if all_projects else self.project, kept, templates)
+        return would_sweep(self._manager.session, self._manager.run, ours, scope)
 
     def prune(self, *, kept: int = 0, templates: bool = False, all_projects: bool = False) -> list[str]:
-        """Drop kept databases and what dead runs left; the names of what went. Arguments as for `leftovers`."""
-        return self._control.sweep(Scope(None if all_projects else self.project, kept, templates))
+        """Drop kept databases and those of dead runs; the names of the dropped ones. Arguments as for `leftovers`."""
+        return self._manager.sweep(SweepScope(None if all_projects else self.project, kept, templates))
 
     def template(self) -> State | None:
-        """What would become of a template that is asked for now; None where databases are empty."""
-        templates = self._control.templates
+        """What a run would do for a template now: reuse or build one; None where databases are empty."""
+        templates = self._manager.templates
         return None if templates is None else templates.state("utf8")
 
     def build_template(self) -> Template | None:
-        """The template, built if there is none that fits; None where databases are empty.
+        """The template, built if there is no valid one; None where databases are empty.
 
         Raises:
             MigrationError: It could not be built.
         """
-        return self._control.template()
+        return self._manager.template()
 
     def drop_templates(self) -> list[str]:
-        """Drop the project's templates that nobody uses, with the databases that wait for them; their names."""
-        templates = self._control.templates
+        """Drop the unused templates of the project, with their spare databases; the names of the templates."""
+        templates = self._manager.templates
         return [] if templates is None else templates.drop_all()
 
     def hold(self) -> None:
-        """Leave the server running when this process has gone, until ``elefast down``."""
+        """Keep the server running after the end of this process, until ``elefast down``."""
         self.lease.hold()

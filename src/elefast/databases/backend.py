@@ -1,6 +1,7 @@
-"""What stands behind a public server: databases, and engines for them.
+"""The backends of public servers: they make databases, and engines for them.
 
-A server that a user made works through the engine or URL that it was given; a stack's server works through its service.
+A server that a user makes uses the given engine or URL (`EngineBackend`). The server of a stack uses the stack's
+service (`ServiceBackend`).
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ __all__ = ["EngineBackend", "ServerBackend", "ServiceBackend"]
 
 
 class ServerBackend(Protocol):
-    """What a public server needs: databases, and engines for them."""
+    """What a public server needs."""
 
     @property
     def url(self) -> URL:
-        """The server, with the driver of the engines."""
+        """The URL of the server, with the driver of the engines."""
         ...
 
     def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
@@ -40,19 +41,19 @@ class ServerBackend(Protocol):
         ...
 
     def create(self, prefix: str, encoding: str) -> str:
-        """Make a database; its name."""
+        """Create a database; its name."""
         ...
 
-    def drop(self, name: str) -> list[Leftover]:
-        """Drop it; what had to be ended or cleared for that."""
+    def drop(self, name: str) -> list[Left]:
+        """Drop database `name`; the sessions and objects that had to be ended or cleared."""
         ...
 
     def engine(self, name: str) -> Engine:
-        """An engine for database `name`; for an async driver, the sync side of one."""
+        """A new engine for database `name`; for an async driver, the sync side of one."""
         ...
 
-    def withdraw(self, name: str) -> None:
-        """Close what is connected to database `name` ahead of its engine."""
+    def close_preconnection(self, name: str) -> None:
+        """Close the connection to database `name` that was opened before the test asked for one."""
         ...
 
 
@@ -62,8 +63,8 @@ class EngineBackend:
     Args:
         target: An `Engine`, an ``AsyncEngine``, a `URL` or a string.
         schema: A migrator, or None for empty databases.
-        engine_options: ``create_engine`` keywords for the databases' engines, over those of `target`.
-        echo: Log the SQL of elefast's own work as well.
+        engine_options: ``create_engine`` keywords for the databases' engines; they override those of `target`.
+        echo: Whether to log the SQL of elefast's work as well.
         is_async: Whether the engines are async; a driver such as psycopg is both.
     """
 
@@ -82,7 +83,7 @@ class EngineBackend:
         self._manager = DatabaseManager(
             self._url,
             connectors_to(source or self._url, echo=echo),
-            link_to=partial(connector_to, source or self._url),
+            connector_to=partial(connector_to, source or self._url),
             recipe=None if schema is None else recipe_of(schema, self._engines),
             options=TemplateOptions(project=os.getcwd()),
         )
@@ -101,7 +102,8 @@ class EngineBackend:
     def create(self, prefix: str, encoding: str) -> str:
         require_driver(self._url)
         _retired.close()
-        return self._manager.create(prefix, encoding)
+        name, _ = self._manager.create(prefix, encoding)
+        return name
 
     def drop(self, name: str) -> list[Leftover]:
         return self._manager.drop(name)
@@ -109,8 +111,8 @@ class EngineBackend:
     def engine(self, name: str) -> Engine:
         return self._engines.make(name)
 
-    def withdraw(self, name: str) -> None:
-        """Nothing is connected ahead."""
+    def close_preconnection(self, name: str) -> None:
+        """This backend connects to no database in advance."""
 
 
 _retired = Retired(DatabaseManager.close)
@@ -120,7 +122,7 @@ class ServiceBackend:
     """The backend of a stack's server.
 
     Args:
-        start: Gives the stack's service, started if need be.
+        start: Gives the stack's service, which it starts if it is not running.
         is_async: Whether the engines are async.
     """
 
@@ -140,7 +142,7 @@ class ServiceBackend:
         service = self._start()
         name = service.checkout(prefix, encoding)
         if self._is_async:
-            service.withdraw(name)  # a sync engine's connection
+            service.close_preconnection(name)  # it is for a sync engine
         return name
 
     def drop(self, name: str) -> list[Leftover]:
@@ -158,6 +160,6 @@ class ServiceBackend:
         service = self._start()
         return service.async_engine(name) if self._is_async else service.engine(name)
 
-    def withdraw(self, name: str) -> None:
+    def close_preconnection(self, name: str) -> None:
         if not self._is_async:
-            self._start().withdraw(name)
+            self._start().close_preconnection(name)

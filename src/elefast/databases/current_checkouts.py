@@ -1,7 +1,7 @@
-"""Which test has which database now, for `elefast psql` and `elefast ls` beside a test that a debugger holds.
+"""Which test has which database now, for `elefast psql` and `elefast ls` while a debugger holds a test.
 
-Each process writes it to a small file of this user. A test costs two writes of some bytes, and no statement on the
-server, where a comment on its database would be one more commit.
+Each process writes it to a small file in the cache directory of the user. That costs a test two writes of a few bytes.
+A comment on the database would cost a commit on the server.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["Checkout", "CurrentCheckouts", "current"]
 
 _PREFIX, _SUFFIX = "running-", ".json"
 FORGOTTEN_AFTER = 14 * 24 * 3600.0
-"""Seconds after which a file that a killed process has left goes."""
+"""Seconds after which the file of a killed process is removed."""
 
 
 class Checkout(NamedTuple):
-    """What a test has.
+    """A database that is checked out.
 
     Args:
-        project: The test's.
-        test: Its node id.
+        project: The project of the test.
+        test: The node id of the test.
     """
 
     project: str
@@ -37,30 +37,30 @@ class Checkout(NamedTuple):
 
 
 class CurrentCheckouts:
-    """Those of one process; safe to share by threads, and of no use where no file can be written.
+    """The checkouts of one process; safe for threads. Without a writable directory it records nothing.
 
     Args:
-        project: The project of its tests.
-        env: The process's environment.
+        project: The project of the tests.
+        env: The environment of the process.
     """
 
     def __init__(self, project: str, env: Mapping[str, str]) -> None:
         self._project = project
         self._directory = cache_dir.cache_directory(env)
         self._now: dict[str, str] = {}
-        # A descriptor, because a file object would warn where a stack that was forgotten is collected.
+        # A descriptor, because a file object would warn when a stack that was not closed is garbage collected.
         self._file = -1
         self._path = ""
         self._lock = threading.Lock()
 
     def began(self, database: str, test: str) -> None:
-        """`test` has `database` from now on."""
+        """Note that `test` has `database` from now on."""
         with self._lock:
             self._now[database] = test
             self._write()
 
     def ended(self, database: str) -> None:
-        """No test has `database` any more."""
+        """Note that no test has `database` any more."""
         with self._lock:
             if self._now.pop(database, None) is not None:
                 self._write()
@@ -81,18 +81,18 @@ class CurrentCheckouts:
         try:
             if self._file < 0:
                 self._file, self._path = _open(self._directory)
-            # One write of one line; what is left after it of a longer one is not read.
+            # One write of one line. Readers ignore the rest of an earlier, longer line.
             line = json.dumps({"project": self._project, "databases": self._now}) + "\n"
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, line.encode())
         except OSError:
-            self._directory = ""  # no place for it: then nothing is known
+            self._directory = ""  # the file cannot be written, so record nothing
 
 
 def current(env: Mapping[str, str]) -> dict[str, Checkout]:
-    """What the tests of this user on this machine have now, by the name of the database.
+    """The checkouts of this user's processes on this machine, by the name of the database.
 
-    A killed process may have left its own; so the names mean something only where such a database exists.
+    A killed process leaves its file, so a name is meaningful only where such a database exists.
     """
     found: dict[str, Checkout] = {}
     directory = cache_dir.cache_directory(env)

@@ -1,4 +1,4 @@
-"""Many durations in little memory: a histogram whose parts from several processes add up exactly."""
+"""A histogram of durations, which uses little memory; histograms of several processes add up exactly."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _PER_DOUBLING = 16
 _SMALLEST = 1e-6
 _LARGEST = 1e5
 
-# Tests may run in several threads, and the pool adds from its own. One lock for all, since it is held so briefly.
+# Tests may run in several threads, and the pool has threads as well. One lock is enough, because it is held briefly.
 _lock = threading.Lock()
 
 
 @on_fork
 def _after_fork() -> None:
-    """Somebody may have held it at that moment, in a thread that the child does not have."""
+    """A thread of the parent, which the child does not have, may have held the lock during the fork."""
     global _lock
     _lock = threading.Lock()
 
 
 class Histogram:
-    """Durations in buckets that are 4 % wide, from a microsecond to a day: some hundred integers at most."""
+    """Durations in buckets that are 4 % wide, from a microsecond to a day: a few hundred integers at most."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, int] = {}
         self.seconds = 0.0
-        """Their sum, exactly."""
+        """The exact sum of the durations."""
         self.longest = 0.0
-        """The longest, exactly."""
+        """The exact longest duration."""
 
     def add(self, seconds: float) -> None:
         """Add one duration, in seconds; safe from any thread."""
@@ -49,10 +49,10 @@ class Histogram:
             return sum(self._buckets.values())
 
     def quantile(self, share: float) -> float:
-        """The duration in seconds that `share` of them do not exceed, to 2 %; 0 where there is none.
+        """The duration in seconds that a share of the durations do not exceed, to 2 %; 0 where there is none.
 
         Args:
-            share: From 0 to 1, such as 0.99.
+            share: The share, from 0 to 1, such as 0.99.
         """
         with _lock:
             left = math.ceil(share * sum(self._buckets.values()))
@@ -63,7 +63,7 @@ class Histogram:
         return 0.0
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Those of both, as if they had been added to one."""
+        """A histogram with the durations of both."""
         both = Histogram()
         with _lock:
             for part in (self, other):
@@ -74,7 +74,7 @@ class Histogram:
         return both
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values; `p50` and `p99` are for the reader."""
+        """As plain values; `p50` and `p99` are for readers only."""
         with _lock:
             buckets = [[bucket, count] for bucket, count in sorted(self._buckets.items())]
         return {
@@ -88,7 +88,7 @@ class Histogram:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave."""
+        """From the result of `to_dict`."""
         made = cls()
         made._buckets = dict(values["buckets"])
         made.seconds, made.longest = values["seconds"], values["longest"]

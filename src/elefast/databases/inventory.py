@@ -1,6 +1,6 @@
-"""What there is of elefast's on a server, for people: every database with its kind, its owner and its sessions.
+"""The inventory of elefast's databases on a server, for people: kind, project, test, size and sessions of each.
 
-It only looks. Functions over a connection to the maintenance database.
+Its functions take a connection to the maintenance database, and change nothing.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ KINDS: Mapping[Kind, str] = {
     Kind.SPARE: "ready",
     Kind.KEPT: "kept",
 }
-"""What each kind is called where people read."""
+"""The name of each kind in output."""
 
 
 class Item(NamedTuple):
-    """A database of elefast's own.
+    """A database of elefast.
 
     Args:
         name: Its name.
         kind: What it is for.
         run: The run that made it, or the key of its template.
-        project: Whose it is, where its comment or that of its template says so; else empty.
-        test: The test that it was kept of, or that has it now, where that can be known; else empty.
-        since: When it was made or kept, in ISO form; empty where that cannot be told.
-        size: Bytes; -1 where the role may not know.
-        sessions: Who is connected to it.
-        holder: Who keeps it from being swept: a run, or whoever builds or clones it; empty where nobody does.
+        project: Its project, if its comment or that of its template names one; else empty.
+        test: The test that used it before it was kept, or that has it now; empty where that is unknown.
+        since: When it was made or kept, in ISO form; empty where that is unknown.
+        size: Bytes; -1 where the role may not ask.
+        sessions: The sessions that are connected to it.
+        holder: The session that holds the lock which protects it from sweeps; empty where no session does.
     """
 
     name: str
@@ -72,14 +72,14 @@ class Item(NamedTuple):
 
 
 def inventory(connection: Connection) -> list[Item]:
-    """Everything of this role's that bears elefast's mark, oldest first."""
-    found = databases.own_databases(connection)
-    waiting = spares.projects_by_owner(found)
+    """The databases with elefast's mark that belong to this role, oldest first."""
+    found = databases.entries(connection)
+    waiting = spares.projects(found)
     return [_item(connection, entry, waiting) for entry in found]
 
 
-def lock_of(entry: OwnDatabase) -> str:
-    """The lock that whoever works with a database of this name holds."""
+def lock_of(entry: Entry) -> str:
+    """The advisory lock that a process holds while it works with this database."""
     match entry.name.kind:
         case Kind.DRAFT:
             return store.build_lock(entry.name.owner)
@@ -109,11 +109,11 @@ def _size(connection: Connection, name: str) -> int:
     try:
         return databases.size(connection, name)
     except DBAPIError:
-        return -1  # it went, or the role may not connect to it
+        return -1  # it was dropped, or the role may not connect to it
 
 
 def _made(connection: Connection, name: str) -> str:
-    """When the directory of database `name` was made; only a superuser may look."""
+    """When the directory of database `name` was made; only a superuser may ask."""
     try:
         found = rows(
             connection,

@@ -1,7 +1,8 @@
-"""Who changed what all databases share: the tests of a run, against what there was before the first of them.
+"""Finds the tests that changed what all databases of a server share, such as roles and settings.
 
-It looks between tests, and names those that were at it since it looked last. What is as before at the end, such as
-a role that a test drops again, is nobody's leak. It knows no pytest.
+The service compares snapshots between tests. A difference from the first snapshot is attributed to the tests that ran
+since the snapshot before. What is as before at the end, such as a role that a test drops again, is no leak.
+It must not know pytest.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from typing import Any, Self
 from elefast.databases.report import Leak
 from elefast.runtime import clock
 
-__all__ = ["ClusterChanges", "ClusterLeakDetector", "Suspicion", "leaks_of"]
+__all__ = ["ClusterChange", "ClusterChanges", "ClusterLeakDetector", "leaks_of"]
 
 _NAMED = 4
-"""So many tests are named for one thing; more of them at once would help nobody."""
+"""How many tests are named for one change; a longer list would not help."""
 
-_IN_NO_TRANSACTION = "replication slot"
-"""What a test leaves although all that it did was rolled back."""
+_NOT_TRANSACTIONAL = "replication slot"
+"""The kind of object that a rollback does not remove."""
 
 
 @dataclass(frozen=True, slots=True)
-class Suspicion:
-    """Who may have changed one thing.
+class ClusterChange:
+    """A change of one object, and the tests that may have made it.
 
     Args:
-        before: What it was before the first test; None where there was no such thing.
-        since: When it was last seen to be as before, in seconds since the epoch.
-        until: When it was first seen to be other.
-        tests: Who was at it in between, with the times of their beginning and end.
+        before: Its state before the first test; None where it did not exist.
+        since: When the object was last seen unchanged, in seconds since the epoch.
+        until: When it was first seen changed.
+        tests: The tests that ran in between, with the times of their beginning and end.
     """
 
     before: str | None
@@ -42,17 +43,17 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class ClusterChanges:
-    """What one process saw, in plain values, to be put together with what others of the same run saw.
+    """The changes that one process saw, in plain values, to be merged with those of other processes of the run.
 
     Args:
-        at: When it looked last, in seconds since the epoch.
-        now: What there was then.
-        changed: The things that are other than before its first test.
+        at: When it took the last snapshot, in seconds since the epoch.
+        now: The last snapshot.
+        changed: The objects that differ from the snapshot before its first test.
     """
 
     at: float
     now: dict[str, str]
-    changed: dict[str, Suspicion] = field(default_factory=dict[str, Suspicion])
+    changed: dict[str, ClusterChange] = field(default_factory=dict[str, ClusterChange])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, ready for JSON."""
@@ -60,98 +61,98 @@ class ClusterChanges:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave."""
-        changed = {thing: Suspicion(**item) for thing, item in values["changed"].items()}
+        """From the result of `to_dict`."""
+        changed = {thing: ClusterChange(**item) for thing, item in values["changed"].items()}
         return cls(values["at"], values["now"], changed)
 
 
 class ClusterLeakDetector:
-    """What the tests of one process did to what all databases of the server share; safe to share by threads."""
+    """Compares snapshots of the objects that all databases share, between tests of one process; safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._looking = threading.Lock()
+        self._comparing = threading.Lock()
         self._running: dict[str, float] = {}
-        """Tests and when they began."""
+        """The running tests and when they began."""
         self._ended: dict[str, tuple[float, float]] = {}
-        """Those that have ended since the last look."""
-        self._undone: dict[str, tuple[float, float]] = {}
-        """Those of which all was rolled back that can be."""
+        """The tests that have ended since the last snapshot."""
+        self._rolled_back: dict[str, tuple[float, float]] = {}
+        """The tests that have ended since then and whose transaction was rolled back."""
         self._before: dict[str, str] | None = None
         self._found = ClusterChanges(0, {})
 
     def began(self, test: str) -> None:
-        """A test got a database."""
+        """Note that `test` has a database from now on."""
         with self._lock:
             self._running[test] = clock.wall()
 
-    def ended(self, test: str, *, undone: bool = False) -> None:
-        """It gave the database back.
+    def ended(self, test: str, *, rolled_back: bool = False) -> None:
+        """Note that `test` has released its database.
 
         Args:
-            test: As `began` was told.
-            undone: All that it did was rolled back, so only what no transaction undoes may be its doing.
+            test: The node id of the test, as for `began`.
+            rolled_back: Its transaction was rolled back, so it can have changed only what is not transactional.
         """
         with self._lock:
             began = self._running.pop(test, None)
             if began is not None:
-                (self._undone if undone else self._ended)[test] = (began, clock.wall())
+                (self._rolled_back if rolled_back else self._ended)[test] = (began, clock.wall())
 
-    def look(self, look: Callable[[], Mapping[str, str]]) -> None:
-        """Compare what `look` gives with what there was before; the first time, that is what there was before."""
-        with self._looking:
+    def compare(self, take_snapshot: Callable[[], Mapping[str, str]]) -> None:
+        """Take a snapshot and compare it with the first one, which the first call takes."""
+        with self._comparing:
             start = clock.wall()
-            now = dict(look())
+            now = dict(take_snapshot())
             end = clock.wall()
             with self._lock:
                 tests, self._ended = self._ended, {}
-                undone, self._undone = self._undone, {}
+                rolled_back, self._rolled_back = self._rolled_back, {}
                 tests |= {test: (began, end) for test, began in self._running.items()}
                 if self._before is None:
                     self._before = now
                 changed = {
                     thing: self._found.changed.get(thing)
-                    or Suspicion(
+                    or ClusterChange(
                         self._before.get(thing),
                         self._found.at,
                         end,
-                        tests | undone if thing.startswith(_IN_NO_TRANSACTION) else tests,
+                        tests | rolled_back if thing.startswith(_NOT_TRANSACTIONAL) else tests,
                     )
                     for thing in self._before.keys() | now.keys()
                     if self._before.get(thing) != now.get(thing)
                 }
                 self._found = ClusterChanges(start, now, changed)
 
-    def findings(self) -> ClusterChanges | None:
-        """What was seen so far; None before the first look."""
+    def changes(self) -> ClusterChanges | None:
+        """The changes so far; None before the first snapshot."""
         with self._lock:
             return None if self._before is None else self._found
 
 
-def leaks_of(findings: Iterable[ClusterChanges]) -> list[Leak]:
-    """What the tests of one run left behind for all databases, from what its processes saw.
+def leaks_of(changes: Iterable[ClusterChanges]) -> list[Leak]:
+    """The leaks of a run, from the changes that its processes saw.
 
-    What somebody saw and whoever looked last did not was there for a while, and is no leak.
+    A change that the last snapshot of all does not show was temporary, and is no leak.
     """
-    found = sorted(findings, key=lambda item: item.at)
+    found = sorted(changes, key=lambda item: item.at)
     leaks: list[Leak] = []
     for thing in sorted({thing for item in found for thing in item.changed}):
-        suspicions = [item.changed[thing] for item in found if thing in item.changed]
-        before, now = suspicions[0].before, found[-1].now.get(thing)
+        seen = [item.changed[thing] for item in found if thing in item.changed]
+        before, now = seen[0].before, found[-1].now.get(thing)
         if before != now:
             change = "is new" if before is None else "is gone" if now is None else "is other than before"
             text = "changed what all databases of the server share"
-            leaks.append(Leak(_names(suspicions), f"{thing} {change}", text))
+            leaks.append(Leak(_names(seen), f"{thing} {change}", text))
     return leaks
 
 
-def _names(suspicions: Sequence[Suspicion]) -> str:
-    """The tests that may have done it, in the order in which they began.
+def _names(seen: Sequence[ClusterChange]) -> str:
+    """The tests that may have made the change, in the order in which they began.
 
-    Each process knows its own tests, and all of them together know best when it happened.
+    Each process knows its own tests. All processes together narrow down the time of the change.
     """
-    tests = {name: times for item in suspicions for name, times in item.tests.items()}
-    since, until = max(item.since for item in suspicions), min(item.until for item in suspicions)
+    tests = {name: times for item in seen for name, times in item.tests.items()}
+    since, until = max(item.since for item in seen), min(item.until for item in seen)
     overlapping = {name for name, (began, ended) in tests.items() if began <= until and ended >= since}
     names = sorted(overlapping or tests, key=lambda name: tests[name])
     more = f" or one of {len(names) - _NAMED} others" if len(names) > _NAMED else ""

@@ -1,7 +1,8 @@
-"""One process's hold on one server: its sign of life, and the databases that it makes, drops and keeps.
+"""The manager of one process's databases on one server: it creates, drops, keeps and sweeps them.
 
-All servers work through a `DatabaseManager`, sync and async, public and of a stack.
-It knows no configuration and no tests.
+The manager holds an advisory lock, by which other processes know that its databases are in use.
+All servers work through a `DatabaseManager`: sync and async ones, those that a user makes and those of a stack.
+It must not know configuration and tests.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from elefast.databases.histogram import Histogram
-from elefast.databases.sweeper import Scope, SparePool, sweep
+from elefast.databases.spares import SparePool
+from elefast.databases.sweeper import SweepScope, sweep
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
 from elefast.postgres import (
     advisory_locks,
@@ -44,32 +46,32 @@ __all__ = ["KEPT_AT_MOST", "DatabaseManager"]
 _log = logging.getLogger("elefast")
 
 KEPT_AT_MOST = 20
-"""So many databases of a project that were kept for a look stay; older ones go with its next sweep."""
+"""How many kept databases of a project stay; its next sweep drops older ones."""
 
-_MADE = ("42P04", "23505")
-"""The name is taken, or being taken: by ourselves, over a connection that was lost before the answer came."""
+_NAME_TAKEN = ("42P04", "23505")
+"""SQLSTATEs of a name in use. This process has used it, over a connection that was lost before the answer came."""
 
 
 class DatabaseManager:
-    """What one process does on one server.
+    """The databases of one process on one server.
 
     Args:
-        url: The server, with the password; databases are built through it.
-        links: How to connect to each database that will do for maintenance, best first.
-        link_to: How to connect to another database; None where there is no way.
-        recipe: What databases are made from; None for empty ones.
+        url: The server, with the password; migrators connect by it.
+        connectors: The connectors to the maintenance databases, the preferred one first.
+        connector_to: Gives the connector to another database; None where there is no way.
+        recipe: What templates are built from; None for empty databases.
         options: How templates are made and kept, and how databases are copied.
-        owned: Whether elefast started the server, so that what migrations leave in it may go.
-        requirement: The versions of PostgreSQL that will do, such as ``>=14``.
-        ended: Why the server will not answer any more; empty as long as it may.
+        owned: Whether elefast started the server, so that it may drop roles and other objects that migrations left.
+        requirement: The versions of PostgreSQL that the project accepts, such as ``>=14``.
+        ended: Gives the reason why the server will not answer any more; empty while it may.
     """
 
     def __init__(
         self,
         url: URL,
-        links: Sequence[Connector],
+        connectors: Sequence[Connector],
         *,
-        link_to: Callable[..., Connector | None] = lambda *_, **__: None,
+        connector_to: Callable[..., Connector | None] = lambda *_, **__: None,
         recipe: Recipe | None = None,
         options: TemplateOptions | None = None,
         owned: bool = False,
@@ -79,11 +81,11 @@ class DatabaseManager:
         self.url = url
         self.run = new_owner()
         self.clones = Histogram()
-        """What it took to make each database."""
+        """How long it took to create each database."""
         self.drops = Histogram()
-        """What it took to drop each, with the wait for its sessions to be gone."""
-        self._links = links
-        self._link_to = link_to
+        """How long it took to drop each, including the wait for the end of its sessions."""
+        self._connectors = connectors
+        self._connector_to = connector_to
         self._options = options or TemplateOptions()
         self._requirement = requirement
         self._ended = ended
@@ -92,18 +94,18 @@ class DatabaseManager:
         self._building = threading.RLock()
         self._swept = False
         self.sweeps = True
-        """Whether it begins with a sweep; who only looks must not change what there is."""
+        """Whether it begins with a sweep. Commands that only look at the server must not change it."""
         self._closed = False
         self._templates: TemplateBuilder | None = None
-        self._leftovers = SparePool()
-        self.session = self._new_session("run", self._show_life)
+        self._spare_pool = SparePool()
+        self.session = self._new_session("run", self._lock_run)
         self._templates = (
             None
             if recipe is None
             else TemplateBuilder(
                 self.session,
                 recipe,
-                link_to=link_to,
+                link_to=connector_to,
                 run=self.run,
                 options=self._options,
                 owned=owned,
@@ -113,14 +115,14 @@ class DatabaseManager:
 
     @property
     def templates(self) -> TemplateBuilder | None:
-        """What databases are copied from; None where they are empty."""
+        """The builder of the templates that databases are copied from; None where databases are empty."""
         return self._templates
 
     def ensure_ready(self, timeout: float | None = None, interval: float = 0.5) -> None:
         """Wait until the server answers.
 
         Args:
-            timeout: As for `MaintenanceSession.ensure_ready`; without it `MaintenanceSession.patiently` waits.
+            timeout: Seconds to wait at most; None as for `MaintenanceSession.ensure_connected`.
             interval: Seconds between attempts.
         """
         if self._closed:
@@ -128,7 +130,7 @@ class DatabaseManager:
         if not self._owner.is_current:
             self._after_fork()
         if timeout is None:
-            self.session.patiently()
+            self.session.ensure_connected()
         else:
             self.session.ensure_ready(timeout, interval)
         if not self._swept and self.sweeps:
@@ -138,7 +140,7 @@ class DatabaseManager:
                     self.sweep()
 
     def template(self, encoding: str = "utf8") -> Template | None:
-        """The template in `encoding`, built if there is none that fits; None where databases are empty.
+        """The template in `encoding`, built if there is no valid one; None where databases are empty.
 
         Raises:
             MigrationError: It could not be built.
@@ -150,14 +152,10 @@ class DatabaseManager:
             return self._templates.get(encoding)
 
     def new_name(self, prefix: str = "elefast") -> Name:
-        """A name that no database of this run has had, for one of its databases."""
-        return Name(prefix, Kind.CLONE, self.run, serial_from_number(next(self._numbers)))
+        """A new name for a database of this run."""
+        return Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
 
-    def create(self, prefix: str = "elefast", encoding: str = "utf8") -> str:
-        """Create a database; its name. See `make`."""
-        return self.make(prefix, encoding)[0]
-
-    def make(
+    def create(
         self, prefix: str = "elefast", encoding: str = "utf8", session: MaintenanceSession | None = None
     ) -> tuple[str, Template | None]:
         """Create a database.
@@ -165,10 +163,10 @@ class DatabaseManager:
         Args:
             prefix: What its name begins with.
             encoding: The server encoding, such as ``utf8``.
-            session: The session to do it through, if not the control's own.
+            session: The session to use, if not that of the manager.
 
         Returns:
-            Its name, and the template that it is a copy of; None for an empty one.
+            The name of the database, and the template that it is a copy of; None for an empty database.
         """
         using = session or self.session
         for again in (True, False):
@@ -176,32 +174,35 @@ class DatabaseManager:
             name = self.new_name(prefix)
             start = clock.now()
             try:
-                if made is None or not self._leftovers.take(using, made.name, name):
-                    using.copy(self._clone, name, made, encoding)
-                if using.server_info.is_remote:
-                    using.call(keepalives.set_for_database, str(name))
+                if made is None or not self._spare_pool.take(using, made.name, name):
+                    using.copy_database(self._clone, name, made, encoding)
+                if using.facts.elsewhere:
+                    using.call(keepalives.of_all_sessions, str(name))
             except DBAPIError as error:
                 state = driver_errors.sqlstate(error)
-                if again and state in _MADE:
+                if again and state in _NAME_TAKEN:
                     continue
-                if state == "55006" and made is not None and (found := self._in_use(made.name)) is not None:
+                if state == "55006" and made is not None and (found := self._template_in_use(made.name)) is not None:
                     raise found from error
-                # Somebody dropped or opened the template. Anything else is for the user to see.
+                # Another process dropped or opened the template. Any other error is for the user to see.
                 if not again or self._templates is None or state not in ("3D000", "55006"):
-                    raise self._explained(error) from error
+                    raise self._translated(error) from error
                 self._templates.forget(encoding)
             else:
                 self.clones.add(clock.now() - start)
                 return str(name), made
         raise AssertionError("unreachable")
 
-    def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Leftover]:
-        """Drop one of elefast's databases, once its sessions have gone; what had to be ended or cleared for that.
+    def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Left]:
+        """Drop a database of elefast, once its sessions have ended.
 
         Args:
             name: Its name.
-            session: The session to do it through, if not the control's own.
-            grace: Seconds that its sessions may take to be gone.
+            session: The session to use, if not that of the manager.
+            grace: Seconds that its sessions may take to end; then they are ended.
+
+        Returns:
+            The sessions that had to be ended and the objects that had to be cleared.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
@@ -212,34 +213,34 @@ class DatabaseManager:
         try:
             return (session or self.session).drop(name, grace)
         except DBAPIError as error:
-            raise self._explained(error) from error
+            raise self._translated(error) from error
         finally:
             self.drops.add(clock.now() - start)
 
-    def keep_database(self, name: str, note: str) -> tuple[str, list[Leftover]]:
-        """Keep a database for a look, with `note` as its comment.
+    def keep_database(self, name: str, note: str) -> tuple[str, list[Left]]:
+        """Keep a database for inspection, with `note` as its comment.
 
-        It survives sweeps until newer ones push it out.
+        Sweeps leave the newest kept databases of a project; see `KEPT_AT_MOST`.
 
         Returns:
-            Its new name, and what had to be ended or cleared for that.
+            Its new name, and the sessions and objects that had to be ended or cleared.
         """
         parsed = Name.parse(name)
         if parsed is None or parsed.owner != self.run:
             raise RefusedError(f'database "{name}" is not kept: it is not one of this run.', code="foreign-database")
-        stayed: list[Leftover] = [*self.session.empty(name), *self.session.unblock(name)]
+        stayed: list[Left] = [*self.session.end_sessions(name), *self.session.clear_blockers(name)]
         kept = Name(parsed.prefix, Kind.KEPT, parsed.owner, parsed.serial)
         self.session.call(databases.comment, name, note)
         try:
             self.session.call(databases.rename, name, kept)
         except DBAPIError:
-            # The connection was lost in the middle, and what was done is done again.
+            # After a lost connection the rename is repeated, and fails if the first one has succeeded.
             if not self.session.call(databases.exists, str(kept)):
                 raise
         return str(kept), stayed
 
     def size(self) -> int:
-        """Bytes of a new database, about."""
+        """The approximate size of a new database, in bytes."""
         made = self.template()
         return self.session.call(databases.size, made.name if made is not None else "template0")
 
@@ -249,52 +250,55 @@ class DatabaseManager:
         return self.session.server_info.strategy(self._options.strategy)
 
     def open_session(self, purpose: str) -> MaintenanceSession:
-        """Another session on the server, for a thread; the caller closes it."""
+        """Open another session on the server, for a thread; the caller closes it."""
         return self._new_session(purpose, lambda connection: None)
 
-    def sweep(self, scope: Scope | None = None) -> list[str]:
-        """Drop what dead runs left, by their free locks, never by force; the names of what went.
+    def sweep(self, scope: SweepScope | None = None) -> list[str]:
+        """Drop what dead runs have left, never by force; the names of the dropped databases.
 
         Args:
-            scope: What else goes; without it the project's oldest kept databases, where there are too many.
+            scope: What else to drop; by default the oldest kept databases of the project beyond `KEPT_AT_MOST`.
         """
-        # What this process builds is not there while nobody else of it is at work.
+        # While another thread of this process builds a template, the sweep would see an incomplete one.
         with self._building:
             ours = set(self._templates.names) if self._templates is not None else set[str]()
-            return sweep(self.session, self.run, ours, scope or Scope(self._options.project, KEPT_AT_MOST))
+            return sweep(self.session, self.run, ours, scope or SweepScope(self._options.project, KEPT_AT_MOST))
 
     @defer_interrupts()
-    def close(self, *, unused: Sequence[str] = (), leave: int = 0, passing: bool = False) -> None:
-        """Drop what this process still has on the server and let go of it; safe to repeat, raises no error.
+    def close(self, *, unused: Sequence[str] = (), spare_limit: int = 0, server_ends: bool = False) -> None:
+        """Drop what this process still has on the server and disconnect; safe to repeat, raises no error.
 
-        A first Ctrl-C meanwhile waits for its end.
+        A first Ctrl-C meanwhile takes effect afterwards.
 
         Args:
-            unused: Databases in ``utf8`` as the template made them, of which the next run may have some.
-            leave: How many of such databases may be left on the server for each template.
-            passing: The server goes with all that is on it, so nothing needs to be dropped.
+            unused: Unused databases in ``utf8``, which may become spares for the next run.
+            spare_limit: How many spares there may be on the server for each template.
+            server_ends: Whether the server ends with all its databases, so that nothing needs to be dropped.
         """
         if self._closed:
             return
         self._closed = True
         _open.discard(self)
         if not self._owner.is_current:
-            self.session.start_over()
-        elif self.session.connects:
+            self.session.after_fork()
+        elif self.session.connection_count:
             try:
-                # An interrupt may have ended the connection; one try to get another, and no more after that.
-                self.session.settle()
-                if not passing:
-                    self._leave(unused, leave)
+                # An interrupt may have broken the connection.
+                self.session.reconnect_once()
+                if not server_ends:
+                    self._leave_spares(unused, spare_limit)
+                    self._drop_all()
             except Exception as error:
-                # The sweep of the next run does what could not be done now.
-                _log.info("left some of %s to a later sweep: %s", display_url(self.url), error)
+                # The sweep of the next run drops the rest.
+                _log.info("left some of %s to a later sweep: %s", shown(self.url), error)
         self.session.close()
 
-    def _leave(self, unused: Sequence[str], leave: int) -> None:
-        call = self.session.call
+    def _leave_spares(self, unused: Sequence[str], limit: int) -> None:
         if unused and self._templates is not None and (kept := self._templates.kept("utf8")):
-            call(spares.add, kept, unused, leave)
+            self.session.call(spares.leave, kept, unused, limit)
+
+    def _drop_all(self) -> None:
+        call = self.session.call
         ours = [
             entry
             for entry in call(databases.own_databases)
@@ -309,8 +313,8 @@ class DatabaseManager:
             except (DBAPIError, ElefastError) as error:
                 if not self.session.is_open:
                     raise
-                # One that something keeps in use is no reason to leave the others.
-                _log.warning("%s was not dropped: %s", entry.text, driver_errors.driver_message(error))
+                # A database that stays in use is no reason to leave the others.
+                _log.warning("%s was not dropped: %s", entry.text, driver_errors.cause(error))
         if self._templates is not None:
             self._templates.let_go()
 
@@ -326,49 +330,48 @@ class DatabaseManager:
     def _new_session(self, purpose: str, on_connect: Callable[[Connection], None]) -> MaintenanceSession:
         return MaintenanceSession(
             self.url,
-            self._links,
-            link_to=self._link_to,
+            self._connectors,
+            connector_to=self._connector_to,
             application=f"elefast {purpose} {self.run}",
             requirement=self._requirement,
             on_connect=on_connect,
             ended=self._ended,
         )
 
-    def _show_life(self, connection: Connection) -> None:
-        # Who sweeps holds the lock of a dead run for a moment, hence waiting and not trying.
+    def _lock_run(self, connection: Connection) -> None:
+        # A sweep of another process may try this lock for a moment, so this waits for it.
         advisory_locks.acquire(connection, self.run)
         if self._templates is not None:
             self._templates.hold(connection)
 
     def _after_fork(self) -> None:
-        """A child process has nothing of its parent's: not the connection, and not the run."""
-        self.session.start_over()
+        """Begin a new run in a forked child, which must use neither the connection nor the databases of its parent."""
+        self.session.after_fork()
         self._owner = OwnerProcess()
         self.run = new_owner()
         self._building = threading.RLock()
-        self._leftovers = SparePool()
+        self._spare_pool = SparePool()
 
     def holders(self, error: BaseException) -> list[str]:
-        """Who has the server's connections, where `error` says that there are no more and we have one to ask over."""
-        if not driver_errors.no_connections_left(error) or not self.session.is_open:
+        """The sessions that use up the server's connections, if `error` says so and this process has a connection."""
+        if not driver_errors.full(error) or not self.session.is_open:
             return []
         return self.session.call(server.connection_holders)
 
-    def _in_use(self, template: str) -> ElefastError | None:
-        """The error for a sealed template that somebody is connected to all the same; None for one that is not."""
-        if template not in {entry.text for entry in self.session.call(databases.own_databases) if entry.sealed}:
+    def _template_in_use(self, template: str) -> ElefastError | None:
+        """The error for a sealed template that a session is connected to nevertheless; None where that is not so."""
+        if template not in {entry.text for entry in self.session.call(databases.entries) if entry.sealed}:
             return None
         sessions = "".join(f"\n  {session}" for session in self.session.call(databases.client_sessions, template))
         return DatabaseNotReadyError(
-            f"template {template} on {display_url(self.url)} cannot be copied while somebody is connected to it:"
-            f"{sessions}\n"
+            f"template {template} on {shown(self.url)} cannot be copied while a session is connected to it:{sessions}\n"
             "End that session; if something was changed in it, drop the template as well: elefast template drop.",
             code="template-in-use",
         )
 
-    def _explained(self, error: DBAPIError) -> ElefastError:
-        state, text = driver_errors.sqlstate(error), driver_errors.driver_message(error)
-        place = display_url(self.url)
+    def _translated(self, error: DBAPIError) -> ElefastError:
+        state, text = driver_errors.sqlstate(error), driver_errors.cause(error)
+        place = shown(self.url)
         if state == "42501":
             return driver_errors.missing_createdb(self.session.server_info.role, self.url)
         code, advice = {

@@ -9,8 +9,8 @@
                                                          └─ not possible, or not needed ──► drop
 
 Each thread has a maintenance session, so that making and recycling go on side by side. A test waits for neither.
-The pool makes nothing ahead, and starts no thread, before a second database is asked for: a single test is not made
-to pay for others.
+The pool makes no spare database, and starts no thread, before a second database is asked for: a run of one test must
+not pay for others.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class DatabasePool:
         """Whether a database that is released is likely to be reset: the last one was."""
         self._asked = 0
         self._scheduler = PoolScheduler()
-        self._life = manager.session.connects
+        self._connection_count = manager.session.connection_count
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         """Notified for tests that wait for a database."""
@@ -134,13 +134,13 @@ class DatabasePool:
         Raises:
             ElefastError: It could not be made, or `limit` databases are in use.
         """
-        self._manager.session.confirm()
+        self._manager.session.check_connection()
         with self._changed:
             self._asked += 1
             self._scheduler.ask()
-            if self._life != self._manager.session.connects:
-                # Other runs took this one for dead while it had no connection, so the idle databases may be gone.
-                self._life = self._manager.session.connects
+            if self._connection_count != self._manager.session.connection_count:
+                # While this run had no connection its lock was free, so a sweep may have dropped the idle databases.
+                self._connection_count = self._manager.session.connection_count
                 self._used.extend((name, "") for name in self._idle)
                 self._idle.clear()
             self._wake()
@@ -165,7 +165,7 @@ class DatabasePool:
             self._busy += 1
         name = ""
         try:
-            name = self._make(self._manager.session)
+            name = self._create(self._manager.session)
         finally:
             with self._changed:
                 self._busy -= 1
@@ -220,7 +220,7 @@ class DatabasePool:
         with self._changed:
             self._closing, self._drops = True, drop
             for session in (*self._sessions, self._manager.session):
-                session.give_up()  # also the manager's: the threads may be waiting for it
+                session.stop_reconnecting()  # also the manager's: the threads may be waiting for it
             # All: an interrupted `notify` leaves a waiter in the queue that waits no more, and would wake it in vain.
             self._changed.notify_all()
             self._work.notify_all()
@@ -228,7 +228,7 @@ class DatabasePool:
             thread.join()
         if self._used:
             with suppress(Exception):  # the recycling that follows reports a connection that is gone
-                self._manager.session.settle()
+                self._manager.session.reconnect_once()
         while self._recycle_one(self._manager.session):
             pass
         # The database that is connected to goes last, because its backend needs a moment to exit.
@@ -271,8 +271,13 @@ class DatabasePool:
     @property
     def _unconnected(self) -> bool:
         """Whether the next database is idle without a connection, and tests would use one."""
-        connector = self._preconnector
-        return connector is not None and connector.wanted and bool(self._idle) and not connector.has(self._idle[0])
+        preconnector = self._preconnector
+        return (
+            preconnector is not None
+            and preconnector.wanted
+            and bool(self._idle)
+            and not preconnector.has(self._idle[0])
+        )
 
     @property
     def _to_connect(self) -> bool:
@@ -346,17 +351,17 @@ class DatabasePool:
             while True:
                 if self._closing:
                     return False
-                connector = self._preconnector if self._to_connect else None
-                makes = connector is None and self._wants_more
-                if self._may_begin(connector is not None or makes or bool(self._used)):
+                preconnector = self._preconnector if self._to_connect else None
+                makes = preconnector is None and self._wants_more
+                if self._may_begin(preconnector is not None or makes or bool(self._used)):
                     break
-            next_one = self._idle[0] if connector is not None else ""
+            next_one = self._idle[0] if preconnector is not None else ""
             # Reserved at once: a test that gets the database from now on waits for this connection.
-            reservation = connector.reserve(next_one) if connector is not None else None
+            reservation = preconnector.reserve(next_one) if preconnector is not None else None
             self._busy += makes
             self._making += makes
-        if connector is not None and reservation is not None:
-            connector.prepare(next_one, reservation)
+        if preconnector is not None and reservation is not None:
+            preconnector.prepare(next_one, reservation)
         elif makes:
             self._make_idle(session)
         else:
@@ -366,7 +371,7 @@ class DatabasePool:
     def _make_idle(self, session: MaintenanceSession) -> None:
         name = ""
         try:
-            name = self._make(session)
+            name = self._create(session)
         except Exception as error:
             self._give_up(error)
         with self._changed:
@@ -376,9 +381,9 @@ class DatabasePool:
                 self._idle.append(name)
             self._wake()
 
-    def _make(self, session: MaintenanceSession) -> str:
+    def _create(self, session: MaintenanceSession) -> str:
         start = clock.now()
-        name, template = self._manager.make(session=session)
+        name, template = self._manager.create(session=session)
         self._scheduler.making = clock.now() - start
         if self._resetter is not None:
             self._resetter.track(name, template, session)
@@ -395,15 +400,17 @@ class DatabasePool:
             # With the one that a test has now there are as many as the pool is to have.
             others = len(self._idle) + self._scheduler.under_way + self._making
             needed = 0 < self._size >= others and not self._closing
-            connector = self._preconnector
-            if connector is not None and (not connector.wanted or sum(map(connector.has, self._idle)) >= _CONNECTED):
-                connector = None
+            preconnector = self._preconnector
+            if preconnector is not None and (
+                not preconnector.wanted or sum(map(preconnector.has, self._idle)) >= _CONNECTED
+            ):
+                preconnector = None
             self._busy += 1
             begun = self._scheduler.begin()
         fresh = ""
         try:
             self._disconnect(name)
-            fresh = self._recycle(name, test, session, needed=needed, connector=connector)
+            fresh = self._recycle(name, test, session, needed=needed, preconnector=preconnector)
         except Exception as error:
             self._give_up(error)
             with self._changed:
@@ -416,12 +423,12 @@ class DatabasePool:
                 self._expects_reset = bool(fresh)
             if fresh:
                 # The next test gets the one that is connected to.
-                (self._idle.append if connector is None else self._idle.appendleft)(fresh)
+                (self._idle.append if preconnector is None else self._idle.appendleft)(fresh)
             self._wake()
         return session.is_open or not self._closing
 
     def _recycle(
-        self, name: str, test: str, session: MaintenanceSession, *, needed: bool, connector: Preconnector | None
+        self, name: str, test: str, session: MaintenanceSession, *, needed: bool, preconnector: Preconnector | None
     ) -> str:
         """Reset or drop a database whose test has closed its connections, and note what was left open on it.
 
@@ -430,17 +437,17 @@ class DatabasePool:
             test: The test that had it.
             session: The session to do it over.
             needed: Whether the pool needs the database, if it can be reset.
-            connector: Connects to it for the next test; None where the pool has enough connections.
+            preconnector: Connects to it for the next test; None where the pool has enough connections.
 
         Returns:
             The name of the database where it was reset; empty where it was dropped.
         """
         try:
             self._inspect(session)
-            left: Sequence[Leftover] = session.lingering(name)
+            left: Sequence[Left] = session.remaining_sessions(name)
             if self._resetter is not None and needed and not left:
                 trusted = not self._resetter.deceived
-                name, is_fresh = self._resetter.reset(name, session, connector)
+                name, is_fresh = self._resetter.reset(name, session, preconnector)
                 if is_fresh:
                     return name
                 if trusted and self._resetter.deceived:

@@ -1,4 +1,4 @@
-"""When the pool's threads work: at once, or a moment later, when the test that has just begun does its own work."""
+"""Decides when the pool's threads work: at once, or a moment later, when a test that has just begun is connected."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ __all__ = ["PoolScheduler"]
 _START = 0.006
 """Seconds in which a test that has just begun connects and asks its first questions, on two cores of a server."""
 _SPARE = 1.2
-"""How much longer than that and the work for one database an interval must be, so that no test waits for the work."""
+"""By what factor the interval between tests must exceed the work for one database, so that no test waits for it."""
 
 
 class PoolScheduler:
     """The times of one pool, used under the pool's lock.
 
-    On few cores, work behind a test makes the next test wait for the processor and for the interpreter's lock.
-    Where tests come slowly, the work is better done a moment later, while they do their own.
+    On few cores, work in the background makes a test wait for the processor and for the interpreter's lock. Where tests
+    come slowly, the work is better done a moment later, when the test has connected.
 
     Args:
-        now: The time in seconds.
+        now: Gives the time in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self._now = now
         self.making = 0.0
-        """Seconds that the last database took to be made."""
+        """Seconds that the last creation of a database took."""
         self.resetting = 0.0
         """Seconds that the last reset took."""
         self.recycling = 0.0
-        """Seconds that the last database took that a test had released, whether it was reset or dropped."""
+        """Seconds that the last recycling of a database took, whether it was reset or dropped."""
         self._begun: list[float] = []
         self._asked = self._last = 0.0
         """When a database was last asked for, and when one was last asked for or released."""

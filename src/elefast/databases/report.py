@@ -1,4 +1,4 @@
-"""What a stack did and what it cost, as plain numbers that can be sent between processes and added up."""
+"""The report: what a stack did and what it cost, as plain values that processes can send and add up."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Kept", "Leak", "Report"]
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What a test left behind.
+    """Something that a test left behind.
 
     Args:
-        test: The test's node id; empty where there was none.
-        text: Which session was left open, with its last query; or what else, as `what` says.
+        test: The node id of the test; empty where there was none.
+        text: The session that was left open, with its last query, or the object that `what` is about.
         what: What the test did.
     """
 
@@ -29,13 +29,13 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A database that was kept for a look.
+    """A database that was kept for inspection.
 
     Args:
         name: Its name on the server.
         test: The test that used it.
         dsn: A libpq URI with the password; ``repr`` leaves it out.
-        psql: The command that opens it. It has a password only if that is one of elefast's own making.
+        psql: The command that opens it. It has the password only if elefast made that.
     """
 
     name: str
@@ -46,34 +46,34 @@ class Kept:
 
 @dataclass(slots=True)
 class Report:
-    """What a stack did; seconds and samples are summed over all processes but for `wall_seconds`.
+    """What a stack did. Seconds and samples are summed over all processes, except in `wall_seconds`.
 
     Args:
         provider: ``url``, ``docker`` or ``local``; empty where no server was needed.
-        reason: Why this provider.
-        server: The server in words.
-        template: The template's name; empty where databases are empty.
-        template_reason: Why it was built, or that it was reused.
+        reason: Why this provider was chosen.
+        server: A description of the server.
+        template: The name of the template; empty where databases are empty.
+        template_reason: Why the template was built or reused.
         strategy: How databases are copied: ``FILE_COPY`` or ``WAL_LOG``; empty where the server has no choice.
-        hits: How many processes found a template that fits, and did not build one.
+        hits: How many processes found a valid template.
         builds: How many templates were built.
-        build_seconds: What that took.
-        template_seconds: What it took to have a template: to find it, to build it, or to wait for who builds it.
-        load_seconds: What it took the plugin to read the settings and to import what they need.
-        start_seconds: What it took to get the server.
-        stop_seconds: What it took to let go of it at the end.
-        databases: How many databases were handed out.
+        build_seconds: How long the builds took.
+        template_seconds: How long it took to find a template, to build it, or to wait for the build of another process.
+        load_seconds: How long the plugin took to read the settings and to import what they need.
+        start_seconds: How long it took to get the server.
+        stop_seconds: How long it took to release it at the end.
+        databases: How many databases were checked out.
         from_pool: How many of them were ready.
-        acquire: What a test waited for its database.
+        acquire: How long tests waited for their database.
         longest_waits: The tests that waited longest for their database, the longest first, with the seconds.
-        connect: What the first connection of a test's engine cost the test.
-        release: What a test waited to give its database back.
-        clone: What the server took to make a database, mostly while tests ran.
-        restore: What it took to put one back as its template made it, instead of both, mostly while tests ran.
-        drop: What it took to drop one, mostly while tests ran.
+        connect: How long tests waited for the first connection of their engine.
+        release: How long tests waited to release their database.
+        clone: How long it took to create databases, mostly while tests ran.
+        restore: How long it took to reset databases, mostly while tests ran.
+        drop: How long it took to drop databases, mostly while tests ran.
         processes: How many processes these numbers come from.
         slowest: `wall_seconds` of the slowest process; 0 where there is one process.
-        kept: Databases that were kept for a look.
+        kept: Databases that were kept for inspection.
     """
 
     provider: str = ""
@@ -103,21 +103,21 @@ class Report:
     longest_waits: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
 
     def waited(self, test: str, seconds: float) -> None:
-        """Note what a test waited for its database."""
+        """Count how many `seconds` a test waited for its database."""
         self.acquire.add(seconds)
         if test and (len(self.longest_waits) < _LISTED or seconds > self.longest_waits[-1][0]):
             self.longest_waits = sorted([*self.longest_waits, (seconds, test)], reverse=True)[:_LISTED]
 
     @property
     def wall_seconds(self) -> float:
-        """What elefast added to the wall clock, or with several processes, which work side by side, to the slowest."""
+        """The seconds that elefast added to the wall clock; with several processes, to that of the slowest."""
         waited = self.acquire.seconds + self.connect.seconds + self.release.seconds
         once = self.load_seconds + self.start_seconds + self.template_seconds + self.stop_seconds
         return self.slowest or once + waited
 
     @property
     def server_seconds(self) -> float:
-        """What it took to make, put back and drop databases, whether a test waited for it or not."""
+        """The seconds for creating, resetting and dropping databases, whether a test waited for that or not."""
         return self.clone.seconds + self.restore.seconds + self.drop.seconds
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave."""
+        """From the result of `to_dict`."""
         made = cls(**{name: values[name] for name in _NAMES if name not in ("kept", "longest_waits", *_SAMPLES)})
         for name in _SAMPLES:
             setattr(made, name, Histogram.from_dict(values[name]))
@@ -139,7 +139,7 @@ class Report:
 
     @classmethod
     def merge(cls, reports: Iterable[Report]) -> Report:
-        """One report over several processes: numbers are summed; words are those of whoever built, else the first."""
+        """One report over several processes. Numbers are summed; words are those of the process that built, if any."""
         used = sorted((report for report in reports if report.provider), key=lambda report: -report.builds)
         if not used:
             return cls(processes=0)
@@ -160,7 +160,7 @@ class Report:
         """The report line by line; none where no server was needed.
 
         Args:
-            costs: With what the databases cost, summed over all processes.
+            costs: Whether to add what the databases cost, summed over all processes.
         """
         if not self.provider:
             return []
@@ -191,7 +191,7 @@ class Report:
         builds = f"{self.builds} build{'s' if self.builds != 1 else ''} {self.build_seconds:.2f} s"
         lines += [
             f"on server {self.server_seconds:.2f} s: {len(self.clone)} made in {self.clone.seconds:.2f} s, "
-            f"{len(self.restore)} put back in {self.restore.seconds:.2f} s, "
+            f"{len(self.restore)} reset in {self.restore.seconds:.2f} s, "
             f"{len(self.drop)} dropped in {self.drop.seconds:.2f} s",
             f"cost      {self.wall_seconds:.2f} s of wall clock"
             + (f" in the slowest of {self.processes} processes; of all: " if several else ": ")
@@ -214,7 +214,7 @@ _SAMPLES = ("acquire", "connect", "release", "clone", "restore", "drop")
 _WAITS = {
     "acquire": "a test waits for its database",
     "connect": "the first connection of its engine",
-    "release": "it gives the database back",
+    "release": "it releases the database",
 }
 _SUMMED = (
     "hits",

@@ -1,6 +1,6 @@
-"""The databases of one process for its tests: a lease on the server, a pool, and engines for each database.
+"""The service behind a stack: a lease on the server, a pool of databases, and engines for each of them.
 
-It counts what it does for the report, and knows nothing of settings and fixtures.
+It counts its work for the report. It must not know settings and fixtures.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ __all__ = ["DatabaseService"]
 _log = logging.getLogger("elefast")
 
 _SPARE = 8
-"""So many databases must still fit for another one to be made before it is asked for."""
+"""How many databases must fit on the disk for the pool to make one that no test has asked for."""
 
 
 class DatabaseService:
-    """What a stack is once it is used, in the process that uses it.
+    """The databases of a stack in one process, from the first use of the stack to its end.
 
     Args:
-        spec: What it is made from.
-        lease: The server.
+        spec: The options.
+        lease: The lease on the server.
     """
 
     def __init__(self, spec: ServiceSpec, lease: Lease) -> None:
@@ -71,7 +71,7 @@ class DatabaseService:
         self.manager = DatabaseManager(
             lease.url,
             connectors_to(lease.url, owned=lease.owned),
-            link_to=partial(connector_to, lease.url, owned=lease.owned),
+            connector_to=partial(connector_to, lease.url, owned=lease.owned),
             recipe=spec.recipe,
             options=spec.templates,
             owned=lease.owned,
@@ -82,7 +82,7 @@ class DatabaseService:
             DatabaseResetter(
                 self.manager,
                 partial(maintenance_engine, lease.url, owned=lease.owned),
-                connects=(lease.url.query, spec.engines.keywords, spec.engines.async_keywords),
+                connect_options=(lease.url.query, spec.engines.keywords, spec.engines.async_keywords),
             )
             if spec.pool.reuse
             else None
@@ -105,18 +105,18 @@ class DatabaseService:
             resetter=self._resetter,
             preconnector=self.preconnector,
             has_room=self._has_room,
-            inspect=self._look,
+            inspect=self._detect_cluster_changes,
         )
         self._size = -1
 
     @classmethod
     def start(cls, spec: ServiceSpec, inherited: DatabaseService | None, sweeps: bool, timeout: float) -> Self:
-        """Get a server and connect to it; a forked child shares its parent's server, and nothing else of it.
+        """Get a server and connect to it. A forked child shares the server of its parent, and nothing else.
 
         Args:
-            spec: What it is made from.
-            inherited: What the parent of a forked child had.
-            sweeps: Whether what dead runs left goes first.
+            spec: The options.
+            inherited: In a forked child, the service of its parent; else None.
+            sweeps: Whether to sweep the databases of dead runs first.
             timeout: Seconds that the server may take to answer.
         """
         start = clock.now()
@@ -125,7 +125,8 @@ class DatabaseService:
             libpq_variables.hidden_variables.acquire(spec.libpq_variables())
         try:
             with _placing(spec.places):
-                # A new server has no template, and what builds one takes as long to get ready as the server does.
+                # A new server has no template. The process that builds one takes as long to start as the server, so it
+                # starts at the same time.
                 prepare = spec.recipe.prepare if spec.recipe is not None else lambda: None
                 with progress.show("waiting for the server", workers="first"):
                     lease = spec.provider.acquire(prepare) if inherited is None else inherited.lease
@@ -142,7 +143,7 @@ class DatabaseService:
             service.stop()
             place = str(spec.places.get("engine.url", "default"))
             if isinstance(error, (ServerError, RefusedError)) and lease.provider == "url" and place != "default":
-                # The last note says where more is to be read.
+                # The last note says where to read more, so this one goes first.
                 error.__notes__ = [f"engine.url is set in {place}", *getattr(error, "__notes__", ())]
             raise
         service.report.start_seconds = clock.now() - start
@@ -150,7 +151,7 @@ class DatabaseService:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process made it."""
+        """Whether this process made it; False in a forked child."""
         return self._owner.is_current
 
     def url_for(self, driver: str = "", database: str | None = None) -> URL:
@@ -163,12 +164,12 @@ class DatabaseService:
         return self._spec.engines.async_driver
 
     def engine(self, name: str) -> Engine:
-        """A new sync engine to database `name`; its first connection may be open already, which nobody can tell."""
+        """A new sync engine to database `name`. Its first connection may be open already, which tests do not notice."""
         return self.preconnector.engine(name)
 
-    def withdraw(self, name: str) -> None:
-        """Close what is connected to database `name` ahead of its engine, and wait until the server has noticed."""
-        if pid := self.preconnector.withdraw(name):
+    def close_preconnection(self, name: str) -> None:
+        """Close the connection to database `name` that was opened in advance, and wait until its backend has ended."""
+        if pid := self.preconnector.close_preconnection(name):
             deadline = clock.now() + GRACE
             while self.manager.session.call(server.backend_state, pid) and clock.now() < deadline:
                 time.sleep(0.001)
@@ -177,7 +178,7 @@ class DatabaseService:
         """The sync side of a new async engine to database `name`."""
         from sqlalchemy.ext.asyncio import create_async_engine
 
-        # A pooled async connection belongs to one event loop, and tests come with many.
+        # A pooled async connection belongs to one event loop, but tests use many.
         options: dict[str, Any] = {"poolclass": NullPool, **self._spec.engines.async_keywords}
         if {"pool_size", "max_overflow"} & options.keys():
             options.pop("poolclass")
@@ -190,29 +191,41 @@ class DatabaseService:
         return engine
 
     def checkout(self, prefix: str = "elefast", encoding: str = "utf8", *, test: str = "") -> str:
-        """A database: one of the pool's, if nothing special is asked for.
+        """Check out a database: from the pool, unless `prefix` or `encoding` is special.
 
         Args:
-            prefix: Of its name.
-            encoding: Of its text.
-            test: The test that waits for it, by its node id.
+            prefix: The prefix of its name.
+            encoding: The encoding of its text.
+            test: The node id of the test that waits for it.
+
+        Returns:
+            The name of the database.
         """
         with _placing(self._spec.places):
             if not self.report.databases:
-                self._see_to_template()
-                self._look(self.manager.session)
+                self._ensure_template()
+                self._detect_cluster_changes(self.manager.session)
             start = clock.now()
             if (prefix, encoding.lower()) == ("elefast", "utf8"):
                 name, ready = self.pool.checkout()
             else:
-                name, ready = self.manager.create(prefix, encoding), False
+                (name, _), ready = self.manager.create(prefix, encoding), False
         self.report.waited(test, clock.now() - start)
         self.report.databases += 1
         self.report.from_pool += ready
         return name
 
     def release(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
-        """Drop database `name` of `test` in the background; where `wait`, now, and say what was left open on it."""
+        """Have database `name` of `test` recycled in the background.
+
+        Args:
+            name: The name of the database.
+            test: The node id of the test.
+            wait: Whether to drop it now, and return what the test left open.
+
+        Returns:
+            What the test left open; empty without `wait`, since `take_leaks` has it later.
+        """
         start = clock.now()
         self.shared.discard(name)
         self.leak_detector.ended(test)
@@ -221,7 +234,7 @@ class DatabaseService:
         if wait or not self.pool.release(name, test):
             self.pool.forget(name)
             self.preconnector.close(name)
-            self._look(self.manager.session)
+            self._detect_cluster_changes(self.manager.session)
             found = leaks_of(test, self.manager.drop(name))
             if not wait:
                 self._leaks += found
@@ -230,7 +243,7 @@ class DatabaseService:
         return found
 
     def keep_database(self, name: str, test: str) -> list[Leak]:
-        """Keep database `name` for a look instead of dropping it, and say what was left open on it."""
+        """Keep database `name` for inspection instead of dropping it; what the test left open on it."""
         start = clock.now()
         self.leak_detector.ended(test)
         self.checkouts.ended(name)
@@ -244,7 +257,7 @@ class DatabaseService:
         self.preconnector.close(name)
         final, stayed = self.manager.keep_database(name, json.dumps(note))
         url = self.lease.url.set(database=final)
-        # The password of a server of somebody else's has no place in a log.
+        # The password of a server that elefast did not start must not be logged.
         psql = f"psql {shlex.quote(dsn(url if self.lease.owned else without_secrets(url)))}"
         self.report.kept.append(Kept(final, test, dsn(url), psql))
         self.lease.hold()
@@ -256,53 +269,53 @@ class DatabaseService:
         return self.manager.session.call(session_counts, name)
 
     def take_leaks(self) -> list[Leak]:
-        """The leaks that the background found since this was last called."""
+        """The leaks that were found since this was last called."""
         found, self._leaks = self._leaks, []
         return [*self.pool.take_leaks(), *found]
 
     def stop(self) -> None:
-        """Undo `start`, in the reverse order, each part whatever becomes of the others."""
+        """Undo `start` in reverse order. An error in one part does not prevent the others."""
         if not self.is_ours:
             return
         start = clock.now()
         self.checkouts.close()
-        self._let_go_of_builder()
-        # Elsewhere, too, somebody may look at what was kept on this server.
-        passing = self.lease.ephemeral and not self.report.kept
+        self._release_recipe()
+        # A server with kept databases stays, so that a person can inspect them.
+        server_ends = self.lease.ephemeral and not self.report.kept
         unused: Sequence[str] = []
-        leave = 0 if self.lease.ephemeral else self._spec.pool.size
+        spare_limit = 0 if self.lease.ephemeral else self._spec.pool.size
         try:
-            ready = self.pool.close(drop=not passing)
+            ready = self.pool.close(drop=not server_ends)
             self.preconnector.close_all()
-            unused = self._proven(ready[:leave])
+            unused = self._verified(ready[:spare_limit])
             if self.report.databases:
-                self._look(self.manager.session)
+                self._detect_cluster_changes(self.manager.session)
         finally:
             try:
-                self.manager.close(unused=unused, leave=leave, passing=passing)
+                self.manager.close(unused=unused, spare_limit=spare_limit, server_ends=server_ends)
             finally:
                 self.lease.release()
                 if self._spec.url is None:
                     libpq_variables.hidden_variables.release()
                 self.report.stop_seconds = clock.now() - start
 
-    def _proven(self, ready: Sequence[str]) -> Sequence[str]:
-        """Those of the databases `ready` that the next run may have."""
+    def _verified(self, ready: Sequence[str]) -> Sequence[str]:
+        """The databases of `ready` that the next run may use."""
         if self._resetter is None or not ready:
             return ready
         try:
-            return self._resetter.proven(ready, self.manager.session)
+            return self._resetter.verified(ready, self.manager.session)
         except (ElefastError, SQLAlchemyError) as error:
-            _log.info("left no databases to the next run: %s", error)
+            _log.info("left no spare databases for the next run: %s", error)
             return []
 
-    def _see_to_template(self) -> None:
-        """See that there is a template before the first database, and note what that took."""
+    def _ensure_template(self) -> None:
+        """Have a template before the first database, and count how long that took."""
         start = clock.now()
         try:
             made = self.manager.template()
         finally:
-            self._let_go_of_builder()
+            self._release_recipe()
         self.report.strategy = self.manager.strategy
         if made is not None:
             self.report.template, self.report.template_reason = made.name, made.reason
@@ -311,7 +324,7 @@ class DatabaseService:
             if made.built:
                 self.report.build_seconds = self.report.template_seconds
 
-    def _let_go_of_builder(self) -> None:
+    def _release_recipe(self) -> None:
         if self._spec.recipe is not None:
             self._spec.recipe.let_go()
 
@@ -321,7 +334,7 @@ class DatabaseService:
         return create_engine(url, **self._spec.engines.keywords)
 
     def _has_room(self) -> bool:
-        """Whether the disk of a server on this machine, often its memory, has room for databases made ahead."""
+        """Whether the disk (often a RAM disk) of a server on this machine has room for one that may be unused."""
         data_dir: str = getattr(self.lease, "data_dir", "")
         if not data_dir:
             return True
@@ -330,32 +343,32 @@ class DatabaseService:
                 self._size = self.manager.size()
             return shutil.disk_usage(data_dir).free > _SPARE * self._size
         except (ElefastError, SQLAlchemyError, OSError):
-            return False  # whoever asks for a database meets the same, and can say so
+            return False  # a test that asks for a database meets the same error and reports it
 
-    def _look(self, session: MaintenanceSession) -> None:
-        """See what the tests since the last look did to what all databases share."""
+    def _detect_cluster_changes(self, session: MaintenanceSession) -> None:
+        """Look for changes of the objects that all databases share."""
         if not self._spec.watches_cluster:
             return
         try:
-            server_info = session.server_info
-            self.leak_detector.look(
+            facts = session.facts
+            self.leak_detector.compare(
                 lambda: session.call(
                     cluster_snapshot.snapshot, system=server_info.superuser, parameters=server_info.version >= 150000
                 )
             )
         except (ElefastError, SQLAlchemyError) as error:
-            # What is wrong with the server, whoever makes or drops a database meets as well, and can say so.
-            _log.info("did not see what databases share: %s", error)
+            # The statement that makes or drops a database meets the same error and reports it.
+            _log.info("did not look for changes of cluster objects: %s", error)
 
     def _on_connect(self, seconds: float) -> None:
-        # In a forked child this is the parent's report, and somebody may have held its lock.
+        # In a forked child this is the report of the parent.
         if self.is_ours:
             self.report.connect.add(seconds)
 
 
 @contextmanager
 def _placing(provenance: Mapping[str, object]) -> Generator[None]:
-    """Say where the key was written of which it turns out only now that its value is wrong."""
+    """Add the place of the key to an error about a value that turns out to be wrong only now."""
     try:
         yield
     except ConfigurationError as error:

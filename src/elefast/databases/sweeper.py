@@ -1,103 +1,69 @@
-"""What runs leave on a server: unused databases, which the next run takes over, and what dead runs could not drop.
+"""The sweep: drops what dead runs have left on a server, and on request kept databases and unused templates.
 
-An advisory lock that nobody holds tells who is dead; see `elefast.postgres.names` for what each kind of database is.
+A run is dead when its advisory lock is free. `elefast.postgres.names` lists the kinds of databases.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from sqlalchemy.exc import DBAPIError
-
 from elefast.databases.inventory import lock_of
-from elefast.postgres import advisory_locks, databases, driver_errors, spares
+from elefast.postgres import advisory_locks, databases, spares
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.databases import OwnDatabase
-from elefast.postgres.drop_blockers import find_blockers
-from elefast.postgres.names import Kind, Name
+from elefast.postgres.databases import Entry
+from elefast.postgres.drop_blockers import blockers
+from elefast.postgres.names import Kind
 from elefast.templates.builder import drop_orphans, drop_unused
 
-__all__ = ["Scope", "SparePool", "sweep", "would_sweep"]
+__all__ = ["SweepScope", "sweep", "would_sweep"]
 
 _SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
 
 
-class SparePool:
-    """The databases that earlier runs have left for this one, as far as it knows; safe to share by threads."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, list[str]] = {}
-        self._lock = threading.Lock()
-
-    def take(self, session: MaintenanceSession, template: str, name: Name) -> bool:
-        """Give `name` to one that was left for `template`; False where there is none.
-
-        Whatever there is is asked for once: who leaves something later leaves it for later runs.
-        """
-        with self._lock:
-            if template not in self._names:
-                self._names[template] = session.call(spares.find, template)
-        while True:
-            with self._lock:
-                if not self._names[template]:
-                    return False
-                left = self._names[template].pop()
-            try:
-                session.call(spares.claim, left, name)
-            except DBAPIError as error:
-                # Somebody else has it, or is about to drop it.
-                if driver_errors.sqlstate(error) not in ("3D000", "55006"):
-                    raise
-                if session.call(databases.exists, str(name)):
-                    # It was us: the connection was lost in the middle, and what was done is done again.
-                    session.call(databases.allow_connections, str(name), True)
-                    return True
-            else:
-                return True
-
-
-class Scope(NamedTuple):
-    """What a sweep drops besides what dead runs left.
+class SweepScope(NamedTuple):
+    """What a sweep drops besides the databases of dead runs.
 
     Args:
-        project: Only kept databases and templates of this project; None for those of all, and of no known project.
-        kept: How many databases that were kept for a look stay.
-        templates: Drop templates that no run uses now as well.
+        project: The project whose kept databases and templates it drops; None for those of all projects and of none.
+        kept: How many kept databases stay.
+        templates: Whether it also drops templates that no run uses now.
     """
 
     project: str | None
     kept: int
     templates: bool = False
 
-    def has(self, entry: OwnDatabase) -> bool:
-        """Whether a kept database or a template is of the project."""
-        # Without a name there is no project: what names none is not known to be of the one that asks.
+    def covers(self, entry: Entry) -> bool:
+        """Whether a kept database or a template belongs to the project."""
+        # An empty name is no project: two databases without one need not belong together.
         return self.project is None or (bool(self.project) and entry.project == self.project)
 
 
-def sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
-    """Drop what dead runs left, by their free locks, never by force; the names of what went.
+def sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: SweepScope) -> list[str]:
+    """Drop what dead runs have left, never by force.
 
     Args:
-        session: A lock does not keep out the session that has it, hence `run` and `ours`.
-        run: The run that asks, which is alive.
+        session: The session of this run. Its locks do not exclude itself, hence `run` and `ours`.
+        run: This run.
         ours: The templates that it uses.
-        scope: What else goes.
+        scope: What else to drop.
+
+    Returns:
+        The names of the dropped databases.
     """
-    found = _doomed(session.call(databases.own_databases), run, ours, scope)
-    gone = [entry.text for entry in found if _drop(session, entry)]
-    return gone + drop_orphans(session)
+    found = _candidates(session.call(databases.entries), run, ours, scope)
+    dropped = [entry.text for entry in found if _drop(session, entry)]
+    return dropped + drop_orphans(session)
 
 
-def would_sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: Scope) -> list[str]:
-    """What `sweep` would drop now; it drops nothing."""
-    entries = session.call(databases.own_databases)
-    found = _doomed(entries, run, ours, scope)
-    gone = [entry for entry in found if not session.call(advisory_locks.holder, lock_of(entry))]
-    left = [entry for entry in entries if entry not in gone]
-    return [entry.text for entry in gone + spares.orphaned(left)]
+def would_sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: SweepScope) -> list[str]:
+    """The names of the databases that `sweep` would drop now; this drops nothing."""
+    entries = session.call(databases.entries)
+    found = _candidates(entries, run, ours, scope)
+    unlocked = [entry for entry in found if not session.call(advisory_locks.holder, lock_of(entry))]
+    others = [entry for entry in entries if entry not in unlocked]
+    return [entry.text for entry in unlocked + spares.orphans(others)]
 
 
 def _drop(session: MaintenanceSession, entry: OwnDatabase) -> bool:
@@ -105,16 +71,16 @@ def _drop(session: MaintenanceSession, entry: OwnDatabase) -> bool:
         return True
     if session.call(advisory_locks.holder, lock_of(entry)) or not session.call(find_blockers, entry.text):
         return False
-    # Its run is dead for good, so nobody will finish what it has prepared.
-    return bool(session.unblock(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry), entry.oid)
+    # Its run is dead, so no process will finish the transactions that it has prepared.
+    return bool(session.clear_blockers(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry), entry.oid)
 
 
-def _doomed(found: list[OwnDatabase], run: str, ours: AbstractSet[str], scope: Scope) -> list[OwnDatabase]:
-    """What may go unless somebody holds its lock."""
-    doomed = [entry for entry in found if entry.name.kind in _SWEPT or entry.invalid]
+def _candidates(found: list[Entry], run: str, ours: AbstractSet[str], scope: SweepScope) -> list[Entry]:
+    """The databases that may be dropped, unless their lock is held."""
+    candidates = [entry for entry in found if entry.name.kind in _SWEPT or entry.invalid]
     if scope.templates:
-        doomed += [e for e in found if e.name.kind is Kind.TEMPLATE and not e.invalid and scope.has(e)]
-    doomed = [entry for entry in doomed if entry.name.owner != run and entry.text not in ours]
-    kept = [entry for entry in found if entry.name.kind is Kind.KEPT and not entry.invalid and scope.has(entry)]
-    doomed += kept[: max(0, len(kept) - scope.kept)]
-    return [entry for entry in doomed if not entry.busy]
+        candidates += [e for e in found if e.name.kind is Kind.TEMPLATE and not e.invalid and scope.covers(e)]
+    candidates = [entry for entry in candidates if entry.name.owner != run and entry.text not in ours]
+    kept = [entry for entry in found if entry.name.kind is Kind.KEPT and not entry.invalid and scope.covers(entry)]
+    candidates += kept[: max(0, len(kept) - scope.kept)]
+    return [entry for entry in candidates if not entry.busy]

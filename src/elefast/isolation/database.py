@@ -56,7 +56,7 @@ class DatabaseCheckout:
         """The view with a sync engine."""
         if self._sync is None:
             self._sync = Database(self._service.engine(self.name), self._server, self._server.sessionmaker_factory)
-            self._sync.disconnect_ahead = partial(self._service.withdraw, self.name)
+            self._sync.close_preconnection = partial(self._service.close_preconnection, self.name)
         return self._sync
 
     @property
@@ -72,7 +72,7 @@ class DatabaseCheckout:
 
             from elefast.asyncio import AsyncDatabase
 
-            self._service.withdraw(self.name)  # opened for a sync engine, and of no use for this view
+            self._service.close_preconnection(self.name)  # opened for a sync engine, and of no use for this view
             engine = AsyncEngine(self._service.async_engine(self.name))
             self._async = AsyncDatabase(engine, server, server.sessionmaker_factory)
         return self._async

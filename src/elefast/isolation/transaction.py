@@ -140,7 +140,7 @@ class TransactionCheckout:
             self._outer.lose(_NOT_ALONE + ("" if self._shared.counts else _OR_BEFORE))
         if not self._outer.lost:
             self._shared.renew(self._outer)
-            self._service.leak_detector.ended(self.test, undone=True)
+            self._service.leak_detector.ended(self.test, rolled_back=True)
             return []
         self._shared.retire()
         leaks = self._service.release(self.name, self.test, wait=wait)

@@ -317,7 +317,7 @@ class Harness:
             service.report.load_seconds = self._load_seconds
             self._reports.append(service.report)
             self._late_leaks += service.take_leaks()
-            if (findings := service.leak_detector.findings()) is not None:
+            if (findings := service.leak_detector.changes()) is not None:
                 self._findings.append(findings)
 
     # -- hooks ----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Ctrl-C: while things are put in order it waits until that is done, and what it left half-done holds up nothing.
+"""Interrupts (Ctrl-C): they wait for the end of a cleanup, and leave nothing behind that blocks it.
 
-Whoever interrupts a run that is about to end wants it to end, and not to leave behind what it had just begun to remove.
+A user who interrupts a run at its end wants it to end, but not without the cleanup that has just begun.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ __all__ = ["close_unfinished", "defer_interrupts", "unlock"]
 
 
 def close_unfinished(interrupt: BaseException | None = None) -> None:
-    """Close the connection that was being opened when an interrupt came; to be called before anything is dropped.
+    """Close a connection that was being opened when an interrupt came; call this before dropping databases.
 
-    A driver has it in a local variable, which the traceback of the interrupt keeps. Until it is closed the server waits
-    for its password, a minute (``authentication_timeout``), and DROP DATABASE waits for that: it wants an answer of all
-    backends, and one that is at authentication gives none (measured with PostgreSQL 15 and 18).
+    The driver has the connection in a local variable, which the traceback of the interrupt keeps alive. Until it is
+    closed, the server waits for its password for a minute (``authentication_timeout``), and DROP DATABASE waits for an
+    answer of all backends, which a backend in authentication does not give (measured with PostgreSQL 15 and 18).
 
     Args:
-        interrupt: The interrupt, or what somebody has made of it; by default what is being handled, if anything is.
+        interrupt: The interrupt, or an error that was raised from it; by default the exception that is being handled.
     """
     error = interrupt or sys.exception()
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
-        if isinstance(error, (KeyboardInterrupt, SystemExit, CancelledError)):  # the last is what asyncio makes of it
+        if isinstance(error, (KeyboardInterrupt, SystemExit, CancelledError)):  # asyncio raises the last
             traceback.clear_frames(error.__traceback__)
             for frame, _ in traceback.walk_tb(error.__traceback__):
-                # Who looked at the variables, as pytest does, has left a copy of them there, until Python 3.13; this
-                # brings it up to date.
+                # Before Python 3.13 a reader of the variables, such as pytest, leaves a copy of them in the frame. This
+                # updates the copy.
                 _ = frame.f_locals
-        error = error.__context__  # somebody may have made another error of it
+        error = error.__context__  # the interrupt may have been turned into another error
 
 
 def unlock(condition: threading.Condition) -> None:
-    """Release the lock of a condition that this thread has, because an interrupt came just before the block in it.
+    """Release the lock of `condition` if this thread still holds it after an interrupt at the start of a `with` block.
 
-    To be called where this thread cannot be in such a block, before it waits for others who need the lock.
+    Call it outside of such blocks, before this thread waits for other threads that need the lock.
 
     Args:
-        condition: One with a reentrant lock.
+        condition: A condition with a reentrant lock.
     """
-    with suppress(RuntimeError):  # not ours, or not any more
+    with suppress(RuntimeError):  # this thread does not hold it, or not any more
         while True:
             condition.release()
 
 
 @contextmanager
 def defer_interrupts() -> Generator[None]:
-    """Let an interrupt wait for the end of this block; a second one comes at once, as ever.
+    """Defer an interrupt to the end of this block; a second one is raised at once.
 
-    Only the main thread gets any, so elsewhere this does nothing; and so where nobody handles them.
+    Only the main thread gets interrupts, so in other threads this does nothing, nor where no handler is installed.
     """
     close_unfinished()
     before = signal.getsignal(signal.SIGINT)

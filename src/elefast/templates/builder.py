@@ -195,15 +195,15 @@ class TemplateBuilder:
         name = str(drafted)
         if not kept:
             self._passing.add(str(drafted._replace(kind=Kind.VOLATILE)))
-        turn = session.connects
+        turn = session.connection_count
         _log.info("building a template (%s)", reason)
         if self._owned:
             self._clear_cluster()
         try:
-            session.copy(store.draft, drafted, encoding=encoding, strategy=strategy)
-            if session.server_info.is_remote:
-                session.call(keepalives.set_for_database, name)
-            turn = session.connects
+            session.copy_database(store.draft, drafted, encoding=encoding, strategy=strategy)
+            if session.facts.elsewhere:
+                session.call(keepalives.of_all_sessions, name)
+            turn = session.connection_count
             manifest = self._recipe.build(
                 session.url.set(database=name), mark=cluster_objects.mark_comment(name) if self._owned else ""
             )
@@ -212,8 +212,8 @@ class TemplateBuilder:
                     "files that the template is made from changed while it was built; run again.", code="files-changed"
                 )
             has = self._polish(name)
-            session.empty(name)
-            if session.connects != turn:
+            session.end_sessions(name)
+            if session.connection_count != turn:
                 raise _lost()
             made = session.call(
                 store.publish, drafted, key, manifest, has, project=self._options.project, reason=reason, kept=kept
@@ -223,8 +223,8 @@ class TemplateBuilder:
         except ElefastError as error:
             error = self._with_conflict(error)
             text = str(error)
-            session.empty(name, grace=0)
-            if session.connects != turn:
+            session.end_sessions(name, grace=0)
+            if session.connection_count != turn:
                 raise _lost() from error  # no fault of the migration, and not to be remembered as one
             if driver_errors.no_connections_left(error):
                 session.drop(name, grace=0)
@@ -292,7 +292,7 @@ class TemplateBuilder:
             return
         session.drop(str(drafted), grace=0)
         self._remove_made_by(drafted)
-        session.copy(store.draft, drafted, encoding=encoding, strategy=strategy)
+        session.copy_database(store.draft, drafted, encoding=encoding, strategy=strategy)
 
     def _with_conflict(self, error: ElefastError) -> ElefastError:
         """`error`, with what is in the way where a role or tablespace that it wants to make exists already."""

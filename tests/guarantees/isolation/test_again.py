@@ -32,7 +32,7 @@ def test_no_test_sees_what_another_one_did_there(
     tests = 2 * len(kinds) + 1
     record_property("times", tests)
     assert result.parseoutcomes() == {"passed": tests}
-    (put_back,) = re.findall(r"(\d+) put back in", result.stdout.str())
-    record_property("happened", f"{put_back} databases put back, the others dropped")
+    (resets,) = re.findall(r"(\d+) reset in", result.stdout.str())
+    record_property("happened", f"{resets} databases reset, the others dropped")
     # The run's last one is seen to at its end, or not any more.
-    assert int(put_back) - 2 * len(PUT_BACK & set(kinds)) in (0, 1)
+    assert int(resets) - 2 * len(PUT_BACK & set(kinds)) in (0, 1)

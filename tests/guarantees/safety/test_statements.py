@@ -10,7 +10,7 @@ from sqlalchemy.pool import NullPool
 
 from elefast import DatabaseServer
 from elefast.databases.manager import DatabaseManager
-from elefast.databases.sweeper import Scope
+from elefast.databases.sweeper import SweepScope
 from elefast.errors import RefusedError
 from elefast.postgres import databases, keepalives, spares
 from elefast.postgres.connections.control_connection import SyncControlConnection
@@ -76,7 +76,7 @@ def test_a_method(server: Server, decoys: dict[str, str], what: str) -> None:
     name = decoys[what]
     engine = create_engine(server.url, poolclass=NullPool)
     public = DatabaseServer(engine)
-    control = DatabaseManager(
+    manager = DatabaseManager(
         server.url, [lambda setup: SyncControlConnection(maintenance_engine(server.url, MAINTENANCE), setup)]
     )
     with server.connect(database=name) as somebody:
@@ -86,19 +86,19 @@ def test_a_method(server: Server, decoys: dict[str, str], what: str) -> None:
             another.execute("create table if not exists prepared ()")
             another.execute("prepare transaction 'precious'")
         before = _look(server, name)
-        for method in (public.drop_database, control.drop, control.session.drop, control.session.unblock):
+        for method in (public.drop_database, manager.drop, manager.session.drop, manager.session.clear_blockers):
             with pytest.raises(RefusedError):
                 method(name)
         with pytest.raises(RefusedError):
-            control.keep_database(name, "a note")
+            manager.keep_database(name, "a note")
         with pytest.raises(RefusedError):
-            control.session.empty(name, 0)
+            manager.session.end_sessions(name, 0)
         assert _look(server, name) == before
         assert server.ask("select gid from pg_prepared_xacts") == [("precious",)]
         with server.connect(database=name) as another:
             another.execute("rollback prepared 'precious'")
         assert somebody.execute("select count(*) from t").fetchone() == (0,)
-    control.close()
+    manager.close()
 
 
 def _make(server: Server, name: str, note: str = "") -> None:
@@ -114,20 +114,20 @@ def test_another_of_that_name(server: Server, monkeypatch: pytest.MonkeyPatch, k
     """A sweep that has looked at the old one leaves the new one alone; the next one, which looks at it, does not."""
     name = str(Name("elefast", kind, new_owner(), new_serial()))
     _make(server, name)
-    control = DatabaseManager(
+    manager = DatabaseManager(
         server.url, [lambda setup: SyncControlConnection(maintenance_engine(server.url, MAINTENANCE), setup)]
     )
-    control.sweeps = False
-    seen = [entry for entry in control.session.call(databases.own_databases) if entry.text == name]
+    manager.sweeps = False
+    seen = [entry for entry in manager.session.call(databases.entries) if entry.text == name]
     server.ask(f'drop database "{name}"')
     _make(server, name, "precious")
     with monkeypatch.context() as patch:
-        patch.setattr(databases, "own_databases", lambda connection, *kinds, owner="": seen)
-        assert control.sweep(Scope(None, 0, templates=True)) == []
+        patch.setattr(databases, "entries", lambda connection, *kinds, owner="": seen)
+        assert manager.sweep(SweepScope(None, 0, templates=True)) == []
     assert name in server.names()
-    assert name in control.sweep(Scope(None, 0, templates=True))
+    assert name in manager.sweep(SweepScope(None, 0, templates=True))
     assert name not in server.names()
-    control.close()
+    manager.close()
 
 
 @pytest.mark.fault("a template whose comment is somebody's", how="COMMENT ON DATABASE over elefast's own record")

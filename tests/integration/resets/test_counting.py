@@ -292,7 +292,7 @@ def test_the_next_run_gets_what_was_audited(
         assert bench.use(lambda connection: None)
         ready = running.pool.close()
         assert ready
-        assert running._proven(ready) == ready
+        assert running._verified(ready) == ready
 
 
 def _oid(connection: psycopg.Connection) -> int:

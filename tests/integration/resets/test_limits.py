@@ -115,7 +115,7 @@ def test_two_at_once_are_each_put_back_by_itself(bench: Bench, monkeypatch: pyte
         return make(name, settings=settings)
 
     def look(name: str) -> None:
-        with restorer._inside(name, None) as (connection, _):
+        with restorer._connection_to(name, None) as (connection, _):
             seen[name] = scalar(connection, "select current_database()")
 
     monkeypatch.setattr(restorer, "_engine", partial(late, restorer._engine))
@@ -160,7 +160,7 @@ def test_after_a_crash_nothing_is_known(bench: Bench) -> None:
 
 def test_it_goes_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing adds up over a run of thousands of tests: after some uses a database is replaced."""
-    monkeypatch.setattr(resetter, "MOST", 2)
+    monkeypatch.setattr(resetter, "MOST_RESETS", 2)
     assert [bench.use(insert) for _ in range(6)].count(False) >= 2
 
 

@@ -36,7 +36,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from elefast import Database, DatabaseServer, LeakWarning, MetadataMigrator
 from elefast.databases.manager import DatabaseManager
-from elefast.databases.sweeper import Scope
+from elefast.databases.sweeper import SweepScope
 from elefast.errors import (
     DatabaseNotReadyError,
     MigrationError,
@@ -238,7 +238,7 @@ def test_a_sweep_beside_a_build_leaves_the_processes_own_alone(server_url: str, 
             return "" if kept else "a test"
 
         def build(self, url: URL, *, mark: str = "") -> Manifest:
-            sweeps.append(threading.Thread(target=control.sweep))
+            sweeps.append(threading.Thread(target=manager.sweep))
             sweeps[0].start()
             sweeps[0].join(0.5)
             with psycopg.connect(dsn(url)) as connection:
@@ -248,15 +248,15 @@ def test_a_sweep_beside_a_build_leaves_the_processes_own_alone(server_url: str, 
         def still_fits(self, manifest: Manifest) -> list[str]:
             return []
 
-    control = DatabaseManager(url, connectors_to(url), recipe=Recipe())
+    manager = DatabaseManager(url, connectors_to(url), recipe=Recipe())
     try:
-        control.drop(control.create())
+        manager.drop(manager.create()[0])
         sweeps[0].join()
-        assert control.sweep() == []
-        control.drop(control.create())
+        assert manager.sweep() == []
+        manager.drop(manager.create()[0])
     finally:
-        control.sweep(Scope(None, 0, templates=True))
-        control.close()
+        manager.sweep(SweepScope(None, 0, templates=True))
+        manager.close()
 
 
 def test_a_template_with_a_fingerprint_is_found_by_the_next_server(server_url: str) -> None:

@@ -312,11 +312,11 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
     """pg8000 raises where it cannot say goodbye: neither the test nor the pool, which goes on, is to see it."""
     with elefast.from_config(project, env=env, engine={"driver": "pg8000"}) as stack:
         lent = next_one(stack)
-        slot = stack.service.preconnector._slots[lent.name]
-        assert slot.first
-        assert slot.engine
-        (connection,) = slot.first._held
-        dialect: Any = slot.engine.dialect
+        reservation = stack.service.preconnector._reservations[lent.name]
+        assert reservation.first
+        assert reservation.engine
+        (connection,) = reservation.first._held
+        dialect: Any = reservation.engine.dialect
         ask("select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = %s", lent.name)
         deadline = time.monotonic() + 60
         with suppress(OSError):

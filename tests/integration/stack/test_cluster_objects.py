@@ -48,26 +48,26 @@ def make(server_url: str, tmp_path: Path, role: str) -> Iterator[Make]:
         is_sql = not text.startswith("def ")
         (place / ("schema.sql" if is_sql else "creating.py")).write_text(f"{text}\n")
         plan = Plan(root=place, migrator=Sql(("schema.sql",)) if is_sql else Function("creating:create"))
-        control = DatabaseManager(
+        manager = DatabaseManager(
             url,
             connectors_to(url),
-            link_to=partial(connector_to, url),
+            connector_to=partial(connector_to, url),
             recipe=plan,
             options=TemplateOptions(project=f"{project} {tmp_path}"),
             owned=owned,
         )
-        made.append(control)
-        return control
+        made.append(manager)
+        return manager
 
     yield make
-    for control in made:
-        control.close()
+    for manager in made:
+        manager.close()
     for project in ("one", "two"):
-        control = make("SELECT 1", project=project)
-        control.ensure_ready()
-        assert control.templates
-        control.templates.drop_all()
-        control.close()
+        manager = make("SELECT 1", project=project)
+        manager.ensure_ready()
+        assert manager.templates
+        manager.templates.drop_all()
+        manager.close()
 
 
 def oid_of(server: psycopg.Connection, role: str) -> int | None:
@@ -76,9 +76,9 @@ def oid_of(server: psycopg.Connection, role: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def name_of(control: DatabaseManager) -> str:
+def name_of(manager: DatabaseManager) -> str:
     """The template, built if there is none that fits."""
-    made = control.template()
+    made = manager.template()
     assert made
     return made.name
 
@@ -119,9 +119,9 @@ def test_the_next_build_makes_it_again(form: str, make: Make, server: psycopg.Co
 def test_a_failed_build_leaves_no_role(make: Make, server: psycopg.Connection, role: str) -> None:
     """What it made in the cluster goes with it; the error is that of the migration, also for who asks later."""
     text = f'CREATE ROLE "{role}"; CREATE TABLE item (id int); GRANT SELECT ON item TO "{role}"; SELECT nonsense;'
-    control = make(text)
+    manager = make(text)
     with pytest.raises(MigrationError, match='column "nonsense" does not exist'):
-        control.template()
+        manager.template()
     assert oid_of(server, role) is None
 
 

@@ -36,8 +36,8 @@ def _line(pool: DatabasePool) -> None:
 def _connection_locked(pool: DatabasePool) -> None:
     """The same, for what was connected to ahead: that stays open until its database goes."""
     assert pool._preconnector
-    for slot in pool._preconnector._slots.values():
-        slot.lock.acquire()
+    for reservation in pool._preconnector._reservations.values():
+        reservation.lock.acquire()
 
 
 @pytest.mark.fault("Ctrl-C between two steps of a lock", how="the lock, or the line of those who wait, is left so")
@@ -46,7 +46,7 @@ def test_it_comes_to_an_end(
     project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, left: Callable[[DatabasePool], None]
 ) -> None:
     """Whoever closes the stack waits for nobody who waits for him."""
-    monkeypatch.setattr(preconnect, "_PATIENCE", 0.1)
+    monkeypatch.setattr(preconnect, "_CLOSE_TIMEOUT", 0.1)
     stack = elefast.from_config(project, env=env)
     held = [stack.checkout() for _ in range(3)]
     for lent in held:
@@ -56,7 +56,7 @@ def test_it_comes_to_an_end(
     assert pool.wait_until(lambda state: state.is_quiet and len(state.idle) > 1, 60)
     assert pool.state().threads == 2
     assert pool._preconnector
-    made_ahead = [slot.first for slot in pool._preconnector._slots.values()]
+    made_ahead = [reservation.first for reservation in pool._preconnector._reservations.values()]
 
     def interrupted() -> None:
         left(pool)

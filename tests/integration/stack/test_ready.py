@@ -219,8 +219,8 @@ def test_a_pool_without_room_makes_nothing_ahead(stack: elefast.Stack) -> None:
         looked.append(True)
         return False
 
-    control = stack.service.manager
-    pool = DatabasePool(control, size=4, limit=8, has_room=has_room)
+    manager = stack.service.manager
+    pool = DatabasePool(manager, size=4, limit=8, has_room=has_room)
     taken = [pool.checkout() for _ in range(3)]
     assert [ready for _, ready in taken] == [False] * 3
     for name, _ in taken:

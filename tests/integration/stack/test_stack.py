@@ -356,11 +356,11 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
     from elefast.databases.pool import DatabasePool
 
     stack.checkout().release(wait=True)
-    control = stack.service.manager
-    pool = DatabasePool(control, size=0, limit=1)
+    manager = stack.service.manager
+    pool = DatabasePool(manager, size=0, limit=1)
     failing = threading.Event()
 
-    def make(self: DatabaseManager, *arguments: object, **keywords: object) -> tuple[str, None]:
+    def create(self: DatabaseManager, *arguments: object, **keywords: object) -> tuple[str, None]:
         if not failing.is_set():
             failing.set()
             time.sleep(0.2)
@@ -371,7 +371,7 @@ def test_a_failed_create_wakes_those_who_wait(stack: elefast.Stack, monkeypatch:
         with pytest.raises(DatabaseNotReadyError):
             pool.checkout()
 
-    monkeypatch.setattr(DatabaseManager, "make", make)
+    monkeypatch.setattr(DatabaseManager, "create", create)
     first = threading.Thread(target=fail)
     first.start()
     failing.wait()
@@ -505,7 +505,7 @@ def test_the_end_does_not_wait_for_a_server_that_is_gone() -> None:
 
     thread = threading.Thread(target=connect)
     thread.start()
-    session.give_up()
+    session.stop_reconnecting()
     thread.join(60)
     assert len(seen) == 1
     assert "did not answer" in seen[0]

@@ -37,8 +37,8 @@ def test_files_are_copied_as_always_where_blocks_cannot_be_shared(
 ) -> None:
     """Stands in for a file system that refuses; PostgreSQL reports what it says as an internal error."""
     stack.checkout().release()
-    control = stack.service.manager
-    if control.session.server_info.version < 180000:
+    manager = stack.service.manager
+    if manager.session.facts.version < 180000:
         pytest.skip("the server has one way to copy files")
     ways: list[str] = []
     clone = databases.clone

@@ -36,7 +36,7 @@ for number in range(4):
     codes.append(int(pytest.main(sys.argv[1:])))
     threads = sorted(thread.name for thread in threading.enumerate())
     # One of a process looks after its connections, for as long as it lives.
-    assert threads == ["MainThread", "elefast-stalls"], threads
+    assert threads == ["MainThread", "elefast-watchdog"], threads
 print("CODES", codes)
 """
 

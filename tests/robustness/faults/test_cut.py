@@ -140,7 +140,7 @@ def test_half_open_async(server: Server, proxy: Proxy) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call is looked at after half a second."""
-    monkeypatch.setattr(watchdog, "_watches", [watchdog.Watchdog()])
+    monkeypatch.setattr(watchdog, "_watchdogs", [watchdog.Watchdog()])
     monkeypatch.setattr(watchdog, "PATIENCE", 0.5)
     monkeypatch.setattr(watchdog, "INTERVAL", 0.1)
 

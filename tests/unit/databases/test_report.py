@@ -48,7 +48,7 @@ def test_it_can_be_read() -> None:
         "template  built: asked for (0.50 s)",
         "databases 8, 6 of them ready, copied by FILE_COPY",
         "acquire   p50 2.00 ms, p99 2.00 ms, longest 2.00 ms: a test waits for its database",
-        "on server 0.08 s: 8 made in 0.08 s, 0 put back in 0.00 s, 0 dropped in 0.00 s",
+        "on server 0.08 s: 8 made in 0.08 s, 0 reset in 0.00 s, 0 dropped in 0.00 s",
         "cost      2.76 s of wall clock in the slowest of 2 processes; of all: load 0.00 s, start 3.00 s, "
         "template 1.00 s (1 build 0.50 s), waiting 0.02 s, stop 0.50 s",
     ]

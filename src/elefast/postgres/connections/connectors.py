@@ -1,4 +1,4 @@
-"""How to reach a server, or one database on it: by a URL, or as an engine of the user's does."""
+"""Connectors: how to reach a server, or one database on it, by a URL or in the way of a user's engine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ OnConnect = Callable[[Connection], None]
 
 
 def connectors_to(target: Engine | URL, *, echo: bool = False, owned: bool = False) -> Sequence[Connector]:
-    """How to reach a maintenance database on `target`: ``postgres`` first, then the one that `target` names.
+    """The connectors to the maintenance databases of `target`: ``postgres`` first, then the one that `target` names.
 
-    A URL is reached by psycopg; an engine by its own driver, creator and listeners.
+    For a URL they use psycopg; for an engine they use its driver, creator and listeners.
 
     Args:
         target: The server.
         echo: Log the SQL.
-        owned: Elefast has started the server; see `maintenance_engine`.
+        owned: elefast has started the server; see `maintenance_engine`.
     """
     if isinstance(target, URL):
         names = dict.fromkeys([MAINTENANCE, target.database or MAINTENANCE])
@@ -42,9 +42,13 @@ def connectors_to(target: Engine | URL, *, echo: bool = False, owned: bool = Fal
 
 
 def connector_to(target: Engine | URL, database: str, *, owned: bool = False, settings: str = "") -> Connector | None:
-    """How to reach `database` on `target`; None where that has a custom creator, which leads to one database only.
+    """The connector to `database` on `target`; None where `target` has a custom creator, which leads to one database.
 
-    `settings` are those of `maintenance_engine`; an engine of the user's keeps its own.
+    Args:
+        target: The server.
+        database: The name of the database.
+        owned: elefast has started the server; see `maintenance_engine`.
+        settings: Settings of the session, as for `maintenance_engine`. An engine of the user keeps its settings.
     """
     if isinstance(target, URL):
         return _SyncConnector(partial(maintenance_engine, target, database, owned=owned, settings=settings), echo=False)
@@ -60,7 +64,7 @@ def _is_async(engine: Engine) -> bool:
 
 
 class _SyncConnector:
-    """Makes links over sync engines; lazily, since an engine imports its driver."""
+    """Makes control connections over sync engines. It makes the engine late, because an engine imports its driver."""
 
     def __init__(self, maker: Callable[[], Engine], echo: bool) -> None:
         self._maker = maker
@@ -74,7 +78,7 @@ class _SyncConnector:
 
 
 class _AsyncConnector(_SyncConnector):
-    """Makes links over async engines."""
+    """Makes control connections over async engines."""
 
     def __call__(self, setup: OnConnect) -> ControlConnection:
         from sqlalchemy.ext.asyncio import AsyncEngine

@@ -1,7 +1,7 @@
-"""A connection of elefast's own to a server's maintenance database, over a sync or an async driver.
+"""One connection of elefast to a server's maintenance database, over a sync or an async driver.
 
-A link runs one piece of work at a time, from any thread, and says when the connection was lost.
-It knows nothing of databases and templates; what to do on a fresh connection is `setup`.
+A control connection runs one function at a time, from any thread, and reports when the connection was lost.
+It must not know databases and templates: `setup` prepares each new connection.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ __all__ = ["AsyncControlConnection", "ControlConnection", "LostConnectionError",
 
 T = TypeVar("T")
 
-_LAST_WORDS = 5.0
-"""Seconds that what a driver has begun by itself may take to come to an end."""
+_CLEANUP_TIMEOUT = 5.0
+"""Seconds that the tasks which a driver has started may take to end."""
 
 
 class LostConnectionError(Exception):
-    """The connection broke; the next call opens another one."""
+    """The connection broke; `open` makes another one."""
 
 
 class ControlConnection(Protocol):
-    """One connection, opened when it is first needed and again after it was lost."""
+    """One connection, which can be opened again after it was lost."""
 
     @property
     def is_open(self) -> bool:
@@ -47,18 +47,22 @@ class ControlConnection(Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the server has sent nothing that nobody asked for, as it does when it ends a session."""
+        """Whether the server has sent nothing unasked, as it does when it ends a session."""
         ...
 
     def open(self, timeout: float) -> None:
-        """Connect and set the session up, in `timeout` seconds at the most."""
+        """Connect and set the session up, in at most `timeout` seconds.
+
+        Raises:
+            TimeoutError: It took longer.
+        """
         ...
 
     def call(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the open connection.
 
         Raises:
-            LostConnectionError: The connection broke meanwhile; how far the work went is unknown.
+            LostConnectionError: The connection broke during the work. How far the work went is unknown.
         """
         ...
 
@@ -68,11 +72,11 @@ class ControlConnection(Protocol):
 
 
 class SyncControlConnection:
-    """A link over an engine.
+    """A control connection over a sync engine.
 
     Args:
-        engine: In autocommit mode, and used by nobody else.
-        setup: Run once on each fresh connection.
+        engine: An engine in autocommit mode that has no other user.
+        setup: Called once with each new connection.
     """
 
     def __init__(self, engine: Engine, setup: Callable[[Connection], None]) -> None:
@@ -80,7 +84,7 @@ class SyncControlConnection:
         self._setup = setup
         self._connection: Connection | None = None
         self._since = 0.0
-        _links.add(self)
+        _sync_connections.add(self)
 
     @property
     def is_open(self) -> bool:
@@ -93,11 +97,11 @@ class SyncControlConnection:
             return False
         try:
             return not select.select([driver], [], [], 0)[0]
-        except (OSError, ValueError):  # select knows no descriptors beyond 1023
+        except (OSError, ValueError):  # select() refuses descriptors above 1023
             return False
 
     def open(self, timeout: float) -> None:
-        # Not every driver can limit the time of connecting, so the limit is kept outside.
+        # Not every driver has a connect timeout, so a thread connects and this one waits for it.
         opened: Future[Connection] = Future()
 
         def connect() -> None:
@@ -122,9 +126,9 @@ class SyncControlConnection:
         except TimeoutError:
             if opened.cancel():
                 raise TimeoutError(f"no connection within {timeout:g} s") from None
-            self._connection = opened.result()  # at the last moment
+            self._connection = opened.result()  # it came at the last moment
         except BaseException:
-            # Interrupted: nobody will have it.
+            # An interrupt: this call will not return the connection, so close it.
             if not opened.cancel() and opened.exception() is None:
                 _end(opened.result())
             raise
@@ -136,7 +140,7 @@ class SyncControlConnection:
         try:
             return work(self._connection)
         except BaseException as error:
-            # An interrupt in the middle of a query ends the connection, too.
+            # An interrupt in the middle of a query breaks the connection as well.
             if _is_lost(self._connection):
                 self.close()
                 if isinstance(error, SQLAlchemyError):
@@ -147,17 +151,17 @@ class SyncControlConnection:
 
     @property
     def engine(self) -> Engine:
-        """What it connects with."""
+        """The engine that it connects with."""
         return self._engine
 
     @property
     def since(self) -> float:
-        """When the call began that goes on now, as `clock.now()` has it; 0 where there is none."""
+        """When the running call began, by `clock.now()`; 0 where no call is running."""
         return self._since
 
     @property
     def driver(self) -> Any:
-        """The driver's own connection; None where there is none."""
+        """The connection object of the driver; None where there is none."""
         return None if self._connection is None else _driver_of(self._connection)
 
     def close(self) -> None:
@@ -167,26 +171,26 @@ class SyncControlConnection:
         self._engine.dispose()
 
     def abandon(self) -> None:
-        """Forget the connection without a word to the server; for a forked child, whose parent goes on with it.
+        """Forget the connection without closing it on the server, because the parent of this process still uses it.
 
-        Whatever closes it later, a finalizer or the end of the process, says goodbye to nobody.
+        Its descriptor now leads to ``/dev/null``, so a later finalizer cannot send a goodbye to the server either.
         """
         connection, self._connection = self._connection, None
         driver = None if connection is None else _driver_of(connection)
         if driver is not None and hasattr(driver, "fileno") and not driver.closed:
-            nobody = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nobody, driver.fileno())
-            os.close(nobody)
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, driver.fileno())
+            os.close(null)
 
 
 class AsyncControlConnection:
-    """A link over an async engine, driven by an event loop in a thread of its own.
+    """A control connection over an async engine, with an event loop in a separate thread.
 
-    Thus it never touches a loop of the user's, and works the same from any of them and from none.
+    So it never uses an event loop of the application, and works alike with and without one.
 
     Args:
-        engine: In autocommit mode, and used by nobody else.
-        setup: Run once on each fresh connection.
+        engine: An engine in autocommit mode that has no other user.
+        setup: Called once with each new connection.
     """
 
     def __init__(self, engine: AsyncEngine, setup: Callable[[Connection], None]) -> None:
@@ -201,7 +205,7 @@ class AsyncControlConnection:
 
     @property
     def is_quiet(self) -> bool:
-        return False  # only its own event loop could tell
+        return False  # only the event loop could look at the socket
 
     def open(self, timeout: float) -> None:
         self._connection = self._run(asyncio.wait_for(self._open(), timeout))
@@ -242,10 +246,10 @@ class AsyncControlConnection:
         if connection is not None:
             await connection.close()
         await self._engine.dispose()
-        # Of what was interrupted, asyncpg asks the server for an end, over a connection that it closes itself.
+        # asyncpg asks the server to cancel an interrupted statement over another connection, and closes that itself.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
-            await asyncio.wait(others, timeout=_LAST_WORDS)
+            await asyncio.wait(others, timeout=_CLEANUP_TIMEOUT)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         loop = self._loop
@@ -253,7 +257,7 @@ class AsyncControlConnection:
             loop = event_loops.new_event_loop()
             try:
                 threading.Thread(target=_serve, args=(loop,), name="elefast-async", daemon=True).start()
-            except RuntimeError:  # the interpreter is about to end
+            except RuntimeError:  # the interpreter is shutting down
                 work.close()
                 loop.close()
                 raise
@@ -262,39 +266,39 @@ class AsyncControlConnection:
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # where we are interrupted, and it goes on
+            future.cancel()  # this thread was interrupted, but the work would continue
             raise
 
 
-_links: weakref.WeakSet[SyncControlConnection] = weakref.WeakSet()
+_sync_connections: weakref.WeakSet[SyncControlConnection] = weakref.WeakSet()
 
 
 @on_fork
 def _after_fork() -> None:
-    for link in list(_links):
-        link.abandon()
+    for connection in list(_sync_connections):
+        connection.abandon()
 
 
 def _driver_of(connection: Connection) -> Any:
-    """The driver's own connection; None where there is none any more."""
+    """The connection object of the driver; None where it is gone."""
     return None if connection.closed or connection.invalidated else connection.connection.driver_connection
 
 
 def _end(connection: Connection) -> None:
-    """Close it, also where its server is gone."""
+    """Close `connection`, also where its server is gone."""
     driver = _driver_of(connection)
     try:
         connection.close()
-    except Exception:  # over pg8000, SQLAlchemy asks the server for something before
+    except Exception:  # with pg8000, SQLAlchemy sends a statement before it closes
         with suppress(Exception):
             driver.close()
 
 
 def _is_lost(connection: Connection) -> bool:
-    """Whether `connection` is of no use any more, after an error.
+    """Whether `connection` cannot be used any more, after an error.
 
-    psycopg takes a socket that was closed at the wrong moment for an error like any other (one in 3000 of those
-    that the server ends): its connection is neither closed nor broken, and its statement goes on for ever.
+    psycopg does not always notice that the server closed the socket (it missed one in 3000 closed by the server):
+    the connection is neither closed nor broken then, and its statement stays active for ever.
     """
     if connection.invalidated:
         return True
@@ -304,7 +308,7 @@ def _is_lost(connection: Connection) -> bool:
 
 
 def _cause(error: BaseException) -> str:
-    """What the driver said when the connection broke, also where something else failed because of that."""
+    """The driver's message about the broken connection, also where a later error hides it."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, DBAPIError):

@@ -1,8 +1,8 @@
-"""What an engine's dialect asks the server at its first connection, asked once for all engines like it.
+"""Caches the answers to the questions that SQLAlchemy's dialect asks at the first connection of each engine.
 
 Each engine keeps its dialect, pool, events and cache of compiled statements: only the answers are shared.
 Where the answers might differ, because of a listener on connections or a change in the database, the dialect asks the
-server itself.
+server as usual.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["Answers", "DialectCache", "ask", "is_plain", "pid_of"]
 
 Answers = list[Any]
 
-# What differs between two databases of one template if something was done in them first; then what a new session in
-# this database depends on: when the server read its files, the row of the database (its rights, limits and login
-# triggers), and settings of databases and roles. One round trip, of less than 0.1 ms.
+# First what may differ between two databases of one template after something was done in them. Then what a new session
+# in this database depends on: when the server read its files, the row of the database (rights, limits and login
+# triggers), and the settings of databases and roles. All of it is one round trip of less than 0.1 ms.
 _QUESTION = """
 select current_schema(), current_setting('transaction_isolation'), current_setting('standard_conforming_strings'),
        exists (select from pg_type where typname = 'hstore'), pg_backend_pid(),
@@ -29,12 +29,12 @@ select current_schema(), current_setting('transaction_isolation'), current_setti
         from pg_database d where d.datname = current_database())
 """
 _OF_DIALECTS = 4
-"""So many of the answers are for a dialect."""
+"""How many of the answers concern the dialect."""
 _PLAIN = (str, int, tuple, type(None))
 
 
 class DialectCache:
-    """What the dialects of one server and one template were told."""
+    """The answers that the dialects for one server and one template have got."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, dict[str, Any]]] = {}
@@ -45,12 +45,12 @@ class DialectCache:
         connected: Callable[[float], None],
         answered: Callable[[], Answers | None] = lambda: None,
     ) -> None:
-        """Spare the first connection of a new `engine` what an earlier one was told.
+        """Have the first connection of a new `engine` use the cached answers, and fill the cache.
 
         Args:
-            engine: Fresh from ``create_engine``, to a database of the one template.
-            connected: Told once, when the first connection is ready for use, how many seconds it took.
-            answered: What the first connection has just been asked, if it was.
+            engine: A new engine, not connected yet, to a database of the one template.
+            connected: Called once, when the first connection is ready for use, with the seconds that it took.
+            answered: Gives the answers that the first connection has just got from `ask`, if it has.
         """
         dialect: Any = engine.dialect
         connect, initialize = dialect.connect, dialect.initialize
@@ -58,16 +58,16 @@ class DialectCache:
         listeners = _listeners(engine)
         started = 0.0
 
-        # Attributes of the object hide the class's methods until the first connection stands.
+        # These attributes hide the methods of the class until the first connection is ready.
         def timed_connect(*arguments: Any, **keywords: Any) -> Any:
             nonlocal started
             started = clock.now()
             return connect(*arguments, **keywords)
 
         def informed_initialize(connection: Connection) -> None:
-            # A listener may have set the session up in another way than the next engine's.
+            # A listener that was added meanwhile may have set up this session in a special way.
             usual = plain and _listeners(engine) == listeners
-            # A project's isolation level is set on the connection after it was asked.
+            # The isolation level of the engine is set after `ask`, so its answer would be out of date.
             answers = None if getattr(dialect, "_on_connect_isolation_level", None) else answered()
             self._initialize(dialect, connection, initialize, usual, answers)
             del dialect.initialize
@@ -85,9 +85,9 @@ class DialectCache:
         usual: bool,
         answers: Answers | None,
     ) -> None:
-        """Initialize `dialect`, with the answers of an earlier one if it would get the same."""
+        """Initialize `dialect`, with the answers of an earlier one where it would get the same."""
         situation = None
-        # Async drivers are spared the round trip.
+        # Async drivers would need another way to ask, so for them the cache skips the comparison.
         if usual and not dialect.is_async:
             answers = answers or ask(dialect, connection.connection.driver_connection)
             situation = None if answers is None else answers[:_OF_DIALECTS]
@@ -104,13 +104,13 @@ class DialectCache:
             for name, value in attributes.items()
             if isinstance(value, _PLAIN) and (name not in before or before[name] is not value)
         }
-        # With native hstore, psycopg changes its adapters as well, and those are each dialect's own.
+        # With native hstore, psycopg also changes the adapters of the dialect, which cannot be shared.
         if usual and known is None and not told.get("_has_native_hstore"):
             self._known[kind] = situation, told
 
 
 def is_plain(engine: Engine) -> bool:
-    """Whether a fresh `engine` is SQLAlchemy's own, and nobody listens to the connections of all engines."""
+    """Whether the dialect of a new `engine` is SQLAlchemy's, and no listener on a class acts on its connections."""
     if not type(engine.dialect).__module__.startswith("sqlalchemy.dialects.postgresql."):
         return False
     pool: Any = type(engine.pool)(_never)
@@ -127,21 +127,24 @@ def _count(target: Any, event: str) -> int:
 
 
 def _never() -> Any:
-    raise AssertionError("this pool is only looked at")
+    raise AssertionError("this pool never connects")
 
 
 def pid_of(answers: Answers) -> int:
-    """The backend of the connection that gave `answers`."""
+    """The process id of the backend that gave `answers`."""
     return int(answers[_OF_DIALECTS])
 
 
 def ask(dialect: Any, driver: Any) -> Answers | None:
-    """What the answers to a dialect, and new sessions, depend on, as a sync driver's connection tells it.
+    """Ask over the connection `driver` of a sync driver for all that a dialect's answers and new sessions depend on.
 
-    Where the driver begins transactions, it has begun one; None where the connection does not answer.
+    A driver that begins transactions has begun one afterwards.
+
+    Returns:
+        The answers; None where the connection gives none.
     """
     if dialect.driver == "psycopg":
-        # Without a transaction around it, which would be two more round trips.
+        # Without a transaction, which would need two more round trips.
         result = driver.pgconn.exec_(_QUESTION.encode())
         return [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else None
     cursor = driver.cursor()

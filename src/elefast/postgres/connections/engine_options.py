@@ -1,6 +1,6 @@
-"""What SQLAlchemy and the drivers say of options, asked without a connection.
+"""Checks engine options with SQLAlchemy and the drivers, without a connection.
 
-It knows nothing of settings; where an option was written is for the caller to say.
+It must not know settings: the caller says where an option was written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from elefast.runtime.text import one_line
 
 __all__ = ["invalid_options"]
 
-# What the dialects take out before the driver sees it.
+# Arguments that the dialects remove before they call the driver.
 _OF_DIALECTS = frozenset(
     "prepared_statement_cache_size prepared_statement_name_func async_creator_fn async_fallback".split()
 )
@@ -31,14 +31,14 @@ def invalid_options(
     connect_args: Iterable[str],
     async_connect_args: Iterable[str],
 ) -> Iterator[tuple[str, str, str]]:
-    """What no engine can be made with: its dotted name, why, and the code of that.
+    """The options that no engine can be made with: dotted name, reason and error code of each.
 
     Args:
-        driver: Of sync engines, such as ``postgresql+psycopg``.
-        async_driver: Of async ones.
+        driver: The driver of sync engines, such as ``postgresql+psycopg``.
+        async_driver: The driver of async engines.
         options: Keywords of ``create_engine``.
-        connect_args: Names of arguments of the sync driver.
-        async_connect_args: Names of arguments of the async one.
+        connect_args: Names of the arguments for the sync driver.
+        async_connect_args: Names of the arguments for the async driver.
     """
     wrong = {**_wrong_options(driver, options, is_async=False), **_wrong_options(async_driver, options, is_async=True)}
     for name, why in wrong.items():
@@ -50,7 +50,7 @@ def invalid_options(
 
 
 def _wrong_options(drivername: str, options: Mapping[str, Any], *, is_async: bool) -> dict[str, str]:
-    """Those with which no engine can be made, and why; an empty name where each is right, but not all together."""
+    """The wrong options, each with the reason; an empty name where each is right, but not all together."""
     alone = {name: _refused(drivername, {name: value}, is_async) for name, value in options.items()}
     wrong = {name: why for name, why in alone.items() if why}
     if not wrong and (why := _refused(drivername, options, is_async)):
@@ -67,11 +67,11 @@ def _refused(drivername: str, options: Mapping[str, Any], is_async: bool) -> str
             dialect = create_async_engine(url, **options).dialect
         else:
             dialect = create_engine(url, **options).dialect
-        # SQLAlchemy's own check comes with the first connection.
+        # SQLAlchemy checks this at the first connection only.
         if (dialect.label_length or 0) > dialect.max_identifier_length:
             return f"label_length is greater than max_identifier_length, {dialect.max_identifier_length}"
     except ImportError:
-        return ""  # that a driver is missing is told when it is needed
+        return ""  # a missing driver is reported when it is needed
     except Exception as error:
         text = " ".join(str(error).split()).partition(", using configuration")[0]
         return f"{type(error).__name__}: {one_line(text, _LONGEST)}"
@@ -79,7 +79,7 @@ def _refused(drivername: str, options: Mapping[str, Any], is_async: bool) -> str
 
 
 def _unknown_arguments(drivername: str, arguments: Iterable[str], *, is_async: bool) -> list[str]:
-    """Those that the ``connect()`` of the driver does not have; none where there is no driver."""
+    """The arguments that the driver's ``connect()`` does not have; none where the driver is not installed."""
     driver = drivername.partition("+")[2]
     try:
         module: Any = import_module(driver)

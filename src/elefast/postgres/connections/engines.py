@@ -1,6 +1,6 @@
-"""Engines like another engine: for elefast's own work on a server, and for each database.
+"""Makes engines: for elefast's work on a server, and for test databases in the way of a user's engine.
 
-It knows SQLAlchemy's engines and URLs, and nothing of templates, settings or tests.
+It must not know templates, settings or tests.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ __all__ = [
 ]
 
 MAINTENANCE = "postgres"
-"""The database for work on databases; advisory locks belong to it, so all processes must meet there."""
+"""The database for work on databases. Advisory locks belong to one database, so all processes must connect to it."""
 
-# Keepalives let a server notice within half a minute that a client's machine is gone, and the locks that are
-# its sign of life with it.
+# Keepalives let a server notice within half a minute that a client's machine is gone, and release its locks.
 _CONNECT_ARGS: dict[str, Any] = {
-    # Empty, so that PGHOSTADDR does not lead elsewhere than the URL.
+    # Empty, so that PGHOSTADDR does not lead to another server than the URL.
     "hostaddr": "",
     "connect_timeout": 10,
     "client_encoding": "utf8",
@@ -48,7 +47,7 @@ _CONNECT_ARGS: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30000,
-    # A prepared statement would outlive what it refers to; and each ALTER DATABASE makes psycopg give them all up.
+    # A prepared statement would outlive the objects that it names, and each ALTER DATABASE invalidates all of them.
     "prepare_threshold": None,
 }
 
@@ -56,10 +55,10 @@ _PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
 
 
 def require_driver(url: URL) -> None:
-    """See that the driver of `url` is installed, before a database is made for it.
+    """Check that the driver of `url` is installed, before a database is made for it.
 
     Raises:
-        MissingDependencyError: It is not; the message has the install line.
+        MissingDependencyError: It is not. The message has the command that installs it.
     """
     try:
         url.get_dialect().import_dbapi()
@@ -72,7 +71,7 @@ def require_driver(url: URL) -> None:
 
 
 class _MaintenanceConnection(Connection):
-    """A connection that none of the application's listeners hears of."""
+    """A connection that no listener of the application sees."""
 
     def __init__(self, engine: Engine, connection: Any = None, **keywords: Any) -> None:
         super().__init__(engine, connection, **{**keywords, "_has_events": False})
@@ -81,18 +80,19 @@ class _MaintenanceConnection(Connection):
 class MaintenanceEngine(Engine):
     """An engine for maintenance that listeners on SQLAlchemy's classes (`Engine`, `Pool`, `Connection`) do not see.
 
-    Such a listener is meant for the application's connections. One that runs SQL, such as ``SET timezone``, would
-    begin a transaction on a connection that has to be in autocommit mode, and one that counts would count elefast's.
+    The application adds such a listener for its connections. A listener that runs SQL, such as ``SET timezone``, would
+    begin a transaction on a connection that must be in autocommit mode, and one that counts statements would count
+    elefast's.
 
     Args:
-        pool: For this engine alone. Listeners on the pool itself stay.
-        dialect: It is copied, so that another engine may use it too.
-        url: Where the pool connects to.
+        pool: A pool for this engine alone. Listeners on this pool object stay.
+        dialect: The dialect; it is copied, so that another engine may use it too.
+        url: The URL that the pool connects to.
         echo: Log its SQL.
         hide_parameters: Leave parameters out of errors and logs.
     """
 
-    # Class attributes, which SQLAlchemy sets to True on the class that a listener is for.
+    # Class attributes. SQLAlchemy sets `_has_events` to True on the class that a listener is added to.
     _connection_cls = _MaintenanceConnection
     _has_events = False
 
@@ -113,11 +113,11 @@ class MaintenanceEngine(Engine):
 
 
 class _Unheard:
-    """A class that no listener is for."""
+    """A class without listeners."""
 
 
 def _ignore_classes(pool: Pool) -> None:
-    """Let only listeners on `pool` itself hear its events, and none of those on a class of pools."""
+    """Have only the listeners on the object `pool` called for its events, and none of those on a class of pools."""
     own: Any = type(pool).dispatch
     listeners = own._for_class(_Unheard)
     listeners._update(pool.dispatch, only_propagate=False)
@@ -125,11 +125,11 @@ def _ignore_classes(pool: Pool) -> None:
 
 
 def raw_connection(url: URL, *, owned: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection of psycopg's own, in autocommit mode, to the database of `url`.
+    """A psycopg connection without SQLAlchemy, in autocommit mode, to the database of `url`.
 
     Args:
         url: The database.
-        owned: Elefast has started the server, so libpq's environment variables are meant for another one.
+        owned: elefast has started the server, so libpq's environment variables are meant for another one.
     """
     given = libpq_url(url).query
     defaults: Mapping[str, Any] = {**overriding_parameters(), "client_encoding": "utf8"} if owned else {"hostaddr": ""}
@@ -144,9 +144,9 @@ def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings
     Args:
         url: The server.
         database: Its database to connect to.
-        owned: Elefast has started the server, so libpq's environment variables are meant for another one. A server
-            that the user gave by a URL keeps what they add to it.
-        settings: Of the session from its start, as ``-c name=value``.
+        owned: elefast has started the server, so libpq's environment variables are meant for another one. For a
+            server that the user gave by a URL they apply.
+        settings: Settings of the session from its start, as ``-c name=value``.
     """
     plain = libpq_url(url, database)
     defaults = {**(overriding_parameters() if owned else {}), **_CONNECT_ARGS}
@@ -161,21 +161,20 @@ def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings
         with hide_pgservice() if owned else nullcontext():
             return psycopg.connect(*positional, **parameters)
 
-    # Not through `create_engine`, whose first connection asks the server five questions for the sake of SQL that
-    # elefast has no use for.
+    # Not by `create_engine`: its first connection asks the server five questions that elefast does not need.
     return MaintenanceEngine(NullPool(connect, dialect=dialect, reset_on_return=None), dialect, plain)
 
 
 @cache
 def _dialect() -> Dialect:
-    """SQLAlchemy's own dialect, whatever the application has registered for its name."""
+    """SQLAlchemy's dialect, also where the application has registered another one under its name."""
     make: Any = PGDialect_psycopg
     return cast("Dialect", make(dbapi=psycopg))
 
 
 @cache
 def _adapters() -> AdaptersMap:
-    """How psycopg converts values, whatever the application has registered for all connections."""
+    """psycopg's default adapters, also where the application has registered others for all connections."""
     adapters = AdaptersMap(types=types)
     register_default_adapters(adapters)
     return adapters
@@ -184,12 +183,11 @@ def _adapters() -> AdaptersMap:
 def private_engine(engine: Engine, database: str | None = None) -> MaintenanceEngine:
     """An engine with the creator, dialect and listeners of a user's engine, but a separate pool, in autocommit mode.
 
-    A user's pool may hold one connection, or be bound to an event loop; elefast must neither use it up nor
-    carry its connections elsewhere.
+    A user's pool may hold one connection only, or be bound to an event loop, so elefast must not use it.
 
     Args:
-        engine: The user's. Of its listeners, those on classes are left out.
-        database: Instead of the engine's own; not where that has a custom creator.
+        engine: The user's engine. Its listeners act on the new engine, but for those on classes.
+        database: The database, if not that of `engine`. A custom creator does not allow another one.
     """
     dialect: Any = engine.dialect
     url = engine.url if database is None else engine.url.set(database=database)
@@ -211,7 +209,7 @@ def private_engine(engine: Engine, database: str | None = None) -> MaintenanceEn
 
 
 def _connect(dialect: Any, url: URL, further: Mapping[str, Any], record: Any = None) -> Any:
-    """Connect as an engine of `dialect` does, with the listeners of that engine alone."""
+    """Connect as an engine of `dialect` does, with the listeners on the dialect object only."""
     arguments, keywords = dialect.create_connect_args(url)
     positional, named = list(arguments), {**keywords, **further}
     for listener in dialect.dispatch.do_connect.listeners:
@@ -221,7 +219,7 @@ def _connect(dialect: Any, url: URL, further: Mapping[str, Any], record: Any = N
 
 
 def _autocommit(dialect: Dialect, connection: Any, record: Any) -> None:
-    # What the engine's own listeners have set remains set, and a transaction that they have begun ends.
+    # Keep the settings that the listeners of the engine have made, and end the transaction that they have begun.
     connection.commit()
     dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
@@ -229,9 +227,9 @@ def _autocommit(dialect: Dialect, connection: Any, record: Any) -> None:
 def options_of(engine: Engine) -> dict[str, Any]:
     """The ``create_engine`` keywords that make another engine like this one.
 
-    SQLAlchemy keeps no record of them, so they are read off the engine: connect arguments as the
-    driver would get them, the pool's class and size, JSON functions, echo.
-    A custom ``creator`` leads to one database only and is left out.
+    SQLAlchemy does not record them, so this reads them from the engine: connect arguments as the driver would get
+    them, the pool's class and size, JSON functions, echo. A custom ``creator`` leads to one database only and is left
+    out.
     """
     dialect: Any = engine.dialect
     options: dict[str, Any] = {"hide_parameters": engine.hide_parameters}
@@ -253,10 +251,10 @@ def options_of(engine: Engine) -> dict[str, Any]:
 
 
 def forward_do_connect(source: Engine, target: Engine) -> None:
-    """Let the ``do_connect`` listeners of `source`, which often put a fresh token in, act on `target` too."""
+    """Have the ``do_connect`` listeners of `source`, which often insert a new token, act on `target` too."""
 
     def forward(dialect: Any, record: Any, cargs: Any, cparams: Any) -> Any:
-        # Those on a class act on `target` by themselves.
+        # Listeners on a class act on `target` already.
         own: Any = getattr(source.dialect, "dispatch").do_connect  # noqa: B009  untyped in SQLAlchemy
         for listener in own.listeners:
             connection = listener(dialect, record, cargs, cparams)
@@ -268,10 +266,9 @@ def forward_do_connect(source: Engine, target: Engine) -> None:
 
 
 def _connect_arguments(engine: Engine) -> Mapping[str, Any] | None:
-    """The keyword arguments that `engine` calls its driver with, or None where it has a custom creator.
+    """The keyword arguments that `engine` calls its driver with; None where it has a custom creator.
 
-    They are read from the function by which `create_engine` lets the pool connect, since to call it would run
-    listeners and custom creators.
+    They are read from the closure by which the pool connects, because a call would run listeners and connect.
     """
     creator: Any = getattr(engine.pool, "_creator")  # noqa: B009  it has no public name
     if getattr(creator, "__module__", "") != "sqlalchemy.engine.create":
@@ -280,13 +277,13 @@ def _connect_arguments(engine: Engine) -> Mapping[str, Any] | None:
 
 
 class EngineFactory:
-    """Makes engines for the databases of one server, like the engine that the user gave.
+    """Makes engines for the databases of one server, with the options of the user's engine.
 
     Args:
         url: The server.
         source: The user's engine; None where the user gave a URL.
-        options: ``create_engine`` keywords that win over those of `source`.
-        is_async: Whether the engines are async; then `make` gives the sync side of each.
+        options: ``create_engine`` keywords that override those of `source`.
+        is_async: Whether the engines are async. Then `make` returns the sync side of each.
     """
 
     def __init__(self, url: URL, source: Engine | None, options: Mapping[str, Any], is_async: bool) -> None:
@@ -305,7 +302,7 @@ class EngineFactory:
         if self._is_async:
             from sqlalchemy.ext.asyncio import create_async_engine
 
-            # A pooled async connection belongs to one event loop, and tests come with many.
+            # A pooled async connection belongs to one event loop, but tests use many.
             if not {"pool_size", "max_overflow", "poolclass"} & self._options.keys():
                 options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
                 options["poolclass"] = NullPool

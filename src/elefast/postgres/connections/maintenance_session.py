@@ -1,6 +1,6 @@
-"""A session of elefast's own on a server: connects, waits, reconnects, and empties and drops databases.
+"""A session of elefast on a server: it connects, waits, reconnects, ends other sessions and drops databases.
 
-It checks what the server is before anything else is done on it, and knows nothing of templates and runs.
+It checks the server's version and the rights of the role before anything else. It must not know templates and runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["GRACE", "PATIENCE", "Connector", "MaintenanceSession"]
 P = ParamSpec("P")
 T = TypeVar("T")
 Connector = Callable[[Callable[[Connection], None]], ControlConnection]
-"""Makes a link, given what to do on each fresh connection."""
+"""Makes a control connection, given the function that prepares each new connection."""
 
 _log = logging.getLogger("elefast")
 
@@ -46,82 +46,82 @@ GRACE = 0.25
 """Seconds that a backend may take to be gone after its client closed it; 1 to 10 ms are usual, more under load."""
 
 PATIENCE = 30.0
-"""Seconds that a server may take to answer, once; after it did not, nobody waits for it again."""
+"""Seconds that a server may take to answer, the first time. After a failure, later calls wait for one second."""
 
-_LOOKS = 15
-"""So often at least is looked before a backend is taken for one that stays; 0.2 s where nothing holds us up."""
+_MIN_CHECKS = 15
+"""How many checks it takes at least to conclude that a backend stays; they take 0.2 s on an idle machine."""
 
 
 class MaintenanceSession:
-    """One connection to a server's maintenance database, and what is done through it; safe to share by threads.
+    """A connection to a server's maintenance database that is opened again when it is lost; safe for threads.
 
     Args:
         url: The server, for messages.
-        links: How to connect to each database that will do for maintenance, best first.
-        link_to: How to connect to another database of the server; None where there is no way.
-        application: What the session is called in ``pg_stat_activity``.
-        requirement: The versions of PostgreSQL that will do, such as ``>=14``; empty for all.
-        on_connect: Run on each new connection once the server was found fit.
-        ended: Why the server will not answer any more; empty as long as it may.
+        connectors: The connectors to the maintenance databases, the preferred one first.
+        connector_to: Gives the connector to another database of the server; None where there is no way.
+        application: The name of the session in ``pg_stat_activity``.
+        requirement: The versions of PostgreSQL that the project accepts, such as ``>=14``; empty for all.
+        on_connect: Called with each new connection after the server has passed the checks.
+        ended: Gives the reason why the server will not answer any more; empty while it may.
     """
 
     def __init__(
         self,
         url: URL,
-        links: Sequence[Connector],
+        connectors: Sequence[Connector],
         *,
-        link_to: Callable[[str], Connector | None] = lambda database: None,
+        connector_to: Callable[[str], Connector | None] = lambda database: None,
         application: str = "elefast",
         requirement: str = "",
         on_connect: Callable[[Connection], None] = lambda connection: None,
         ended: Callable[[], str] = lambda: "",
     ) -> None:
         self.url = url
-        self._links = links
-        self._link_to = link_to
+        self._connectors = connectors
+        self._connector_to = connector_to
         self._application = application
         self._requirement = requirement
         self._on_connect = on_connect
         self._ended = ended
         self._lock = threading.RLock()
-        self._link: ControlConnection | None = None
-        self._server_info: server.ServerInfo | None = None
+        self._connection: ControlConnection | None = None
+        self._facts: server.ServerInfo | None = None
         self.reconnects = True
-        """Whether a lost connection is opened again; at the end there is nothing worth waiting for."""
-        self.connects = 0
-        """How often it has connected; locks and ready databases of an earlier connection are gone."""
-        self._in_vain = False
+        """Whether a lost connection is opened again."""
+        self.connection_count = 0
+        """How many connections there were. Locks of an earlier one are gone, and perhaps idle databases with them."""
+        self._last_wait_failed = False
         self._may_share_blocks = True
         self._shares_blocks = False
 
     @property
     def server_info(self) -> server.ServerInfo:
         """What the server is; connects if need be."""
-        if self._server_info is None:
-            self.patiently()
-        assert self._server_info is not None
-        return self._server_info
+        if self._facts is None:
+            self.ensure_connected()
+        assert self._facts is not None
+        return self._facts
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection now."""
-        return self._link is not None and self._link.is_open
+        return self._connection is not None and self._connection.is_open
 
     def ensure_ready(self, timeout: float = 30, interval: float = 0.5) -> None:
         """Wait until the server answers.
 
         Args:
-            timeout: Seconds to wait at the most.
+            timeout: Seconds to wait at most.
             interval: Seconds between attempts.
 
         Raises:
-            DatabaseNotReadyError: It did not in time, or never will (a wrong password, no such role, it has ended).
+            DatabaseNotReadyError: It did not answer in time, or never will, such as for a wrong password.
             MissingRightsError: The role may not create databases.
         """
         with self._lock:
             start = clock.now()
             attempts = 0
-            while self._link is None or not self._link.is_open:
+            while self._connection is None or not self._connection.is_open:
                 attempts += 1
                 error = self._connect(max(0.1, start + timeout - clock.now()))
                 if error is None:
@@ -138,8 +138,8 @@ class MaintenanceSession:
                     ) from driver_errors.strip_tracebacks(error)
                 time.sleep(interval)
 
-    def patiently(self) -> None:
-        """Connect if need be; with half a minute's patience the first time, and none after that was in vain.
+    def ensure_connected(self) -> None:
+        """Connect if there is no connection: wait up to `PATIENCE` seconds, or one second if the last wait failed.
 
         Raises:
             DatabaseNotReadyError: There is no connection.
@@ -153,17 +153,17 @@ class MaintenanceSession:
             )
         with self._lock:
             try:
-                if self._in_vain:
+                if self._last_wait_failed:
                     self.ensure_ready(timeout=1, interval=1)
                 else:
                     self.ensure_ready(PATIENCE)
             except DatabaseNotReadyError:
-                self._in_vain = True
+                self._last_wait_failed = True
                 raise
-            self._in_vain = False
+            self._last_wait_failed = False
 
     def call(self, work: Callable[Concatenate[Connection, P], T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Run ``work(connection, ...)``; once more on a new connection if the first was lost on the way.
+        """Run ``work(connection, ...)``; if the connection is lost meanwhile, run it again on a new one.
 
         Raises:
             DatabaseNotReadyError: The server went away.
@@ -171,15 +171,15 @@ class MaintenanceSession:
         with self._lock:
             for again in (self.reconnects, False):
                 if self.reconnects:
-                    self.patiently()
-                if self._link is None:
+                    self.ensure_connected()
+                if self._connection is None:
                     raise DatabaseNotReadyError(
                         f"there is no connection to {display_url(self.url)} any more. "
                         "See the server's log, then run again.",
                         code="connection-lost",
                     )
                 try:
-                    return self._link.call(lambda connection: work(connection, *arguments, **keywords))
+                    return self._connection.call(lambda connection: work(connection, *arguments, **keywords))
                 except LostConnectionError as error:
                     place = display_url(self.url)
                     if not again:
@@ -190,54 +190,59 @@ class MaintenanceSession:
                     _log.warning("lost the connection to %s, connecting again", place)
         raise AssertionError("unreachable")
 
-    def copy(self, work: Callable[Concatenate[Connection, P], T], /, *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Run ``work(connection, ...)``, which copies a database, by the cheapest way that the file system has."""
+    def copy_database(
+        self, work: Callable[Concatenate[Connection, P], T], /, *arguments: P.args, **keywords: P.kwargs
+    ) -> T:
+        """Run ``work(connection, ...)``, which copies a database; share blocks of files where the file system can."""
         try:
             return self.call(work, *arguments, **keywords)
         except DBAPIError as error:
-            # What a file system says that cannot share blocks is no error with a code of its own.
+            # A file system that cannot share blocks causes no particular SQLSTATE.
             if not self._shares_blocks or driver_errors.sqlstate(error)[:2] not in ("58", "XX"):
                 raise
-            _log.info("copying files as always: %s", driver_errors.driver_message(error))
+            _log.info("copying files without sharing blocks: %s", driver_errors.cause(error))
             self._may_share_blocks = False
             self._shares_blocks = self.call(server.set_file_copy_method, False)
             return self.call(work, *arguments, **keywords)
 
-    def empty(self, name: str, grace: float = GRACE) -> list[ClientSession]:
-        """Wait until nobody is connected to `name`; who stays longer than `grace` seconds is ended, and returned.
+    def end_sessions(self, name: str, grace: float = GRACE) -> list[Backend]:
+        """Wait until database `name` has no sessions; after `grace` seconds end those that stay, and return them.
 
-        PostgreSQL sleeps 100 ms in DROP, RENAME and CREATE ... TEMPLATE where a session is left, so it is
-        cheaper to look every few milliseconds and to come when the database is empty.
+        PostgreSQL sleeps for 100 ms in DROP, RENAME and CREATE ... TEMPLATE while a session is left. A check every few
+        milliseconds before the statement is faster.
         """
-        stayed = self.lingering(name, grace)
+        stayed = self.remaining_sessions(name, grace)
         if stayed:
-            self._end_sessions(name)
+            self._terminate_sessions(name)
         return stayed
 
-    def lingering(self, name: str, grace: float = GRACE) -> list[ClientSession]:
-        """The sessions that are still on database `name` after `grace` seconds; they go on."""
-        return [] if self._wait_empty(name, grace) else list(self.call(databases.client_sessions, name))
+    def remaining_sessions(self, name: str, grace: float = GRACE) -> list[Backend]:
+        """The sessions that are still on database `name` after `grace` seconds; this ends none of them."""
+        return [] if self._wait_empty(name, grace) else list(self.call(databases.backends, name))
 
-    def drop(self, name: str, grace: float = GRACE) -> list[Leftover]:
-        """Drop one of elefast's databases once it is empty; what had to be ended or cleared for that.
+    def drop(self, name: str, grace: float = GRACE) -> list[Left]:
+        """Drop a database of elefast once it has no sessions.
+
+        Returns:
+            The sessions that had to be ended and the objects that had to be cleared.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
         close_unfinished()
-        stayed: list[Leftover] = [*self.lingering(name, grace)]
+        stayed: list[Left] = [*self.remaining_sessions(name, grace)]
         if stayed:
-            # Before anybody's session is ended, and again by the drop itself.
-            if not self.call(databases.check_ownership, name):
+            # Check that the database is elefast's before ending a session on it; the drop checks again.
+            if not self.call(databases.check, name):
                 return []
-            self._end_sessions(name)
+            self._terminate_sessions(name)
         try:
             self.call(databases.drop, name)
         except DBAPIError as error:
             if driver_errors.sqlstate(error) != "55006":
                 raise
-            stayed += self.unblock(name)
-            # Or somebody connected at the last moment: the dear way, as the last resort.
+            stayed += self.clear_blockers(name)
+            # A session may have connected at the last moment. FORCE is slow, so it is the last resort.
             try:
                 self.call(databases.drop, name, force=True)
             except DBAPIError as denied:
@@ -246,106 +251,109 @@ class MaintenanceSession:
                 raise self._held(name) from denied
         return stayed
 
-    def unblock(self, name: str) -> list[DropBlocker]:
-        """Clear what PostgreSQL does not drop one of elefast's databases with; what that was.
+    def clear_blockers(self, name: str) -> list[Blocker]:
+        """Clear what prevents PostgreSQL from dropping a database of elefast, such as prepared transactions.
+
+        Returns:
+            What was cleared.
 
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
-        found = self.call(find_blockers, name)
-        if not found or not self.call(databases.check_ownership, name) or (make := self._link_to(name)) is None:
+        found = self.call(blockers, name)
+        if not found or not self.call(databases.check, name) or (make := self._connector_to(name)) is None:
             return []
-        link = make(lambda connection: server.configure_session(connection, self._application))
-        cleared: list[DropBlocker] = []
+        inside = make(lambda connection: server.prepare(connection, self._application))
+        cleared: list[Blocker] = []
         try:
-            link.open(PATIENCE)
+            inside.open(PATIENCE)
             for blocker in found:
-                link.call(partial(remove_blocker, blocker=blocker))
+                inside.call(partial(clear, blocker=blocker))
                 cleared.append(blocker)
         except Exception as error:
-            # Another role's, or the database does not let us: what PostgreSQL says of the drop tells more.
-            _log.info("did not clear %s: %s", name, driver_errors.driver_message(error))
+            # The role may lack the rights. The drop that follows fails with an error that tells more.
+            _log.info("did not clear %s: %s", name, driver_errors.cause(error))
         finally:
-            link.close()
+            inside.close()
         self._wait_empty(name, GRACE)
         return cleared
 
-    def confirm(self) -> None:
-        """See that the connection still stands, and open it again if not; costs nothing where it stands."""
-        link = self._link
-        if link is None or not link.is_quiet:
+    def check_connection(self) -> None:
+        """Check that the connection is alive, and open it again if not; without a round trip where the socket tells."""
+        connection = self._connection
+        if connection is None or not connection.is_quiet:
             self.call(server.ping)
 
-    def give_up(self) -> None:
-        """Connect no more, and end the patience of whoever is waiting for a connection."""
+    def stop_reconnecting(self) -> None:
+        """Connect no more; a thread that waits for a connection gets an error soon."""
         self.reconnects = False
 
-    def settle(self) -> None:
-        """See that the connection stands, by one try for another if not, and connect no more after that.
+    def reconnect_once(self) -> None:
+        """Check the connection, try once to open a lost one again, and connect no more after that.
 
         Raises:
             DatabaseNotReadyError: There is no connection.
         """
-        self.give_up()
+        self.stop_reconnecting()
         with suppress(DatabaseNotReadyError):
-            self.confirm()
+            self.check_connection()
         self.ensure_ready(timeout=1, interval=1)
 
-    def start_over(self) -> None:
-        """Begin anew in a forked child: the connection and the lock are its parent's."""
-        self._link = None
+    def after_fork(self) -> None:
+        """Forget the connection and the lock in a forked child, because they are its parent's."""
+        self._connection = None
         self._lock = threading.RLock()
 
     def close(self) -> None:
         """Close the connection; safe to repeat."""
         with self._lock:
-            link, self._link = self._link, None
-            if link is not None:
-                link.close()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
 
-    def _end_sessions(self, name: str) -> None:
+    def _terminate_sessions(self, name: str) -> None:
         if not self.call(databases.terminate, name):
             raise self._held(name)
         self._wait_empty(name, 5)
 
     def _held(self, name: str) -> MissingRightsError:
-        """The error for a database with a session that this role may not end."""
-        sessions = "".join(f"\n  {session}" for session in self.call(databases.client_sessions, name))
-        return driver_errors.cannot_terminate(name, sessions, self.server_info.role)
+        """The error for a database with a session that the role may not end."""
+        sessions = "".join(f"\n  {session}" for session in self.call(databases.backends, name))
+        return driver_errors.may_not_end(name, sessions, self.facts.role)
 
     def _wait_empty(self, name: str, seconds: float) -> bool:
-        # On a starved machine time alone proves nothing: the backend had as little of it as we.
-        enough = _LOOKS if seconds else 1
+        # On a busy machine time alone proves nothing, because the backend may have had no processor either.
+        enough = _MIN_CHECKS if seconds else 1
         deadline = clock.now() + seconds
         delay = 0.001
-        looks = 0
-        while self.call(databases.client_sessions, name):
-            looks += 1
-            if clock.now() >= deadline and looks >= enough:
+        checks = 0
+        while self.call(databases.backends, name):
+            checks += 1
+            if clock.now() >= deadline and checks >= enough:
                 return False
             time.sleep(delay)
             delay = min(delay * 1.5, 0.02)
         return True
 
     def _connect(self, timeout: float) -> Exception | None:
-        """Open the first link that works; else the reason, for the caller to judge."""
+        """Open a connection by the first connector that works; the error where none does."""
         error: Exception | None = None
-        for make in self._links:
-            link = make(self._set_up)
+        for make in self._connectors:
+            connection = make(self._set_up)
             try:
-                link.open(timeout)
-                self._link = link
+                connection.open(timeout)
+                self._connection = connection
             except BaseException as raised:
-                link.close()
-                # A RuntimeError where the interpreter is about to end and lets nobody start a thread: it will not pass.
+                connection.close()
+                # A RuntimeError means that the interpreter is shutting down and starts no thread; a retry is useless.
                 if not isinstance(raised, Exception) or isinstance(raised, (ElefastError, RuntimeError)):
                     raise
                 error = raised
-                # Only a database that is not there, or not for us, is a reason to try the next one.
+                # Only a database that is missing, or closed to this role, is a reason to try the next connector.
                 if driver_errors.permanent_error(raised, self.url) is None:
                     break
             else:
-                watchdog.watch(link)
+                watchdog.watch(connection)
                 return None
         return error
 
@@ -355,8 +363,8 @@ class MaintenanceSession:
         place = display_url(self.url)
         if server.is_pooled(connection):
             raise RefusedError(
-                f"{place} is a connection pooler, not a server: a session there may change hands, so locks in it "
-                "protect nothing. Name PostgreSQL itself in the URL.",
+                f"{place} is a connection pooler, not a server: it shares sessions between clients, so locks protect "
+                "nothing. Use the URL of PostgreSQL itself.",
                 code="connection-pooler",
             )
         if server_info.in_recovery:
@@ -375,13 +383,13 @@ class MaintenanceSession:
         if server_info.version >= 180000 and self._may_share_blocks:
             self._shares_blocks = server.set_file_copy_method(connection, True)
         self._on_connect(connection)
-        self._server_info = server_info
-        self.connects += 1
+        self._facts = facts
+        self.connection_count += 1
 
 
 def _fits(version: str, requirement: str) -> bool:
-    """Whether ``18.1`` is what the project needs."""
-    # Most projects say no more than this, and `packaging` takes some milliseconds to import.
+    """Whether version ``18.1`` satisfies `requirement`."""
+    # Most requirements have this form, and `packaging` takes some milliseconds to import.
     at_least = re.fullmatch(r">=\s*(\d+)", requirement.strip())
     if at_least:
         return int(version.partition(".")[0]) >= int(at_least[1])

@@ -1,9 +1,9 @@
-"""Ends calls on connections over which no answer will come any more, and that nobody has closed.
+"""Ends calls on connections that will never answer and that neither side has closed.
 
-A firewall that forgets a connection, or a tunnel whose far end is gone, leaves the client waiting for ever. TCP's own
-timers see the first and not the second. So a call that takes long is looked at over another connection: as long
-as the server works on it, it may take as long as it likes.
-It knows links, and nothing of what is done over them.
+A firewall that forgets a connection, or a tunnel whose far end is gone, leaves the client waiting for ever. TCP's
+timers notice the first and not the second. So the watchdog asks the server about each long call, over another
+connection. As long as the server works on it, a call may take any time.
+It must not know what is done over the connections.
 """
 
 from __future__ import annotations
@@ -27,93 +27,93 @@ __all__ = ["start", "watch"]
 _log = logging.getLogger("elefast")
 
 PATIENCE = 30.0
-"""Seconds that a call may take before it is looked at, and between two looks."""
+"""Seconds that a call may take before the watchdog asks the server about it, and between two such questions."""
 
 INTERVAL = 5.0
-"""Seconds between two looks at how long calls take."""
+"""Seconds between two checks of how long calls take."""
 
 PROBE = 10.0
-"""Seconds that the other connection may take."""
+"""Seconds that the connection for such a question may take."""
 
 
 class Watchdog:
-    """The links of this process, and the thread that looks at their calls."""
+    """The control connections of this process, and the thread that checks their calls."""
 
     def __init__(self) -> None:
-        self._links: weakref.WeakSet[SyncControlConnection] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[SyncControlConnection] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def add(self, link: SyncControlConnection) -> None:
-        """Look after `link` for as long as anybody has it."""
+    def add(self, connection: SyncControlConnection) -> None:
+        """Watch `connection` until it is garbage collected."""
         with self._lock:
-            self._links.add(link)
+            self._connections.add(connection)
 
     def start(self) -> None:
-        """Begin to look, if nobody does yet."""
+        """Start the thread, unless it runs."""
         with self._lock:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="elefast-stalls", daemon=True)
-                with suppress(RuntimeError):  # the interpreter is about to end
+                thread = threading.Thread(target=self._run, name="elefast-watchdog", daemon=True)
+                with suppress(RuntimeError):  # the interpreter is shutting down
                     thread.start()
                     self._thread = thread
 
     def _run(self) -> None:
-        looked: weakref.WeakKeyDictionary[SyncControlConnection, float] = weakref.WeakKeyDictionary()
+        checked: weakref.WeakKeyDictionary[SyncControlConnection, float] = weakref.WeakKeyDictionary()
         while True:
             time.sleep(INTERVAL)
-            self._look(looked)
+            self._check(checked)
 
-    def _look(self, looked: MutableMapping[SyncControlConnection, float]) -> None:
-        # In a function of its own, for between two looks it must not be us who keeps a link alive.
+    def _check(self, checked: MutableMapping[SyncControlConnection, float]) -> None:
+        # A separate function: a local variable of the loop would keep closed connections alive between two checks.
         with self._lock:
-            links = list(self._links)
-        for link in links:
-            since = link.since
-            if since and clock.now() - max(since, looked.get(link, 0.0)) > PATIENCE:
-                _end_if_stalled(link, since)
-                looked[link] = clock.now()
+            connections = list(self._connections)
+        for connection in connections:
+            since = connection.since
+            if since and clock.now() - max(since, checked.get(connection, 0.0)) > PATIENCE:
+                _end_if_stalled(connection, since)
+                checked[connection] = clock.now()
 
 
-def watch(link: ControlConnection) -> None:
-    """Look after the calls of `link`, once `start` was called, if it is one that can be asked which backend it has."""
-    if isinstance(link, SyncControlConnection):
-        _watches[-1].add(link)
+def watch(connection: ControlConnection) -> None:
+    """Watch the calls of `connection` once `start` was called, if it is one whose backend can be known."""
+    if isinstance(connection, SyncControlConnection):
+        _watchdogs[-1].add(connection)
 
 
 def start() -> None:
-    """Begin to look after the calls of this process, in a thread.
+    """Watch the calls of this process in a thread.
 
-    For who has threads anyway: Python warns of each `fork` in a process that has some.
+    Call it where there are threads already, because Python warns of each `fork` in a process with threads.
     """
-    _watches[-1].start()
+    _watchdogs[-1].start()
 
 
-def _end_if_stalled(link: SyncControlConnection, since: float) -> None:
-    driver = link.driver
+def _end_if_stalled(connection: SyncControlConnection, since: float) -> None:
+    driver = connection.driver
     pid = getattr(getattr(driver, "info", None), "backend_pid", 0)
     if not pid:
         return
     try:
-        state = _state(link, pid)
+        state = _backend_state(connection, pid)
     except Exception as error:
-        if driver_errors.no_connections_left(error):
-            return  # it lives
-        state = f"cannot be asked: {driver_errors.driver_message(error)}"
+        if driver_errors.full(error):
+            return  # a server that refuses connections for that reason is alive
+        state = f"cannot be asked: {driver_errors.cause(error)}"
     if state == "active":
         return
     time.sleep(min(1.0, INTERVAL))  # an answer may be on its way
-    if link.since == since and link.driver is driver:
+    if connection.since == since and connection.driver is driver:
         _log.warning("no answer for %.0f s, and the server does not work on one (%s)", clock.now() - since, state)
-        with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as ours:
-            ours.shutdown(socket.SHUT_RDWR)
+        with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as connected:
+            connected.shutdown(socket.SHUT_RDWR)
 
 
-def _state(link: SyncControlConnection, pid: int) -> str:
-    """What the server says over another connection that backend `pid` does."""
+def _backend_state(connection: SyncControlConnection, pid: int) -> str:
+    """What backend `pid` does, asked over another connection."""
     found: list[str] = []
     other = SyncControlConnection(
-        private_engine(link.engine), lambda connection: found.append(server.backend_state(connection, pid))
+        private_engine(connection.engine), lambda asking: found.append(server.state(asking, pid))
     )
     try:
         other.open(PROBE)
@@ -122,9 +122,9 @@ def _state(link: SyncControlConnection, pid: int) -> str:
     return found[0]
 
 
-_watches = [Watchdog()]
+_watchdogs = [Watchdog()]
 
 
 @on_fork
 def _after_fork() -> None:
-    _watches.append(Watchdog())  # the thread stayed with the parent
+    _watchdogs.append(Watchdog())  # the thread stayed with the parent

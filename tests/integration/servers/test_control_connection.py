@@ -25,8 +25,8 @@ Query = Callable[[str], list[tuple[object, ...]]]
 
 def test_it_is_closed_without_a_word(sync_url: URL, query: Query) -> None:
     """Whatever the driver thinks of that, nobody could do anything about it; nor is a socket left to the collector."""
-    (link, *_) = connectors_to(create_engine(sync_url))
-    opened = link(lambda connection: configure_session(connection, "elefast ended"))
+    (connector, *_) = connectors_to(create_engine(sync_url))
+    opened = connector(lambda connection: prepare(connection, "elefast ended"))
     opened.open(30)
     ended = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where application_name = 'elefast ended'"
     assert query(ended) == [(True,)]
@@ -41,8 +41,8 @@ def test_a_connection_in_the_middle_of_a_statement_is_lost(server_url: str, driv
     """Where its socket closes at the wrong moment, psycopg neither says so nor can anything else be run on it."""
     url = make_url(server_url).set(drivername=f"postgresql+{driver}")
     engine = create_async_engine(url).sync_engine if driver == "psycopg_async" else create_engine(url)
-    (link, *_) = connectors_to(engine)
-    opened = link(lambda connection: configure_session(connection, "elefast left"))
+    (connector, *_) = connectors_to(engine)
+    opened = connector(lambda connection: prepare(connection, "elefast left"))
     opened.open(30)
 
     def leave(connection: Connection) -> object:
@@ -58,14 +58,16 @@ def test_a_connection_in_the_middle_of_a_statement_is_lost(server_url: str, driv
     opened.close()
 
 
-@pytest.mark.fault("an interrupt in a statement", how="KeyboardInterrupt while an async link waits for pg_sleep(600)")
+@pytest.mark.fault(
+    "an interrupt in a statement", how="KeyboardInterrupt while an async connection waits for pg_sleep(600)"
+)
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async"])
 def test_an_interrupt_ends_the_statement(server_url: str, driver: str, query: Query) -> None:
     """Its own event loop would go on with it, and the next call would find the connection in use."""
-    (link, *_) = connectors_to(
+    (connector, *_) = connectors_to(
         create_async_engine(make_url(server_url).set(drivername=f"postgresql+{driver}")).sync_engine
     )
-    opened = link(lambda connection: configure_session(connection, "elefast interrupted"))
+    opened = connector(lambda connection: prepare(connection, "elefast interrupted"))
     opened.open(30)
     sleeps = "select pid from pg_stat_activity where application_name = 'elefast interrupted' and state = 'active'"
 
@@ -136,8 +138,8 @@ def test_listeners_on_classes_hear_nothing_of_it(server_url: str, sync_url: URL,
         create_async_engine(make_url(server_url).set(drivername="postgresql+psycopg")).sync_engine,
     ]
     for target in targets:
-        for link in connectors_to(target):
-            opened = link(lambda connection: configure_session(connection, "elefast unheard"))
+        for connector in connectors_to(target):
+            opened = connector(lambda connection: prepare(connection, "elefast unheard"))
             opened.open(30)
             assert opened.call(lambda connection: scalar(connection, "select 1")) == 1
             opened.close()
@@ -161,8 +163,8 @@ def test_listeners_of_a_given_engine_act_on_it(sync_url: URL) -> None:
         cursor.execute("SET application_name TO 'of its own'")
         cursor.close()
 
-    for link in connectors_to(engine):
-        opened = link(lambda connection: None)
+    for connector in connectors_to(engine):
+        opened = connector(lambda connection: None)
         opened.open(30)
         assert opened.call(lambda connection: scalar(connection, "show application_name")) == "of its own"
         opened.close()
