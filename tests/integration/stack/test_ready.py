@@ -182,7 +182,8 @@ def test_on_a_server_that_goes_nothing_is_dropped_at_the_end(
             pool._wake()
         stack.close()
         assert dropped == []
-        assert [(leak.test, "culprit" in leak.text) for leak in stack.service.take_leaks()] == [("a test", True)]
+        assert stack.started
+        assert [(leak.test, "culprit" in leak.text) for leak in stack.started.take_leaks()] == [("a test", True)]
         leaked.close()
 
 
