@@ -54,7 +54,7 @@ SLOW = (
     "integration/resets/test_random.py",
     "integration/resets/test_restore.py",
     "integration/stack/test_processes.py",
-    "integration/stack/test_ready.py::test_no_more_than_the_size_of_a_pool_wait_for_a_template",
+    "integration/stack/test_spares.py::test_no_more_than_the_size_of_a_pool_wait_for_a_template",
     "robustness/crashes",
     "robustness/faults",
     "robustness/fuzz",

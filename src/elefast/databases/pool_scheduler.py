@@ -10,7 +10,7 @@ __all__ = ["PoolScheduler"]
 
 _START = 0.006
 """Seconds in which a test that has just begun connects and asks its first questions, on two cores of a server."""
-_SPARE = 1.2
+_MARGIN = 1.2
 """By what factor the interval between tests must exceed the work for one database, so that no test waits for it."""
 
 
@@ -81,6 +81,6 @@ class PoolScheduler:
         Args:
             work: How many seconds there are to be done for each test.
         """
-        if min(self._intervals) < _START + _SPARE * work:
+        if min(self._intervals) < _START + _MARGIN * work:
             return 0.0
         return self._last + _START - self._now()

@@ -48,7 +48,7 @@ __all__ = ["DatabaseService"]
 
 _log = logging.getLogger("elefast")
 
-_SPARE = 8
+_ROOM_FOR = 8
 """How many databases must fit on the disk for the pool to make one that no test has asked for."""
 
 
@@ -341,7 +341,7 @@ class DatabaseService:
         try:
             if self._size < 0:
                 self._size = self.manager.size()
-            return shutil.disk_usage(data_dir).free > _SPARE * self._size
+            return shutil.disk_usage(data_dir).free > _ROOM_FOR * self._size
         except (ElefastError, SQLAlchemyError, OSError):
             return False  # a test that asks for a database meets the same error and reports it
 

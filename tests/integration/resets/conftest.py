@@ -1,4 +1,4 @@
-"""A stack whose databases come back, and a look at what came back."""
+"""A stack whose databases are reset, and a comparison of each with a new one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Bench:
         self.stack.service.release(copy, wait=True)
 
     def use(self, work: Callable[[psycopg.Connection], None]) -> bool:
-        """Do something to the next database, which nobody has touched; say whether it was put back afterwards."""
+        """Do something to the next database, which is as new; whether it was reset afterwards."""
         before = len(self.stack.report().restore)
         lent = self.stack.checkout("a test")
         seen = self._look(lent.name)

@@ -1,4 +1,4 @@
-"""All that there is in a database, down to where rows lie, so that one that was put back can be told from a copy."""
+"""All that there is in a database, down to where rows lie, so that a reset database can be compared with a copy."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def sent(statements: str) -> Callable[[psycopg.Connection], None]:
 
 @pytest.mark.parametrize("name", COMES_BACK)
 def test_what_is_undone(bench: Bench, name: str) -> None:
-    """It is put back, and the next test sees what it would see in a new copy, down to where rows come to lie."""
+    """It is reset, and the next test sees what it would see in a new copy, down to where rows come to lie."""
     assert bench.use(sent(COMES_BACK[name]))
     assert bench.use(sent("INSERT INTO person (name) VALUES ('Bo'); SELECT nextval('used')"))
     assert bench.use(sent(""))

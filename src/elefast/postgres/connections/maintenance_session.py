@@ -248,7 +248,7 @@ class MaintenanceSession:
             except DBAPIError as denied:
                 if driver_errors.sqlstate(denied) != "42501":
                     raise
-                raise self._held(name) from denied
+                raise self._may_not_end(name) from denied
         return stayed
 
     def clear_blockers(self, name: str) -> list[Blocker]:
@@ -313,10 +313,10 @@ class MaintenanceSession:
 
     def _terminate_sessions(self, name: str) -> None:
         if not self.call(databases.terminate, name):
-            raise self._held(name)
+            raise self._may_not_end(name)
         self._wait_empty(name, 5)
 
-    def _held(self, name: str) -> MissingRightsError:
+    def _may_not_end(self, name: str) -> MissingRightsError:
         """The error for a database with a session that the role may not end."""
         sessions = "".join(f"\n  {session}" for session in self.call(databases.backends, name))
         return driver_errors.may_not_end(name, sessions, self.facts.role)

@@ -1,4 +1,4 @@
-"""Databases that a run did not use wait for the next one; on a server that goes, nothing is done at the end."""
+"""Databases that a run did not use are spares for the next one; on a server that ends, nothing is dropped."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_no_more_than_the_size_of_a_pool_wait_for_a_template(start: Start, waiti
     program = """
 import elefast
 from sqlalchemy import text
-from tests.integration.stack.test_ready import fill
+from tests.integration.stack.test_spares import fill
 with elefast.from_config() as stack:
     fill(stack)
     for lent in [stack.checkout() for _ in range(3)]:

@@ -1,4 +1,4 @@
-"""The first connection of a test's engine is open before the test asks for it, and nobody can tell."""
+"""The first connection of a test's engine is open before the test asks for it, and the test does not notice."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def pid(engine: Engine) -> int:
 
 
 def came_back(stack: elefast.Stack) -> float:
-    """How many databases were put back; without end where PostgreSQL does not tell what that takes."""
-    known = stack.service.manager.session.server_info.version >= MINIMUM_VERSION
+    """How many databases were reset; infinite where PostgreSQL does not tell what that takes."""
+    known = stack.service.manager.session.facts.version >= FIRST_VERSION
     return len(stack.report().restore) if known else float("inf")
 
 
@@ -214,7 +214,7 @@ def test_a_forked_child_connects_for_itself(start: Start) -> None:
         """
 import os, sys, elefast
 from sqlalchemy import text
-from tests.integration.stack.test_ahead import next_one, pid
+from tests.integration.stack.test_preconnect import next_one, pid
 with elefast.from_config() as stack:
     lent = next_one(stack)
     engine = lent.sync.engine
@@ -470,7 +470,7 @@ def test_a_database_that_comes_back_comes_connected(any_stack: elefast.Stack, on
 
 
 def until_settled(stack: elefast.Stack) -> None:
-    """Wait until nothing is being made, put back or dropped."""
+    """Wait until no database is being created, reset or dropped."""
     pool = stack.service.pool
     deadline = time.monotonic() + 60
     while not pool.state().is_quiet:
@@ -498,7 +498,7 @@ def test_the_session_has_no_values_of_sequences(project: Path, env: dict[str, st
     "arguments", [{"autocommit": True}, {"prepare_threshold": 0}, {"prepare_threshold": 3}, {"prepare_threshold": None}]
 )
 def test_it_is_as_connect_args_say(project: Path, env: dict[str, str], arguments: dict[str, Any]) -> None:
-    """Also where its database was put back over it, and it is put back whatever they say."""
+    """Also where its database was reset over this connection, which gets its settings back in any case."""
     with elefast.from_config(project, env=env, engine={"connect_args": arguments}, pool={"size": 1}) as stack:
         for _ in range(3):
             lent = next_one(stack)
