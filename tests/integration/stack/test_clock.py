@@ -49,7 +49,8 @@ def test_a_leak_under_a_clock_that_stands_still(one: elefast.Stack, stop: Stop) 
             lent.release()
     one.checkout("another").release()
     one.close()
-    assert sorted({leak.test for leak in one.service.take_leaks()}) == [f"test {number}" for number in range(4)]
+    assert one.started
+    assert sorted({leak.test for leak in one.started.take_leaks()}) == [f"test {number}" for number in range(4)]
     for connection in left:
         connection.close()
 

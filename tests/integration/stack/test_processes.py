@@ -54,7 +54,7 @@ def test_a_failure_is_shared_by_the_workers_of_a_run(start: Start, project: Path
         )
         program = (
             "import elefast, pathlib; from elefast.config import current_run as run\n"
-            "run.enter(run.Run(start=pathlib.Path.cwd(), test_run='one run'))\n"
+            "run.enter(run.CurrentRun(start=pathlib.Path.cwd(), test_run='one run'))\n"
             "stack = elefast.from_config()\n"
             "try: stack.checkout()\n"
             "except elefast.ElefastError as error:\n"
