@@ -184,7 +184,7 @@ class AsyncDatabaseServer:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""
         await self.drop_and_report(name)
 
-    async def drop_and_report(self, name: str) -> list[Left]:
+    async def drop_and_report(self, name: str) -> list[Leftover]:
         """Like `drop_database`; the sessions and objects that had to be ended or cleared."""
         return await _in_thread(partial(self._backend.drop, name))
 

@@ -231,7 +231,7 @@ class DatabaseServer:
         """
         self._backend.drop(name)
 
-    def drop_and_report(self, name: str) -> list[Left]:
+    def drop_and_report(self, name: str) -> list[Leftover]:
         """Like `drop_database`; the sessions and objects that had to be ended or cleared."""
         return self._backend.drop(name)
 
@@ -239,7 +239,7 @@ class DatabaseServer:
         return f"<{type(self).__name__} {display_url(self.url)}>"
 
 
-def warn_of_leaks(name: str, leaked: Sequence[Left]) -> None:
+def warn_of_leaks(name: str, leaked: Sequence[Leftover]) -> None:
     """Warn of what a test left on database `name`."""
     for left in leaked:
         text = (

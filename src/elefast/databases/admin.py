@@ -39,7 +39,7 @@ class ServerAdmin:
     @property
     def version(self) -> str:
         """The version of PostgreSQL, such as ``18.1``."""
-        return self._manager.session.facts.version_text
+        return self._manager.session.server_info.version_text
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a query to the maintenance database."""

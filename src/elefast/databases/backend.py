@@ -44,7 +44,7 @@ class ServerBackend(Protocol):
         """Create a database; its name."""
         ...
 
-    def drop(self, name: str) -> list[Left]:
+    def drop(self, name: str) -> list[Leftover]:
         """Drop database `name`; the sessions and objects that had to be ended or cleared."""
         ...
 

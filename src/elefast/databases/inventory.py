@@ -73,12 +73,12 @@ class Item(NamedTuple):
 
 def inventory(connection: Connection) -> list[Item]:
     """The databases with elefast's mark that belong to this role, oldest first."""
-    found = databases.entries(connection)
-    waiting = spares.projects(found)
+    found = databases.own_databases(connection)
+    waiting = spares.projects_by_owner(found)
     return [_item(connection, entry, waiting) for entry in found]
 
 
-def lock_of(entry: Entry) -> str:
+def lock_of(entry: OwnDatabase) -> str:
     """The advisory lock that a process holds while it works with this database."""
     match entry.name.kind:
         case Kind.DRAFT:

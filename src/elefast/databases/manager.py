@@ -153,7 +153,7 @@ class DatabaseManager:
 
     def new_name(self, prefix: str = "elefast") -> Name:
         """A new name for a database of this run."""
-        return Name(prefix, Kind.CLONE, self.run, serial(next(self._numbers)))
+        return Name(prefix, Kind.CLONE, self.run, serial_from_number(next(self._numbers)))
 
     def create(
         self, prefix: str = "elefast", encoding: str = "utf8", session: MaintenanceSession | None = None
@@ -176,8 +176,8 @@ class DatabaseManager:
             try:
                 if made is None or not self._spare_pool.take(using, made.name, name):
                     using.copy_database(self._clone, name, made, encoding)
-                if using.facts.elsewhere:
-                    using.call(keepalives.of_all_sessions, str(name))
+                if using.server_info.is_remote:
+                    using.call(keepalives.set_for_database, str(name))
             except DBAPIError as error:
                 state = driver_errors.sqlstate(error)
                 if again and state in _NAME_TAKEN:
@@ -193,7 +193,7 @@ class DatabaseManager:
                 return str(name), made
         raise AssertionError("unreachable")
 
-    def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Left]:
+    def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Leftover]:
         """Drop a database of elefast, once its sessions have ended.
 
         Args:
@@ -217,7 +217,7 @@ class DatabaseManager:
         finally:
             self.drops.add(clock.now() - start)
 
-    def keep_database(self, name: str, note: str) -> tuple[str, list[Left]]:
+    def keep_database(self, name: str, note: str) -> tuple[str, list[Leftover]]:
         """Keep a database for inspection, with `note` as its comment.
 
         Sweeps leave the newest kept databases of a project; see `KEPT_AT_MOST`.
@@ -228,7 +228,7 @@ class DatabaseManager:
         parsed = Name.parse(name)
         if parsed is None or parsed.owner != self.run:
             raise RefusedError(f'database "{name}" is not kept: it is not one of this run.', code="foreign-database")
-        stayed: list[Left] = [*self.session.end_sessions(name), *self.session.clear_blockers(name)]
+        stayed: list[Leftover] = [*self.session.end_sessions(name), *self.session.clear_blockers(name)]
         kept = Name(parsed.prefix, Kind.KEPT, parsed.owner, parsed.serial)
         self.session.call(databases.comment, name, note)
         try:
@@ -290,12 +290,12 @@ class DatabaseManager:
                     self._drop_all()
             except Exception as error:
                 # The sweep of the next run drops the rest.
-                _log.info("left some of %s to a later sweep: %s", shown(self.url), error)
+                _log.info("left some of %s to a later sweep: %s", display_url(self.url), error)
         self.session.close()
 
     def _leave_spares(self, unused: Sequence[str], limit: int) -> None:
         if unused and self._templates is not None and (kept := self._templates.kept("utf8")):
-            self.session.call(spares.leave, kept, unused, limit)
+            self.session.call(spares.add, kept, unused, limit)
 
     def _drop_all(self) -> None:
         call = self.session.call
@@ -314,7 +314,7 @@ class DatabaseManager:
                 if not self.session.is_open:
                     raise
                 # A database that stays in use is no reason to leave the others.
-                _log.warning("%s was not dropped: %s", entry.text, driver_errors.cause(error))
+                _log.warning("%s was not dropped: %s", entry.text, driver_errors.driver_message(error))
         if self._templates is not None:
             self._templates.let_go()
 
@@ -354,24 +354,25 @@ class DatabaseManager:
 
     def holders(self, error: BaseException) -> list[str]:
         """The sessions that use up the server's connections, if `error` says so and this process has a connection."""
-        if not driver_errors.full(error) or not self.session.is_open:
+        if not driver_errors.no_connections_left(error) or not self.session.is_open:
             return []
         return self.session.call(server.connection_holders)
 
     def _template_in_use(self, template: str) -> ElefastError | None:
         """The error for a sealed template that a session is connected to nevertheless; None where that is not so."""
-        if template not in {entry.text for entry in self.session.call(databases.entries) if entry.sealed}:
+        if template not in {entry.text for entry in self.session.call(databases.own_databases) if entry.sealed}:
             return None
         sessions = "".join(f"\n  {session}" for session in self.session.call(databases.client_sessions, template))
         return DatabaseNotReadyError(
-            f"template {template} on {shown(self.url)} cannot be copied while a session is connected to it:{sessions}\n"
+            f"template {template} on {display_url(self.url)} cannot be copied while a session is connected to it:"
+            f"{sessions}\n"
             "End that session; if something was changed in it, drop the template as well: elefast template drop.",
             code="template-in-use",
         )
 
     def _translated(self, error: DBAPIError) -> ElefastError:
-        state, text = driver_errors.sqlstate(error), driver_errors.cause(error)
-        place = shown(self.url)
+        state, text = driver_errors.sqlstate(error), driver_errors.driver_message(error)
+        place = display_url(self.url)
         if state == "42501":
             return driver_errors.missing_createdb(self.session.server_info.role, self.url)
         code, advice = {

@@ -444,7 +444,7 @@ class DatabasePool:
         """
         try:
             self._inspect(session)
-            left: Sequence[Left] = session.remaining_sessions(name)
+            left: Sequence[Leftover] = session.remaining_sessions(name)
             if self._resetter is not None and needed and not left:
                 trusted = not self._resetter.deceived
                 name, is_fresh = self._resetter.reset(name, session, preconnector)

@@ -55,8 +55,8 @@ _SETTINGS = {
 class _Known(NamedTuple):
     """What is known of a database that can be reset."""
 
-    outside: Outside
-    contents: Contents | None
+    state: DatabaseState
+    contents: TemplateContents | None
     """The contents of its template; None where they are unknown."""
     template: str
     """The name of its template; empty for PostgreSQL's own."""
@@ -100,8 +100,8 @@ class DatabaseResetter:
 
     def track(self, name: str, template: Template | None, session: MaintenanceSession) -> None:
         """Record the state of database `name`, a new copy of `template` that no test has used."""
-        if self.works and (found := session.call(reset.outside, name)) is not None:
-            held, source = (Contents(), "") if template is None else (template.contents, template.name)
+        if self.works and (found := session.call(reset.read_state, name)) is not None:
+            held, source = (TemplateContents(), "") if template is None else (template.contents, template.name)
             self._known[name] = _Known(found, held, source)
 
     def forget(self, name: str) -> None:
@@ -129,7 +129,7 @@ class DatabaseResetter:
         try:
             reason = self._try(name, new, known, session, preconnector)
         except Exception as error:  # drivers also raise errors that SQLAlchemy does not wrap
-            reason = driver_errors.cause(error)
+            reason = driver_errors.driver_message(error)
         if not reason:
             self.resets.add(clock.now() - start)
             return str(new), True
@@ -142,7 +142,7 @@ class DatabaseResetter:
         self, name: str, new: Name, known: _Known, session: MaintenanceSession, preconnector: Preconnector | None
     ) -> str:
         """Reset the database and record its state; the reason why that was not possible, or an empty string."""
-        if session.facts.prepares and session.call(blockers, name):
+        if session.server_info.allows_prepared_transactions and session.call(find_blockers, name):
             return "it has a prepared transaction"  # which would make PostgreSQL wait for five seconds
         # After the rename no earlier user finds it, and each connection attempt has succeeded or failed.
         session.call(databases.rename, name, new)
@@ -190,9 +190,9 @@ class DatabaseResetter:
         for name in names:
             known = self._known.get(name)
             if known is not None and known.times and not known.audited:
-                if not session.facts.superuser or clock.now() >= deadline or session.remaining_sessions(name):
+                if not session.server_info.superuser or clock.now() >= deadline or session.remaining_sessions(name):
                     continue
-                login = known.contents is not None and known.contents.login
+                login = known.contents is not None and known.contents.login_trigger
                 with self._connection_to(name, None, login=login) as (connection, _):
                     execute(connection, "SET search_path = pg_catalog")
                     difference = self._audit(connection, known)

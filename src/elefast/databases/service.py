@@ -350,7 +350,7 @@ class DatabaseService:
         if not self._spec.watches_cluster:
             return
         try:
-            facts = session.facts
+            server_info = session.server_info
             self.leak_detector.compare(
                 lambda: session.call(
                     cluster_snapshot.snapshot, system=server_info.superuser, parameters=server_info.version >= 150000

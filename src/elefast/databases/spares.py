@@ -27,14 +27,14 @@ class SparePool:
         """
         with self._lock:
             if template not in self._names:
-                self._names[template] = session.call(spares.of, template)
+                self._names[template] = session.call(spares.find, template)
         while True:
             with self._lock:
                 if not self._names[template]:
                     return False
                 spare = self._names[template].pop()
             try:
-                session.call(spares.take, spare, name)
+                session.call(spares.claim, spare, name)
             except DBAPIError as error:
                 # Another process has taken it, or is about to drop it.
                 if driver_errors.sqlstate(error) not in ("3D000", "55006"):

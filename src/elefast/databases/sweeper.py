@@ -11,8 +11,8 @@ from typing import NamedTuple
 from elefast.databases.inventory import lock_of
 from elefast.postgres import advisory_locks, databases, spares
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.databases import Entry
-from elefast.postgres.drop_blockers import blockers
+from elefast.postgres.databases import OwnDatabase
+from elefast.postgres.drop_blockers import find_blockers
 from elefast.postgres.names import Kind
 from elefast.templates.builder import drop_orphans, drop_unused
 
@@ -34,7 +34,7 @@ class SweepScope(NamedTuple):
     kept: int
     templates: bool = False
 
-    def covers(self, entry: Entry) -> bool:
+    def covers(self, entry: OwnDatabase) -> bool:
         """Whether a kept database or a template belongs to the project."""
         # An empty name is no project: two databases without one need not belong together.
         return self.project is None or (bool(self.project) and entry.project == self.project)
@@ -52,18 +52,18 @@ def sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: 
     Returns:
         The names of the dropped databases.
     """
-    found = _candidates(session.call(databases.entries), run, ours, scope)
+    found = _candidates(session.call(databases.own_databases), run, ours, scope)
     dropped = [entry.text for entry in found if _drop(session, entry)]
     return dropped + drop_orphans(session)
 
 
 def would_sweep(session: MaintenanceSession, run: str, ours: AbstractSet[str], scope: SweepScope) -> list[str]:
     """The names of the databases that `sweep` would drop now; this drops nothing."""
-    entries = session.call(databases.entries)
+    entries = session.call(databases.own_databases)
     found = _candidates(entries, run, ours, scope)
     unlocked = [entry for entry in found if not session.call(advisory_locks.holder, lock_of(entry))]
     others = [entry for entry in entries if entry not in unlocked]
-    return [entry.text for entry in unlocked + spares.orphans(others)]
+    return [entry.text for entry in unlocked + spares.orphaned(others)]
 
 
 def _drop(session: MaintenanceSession, entry: OwnDatabase) -> bool:
@@ -75,7 +75,7 @@ def _drop(session: MaintenanceSession, entry: OwnDatabase) -> bool:
     return bool(session.clear_blockers(entry.text)) and session.call(drop_unused, entry.text, lock_of(entry), entry.oid)
 
 
-def _candidates(found: list[Entry], run: str, ours: AbstractSet[str], scope: SweepScope) -> list[Entry]:
+def _candidates(found: list[OwnDatabase], run: str, ours: AbstractSet[str], scope: SweepScope) -> list[OwnDatabase]:
     """The databases that may be dropped, unless their lock is held."""
     candidates = [entry for entry in found if entry.name.kind in _SWEPT or entry.invalid]
     if scope.templates:

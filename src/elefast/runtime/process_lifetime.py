@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -51,23 +52,23 @@ class OwnerProcess:
 
 
 class ClosedAtExit(Generic[C]):
-    """Objects that are closed at the end of the process, if they are still open then."""
+    """Objects that are closed at the end of the process, if they are still open then. They may be collected before."""
 
     def __init__(self) -> None:
-        self._open: dict[int, C] = {}
+        self._open: weakref.WeakSet[C] = weakref.WeakSet()
         atexit.register(self.close)
 
     def add(self, item: C) -> None:
         """Close `item` at the end of the process."""
-        self._open[id(item)] = item
+        self._open.add(item)
 
     def discard(self, item: C) -> None:
         """Leave `item` alone, because it was closed."""
-        self._open.pop(id(item), None)
+        self._open.discard(item)
 
     def close(self) -> None:
         """Close all of them."""
-        for item in list(self._open.values()):
+        for item in list(self._open):
             item.close()
 
 

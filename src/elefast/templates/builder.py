@@ -201,8 +201,8 @@ class TemplateBuilder:
             self._clear_cluster()
         try:
             session.copy_database(store.draft, drafted, encoding=encoding, strategy=strategy)
-            if session.facts.elsewhere:
-                session.call(keepalives.of_all_sessions, name)
+            if session.server_info.is_remote:
+                session.call(keepalives.set_for_database, name)
             turn = session.connection_count
             manifest = self._recipe.build(
                 session.url.set(database=name), mark=cluster_objects.mark_comment(name) if self._owned else ""

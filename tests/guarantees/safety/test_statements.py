@@ -118,7 +118,7 @@ def test_another_of_that_name(server: Server, monkeypatch: pytest.MonkeyPatch, k
         server.url, [lambda setup: SyncControlConnection(maintenance_engine(server.url, MAINTENANCE), setup)]
     )
     manager.sweeps = False
-    seen = [entry for entry in manager.session.call(databases.entries) if entry.text == name]
+    seen = [entry for entry in manager.session.call(databases.own_databases) if entry.text == name]
     server.ask(f'drop database "{name}"')
     _make(server, name, "precious")
     with monkeypatch.context() as patch:

@@ -26,7 +26,7 @@ Query = Callable[[str], list[tuple[object, ...]]]
 def test_it_is_closed_without_a_word(sync_url: URL, query: Query) -> None:
     """Whatever the driver thinks of that, nobody could do anything about it; nor is a socket left to the collector."""
     (connector, *_) = connectors_to(create_engine(sync_url))
-    opened = connector(lambda connection: prepare(connection, "elefast ended"))
+    opened = connector(lambda connection: configure_session(connection, "elefast ended"))
     opened.open(30)
     ended = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where application_name = 'elefast ended'"
     assert query(ended) == [(True,)]
@@ -42,7 +42,7 @@ def test_a_connection_in_the_middle_of_a_statement_is_lost(server_url: str, driv
     url = make_url(server_url).set(drivername=f"postgresql+{driver}")
     engine = create_async_engine(url).sync_engine if driver == "psycopg_async" else create_engine(url)
     (connector, *_) = connectors_to(engine)
-    opened = connector(lambda connection: prepare(connection, "elefast left"))
+    opened = connector(lambda connection: configure_session(connection, "elefast left"))
     opened.open(30)
 
     def leave(connection: Connection) -> object:
@@ -67,7 +67,7 @@ def test_an_interrupt_ends_the_statement(server_url: str, driver: str, query: Qu
     (connector, *_) = connectors_to(
         create_async_engine(make_url(server_url).set(drivername=f"postgresql+{driver}")).sync_engine
     )
-    opened = connector(lambda connection: prepare(connection, "elefast interrupted"))
+    opened = connector(lambda connection: configure_session(connection, "elefast interrupted"))
     opened.open(30)
     sleeps = "select pid from pg_stat_activity where application_name = 'elefast interrupted' and state = 'active'"
 
@@ -139,7 +139,7 @@ def test_listeners_on_classes_hear_nothing_of_it(server_url: str, sync_url: URL,
     ]
     for target in targets:
         for connector in connectors_to(target):
-            opened = connector(lambda connection: prepare(connection, "elefast unheard"))
+            opened = connector(lambda connection: configure_session(connection, "elefast unheard"))
             opened.open(30)
             assert opened.call(lambda connection: scalar(connection, "select 1")) == 1
             opened.close()

@@ -62,7 +62,7 @@ def pid(engine: Engine) -> int:
 
 def came_back(stack: elefast.Stack) -> float:
     """How many databases were reset; infinite where PostgreSQL does not tell what that takes."""
-    known = stack.service.manager.session.facts.version >= FIRST_VERSION
+    known = stack.service.manager.session.server_info.version >= MINIMUM_VERSION
     return len(stack.report().restore) if known else float("inf")
 
 

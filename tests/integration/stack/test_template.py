@@ -38,7 +38,7 @@ def test_files_are_copied_as_always_where_blocks_cannot_be_shared(
     """Stands in for a file system that refuses; PostgreSQL reports what it says as an internal error."""
     stack.checkout().release()
     manager = stack.service.manager
-    if manager.session.facts.version < 180000:
+    if manager.session.server_info.version < 180000:
         pytest.skip("the server has one way to copy files")
     ways: list[str] = []
     clone = databases.clone

@@ -85,7 +85,7 @@ class MaintenanceSession:
         self._ended = ended
         self._lock = threading.RLock()
         self._connection: ControlConnection | None = None
-        self._facts: server.ServerInfo | None = None
+        self._server_info: server.ServerInfo | None = None
         self.reconnects = True
         """Whether a lost connection is opened again."""
         self.connection_count = 0
@@ -97,10 +97,10 @@ class MaintenanceSession:
     @property
     def server_info(self) -> server.ServerInfo:
         """What the server is; connects if need be."""
-        if self._facts is None:
+        if self._server_info is None:
             self.ensure_connected()
-        assert self._facts is not None
-        return self._facts
+        assert self._server_info is not None
+        return self._server_info
 
     @property
     def is_open(self) -> bool:
@@ -200,12 +200,12 @@ class MaintenanceSession:
             # A file system that cannot share blocks causes no particular SQLSTATE.
             if not self._shares_blocks or driver_errors.sqlstate(error)[:2] not in ("58", "XX"):
                 raise
-            _log.info("copying files without sharing blocks: %s", driver_errors.cause(error))
+            _log.info("copying files without sharing blocks: %s", driver_errors.driver_message(error))
             self._may_share_blocks = False
             self._shares_blocks = self.call(server.set_file_copy_method, False)
             return self.call(work, *arguments, **keywords)
 
-    def end_sessions(self, name: str, grace: float = GRACE) -> list[Backend]:
+    def end_sessions(self, name: str, grace: float = GRACE) -> list[ClientSession]:
         """Wait until database `name` has no sessions; after `grace` seconds end those that stay, and return them.
 
         PostgreSQL sleeps for 100 ms in DROP, RENAME and CREATE ... TEMPLATE while a session is left. A check every few
@@ -216,11 +216,11 @@ class MaintenanceSession:
             self._terminate_sessions(name)
         return stayed
 
-    def remaining_sessions(self, name: str, grace: float = GRACE) -> list[Backend]:
+    def remaining_sessions(self, name: str, grace: float = GRACE) -> list[ClientSession]:
         """The sessions that are still on database `name` after `grace` seconds; this ends none of them."""
-        return [] if self._wait_empty(name, grace) else list(self.call(databases.backends, name))
+        return [] if self._wait_empty(name, grace) else list(self.call(databases.client_sessions, name))
 
-    def drop(self, name: str, grace: float = GRACE) -> list[Left]:
+    def drop(self, name: str, grace: float = GRACE) -> list[Leftover]:
         """Drop a database of elefast once it has no sessions.
 
         Returns:
@@ -230,10 +230,10 @@ class MaintenanceSession:
             RefusedError: The database is not elefast's, or another role's.
         """
         close_unfinished()
-        stayed: list[Left] = [*self.remaining_sessions(name, grace)]
+        stayed: list[Leftover] = [*self.remaining_sessions(name, grace)]
         if stayed:
             # Check that the database is elefast's before ending a session on it; the drop checks again.
-            if not self.call(databases.check, name):
+            if not self.call(databases.check_ownership, name):
                 return []
             self._terminate_sessions(name)
         try:
@@ -251,7 +251,7 @@ class MaintenanceSession:
                 raise self._may_not_end(name) from denied
         return stayed
 
-    def clear_blockers(self, name: str) -> list[Blocker]:
+    def clear_blockers(self, name: str) -> list[DropBlocker]:
         """Clear what prevents PostgreSQL from dropping a database of elefast, such as prepared transactions.
 
         Returns:
@@ -260,19 +260,19 @@ class MaintenanceSession:
         Raises:
             RefusedError: The database is not elefast's, or another role's.
         """
-        found = self.call(blockers, name)
-        if not found or not self.call(databases.check, name) or (make := self._connector_to(name)) is None:
+        found = self.call(find_blockers, name)
+        if not found or not self.call(databases.check_ownership, name) or (make := self._connector_to(name)) is None:
             return []
-        inside = make(lambda connection: server.prepare(connection, self._application))
-        cleared: list[Blocker] = []
+        inside = make(lambda connection: server.configure_session(connection, self._application))
+        cleared: list[DropBlocker] = []
         try:
             inside.open(PATIENCE)
             for blocker in found:
-                inside.call(partial(clear, blocker=blocker))
+                inside.call(partial(remove_blocker, blocker=blocker))
                 cleared.append(blocker)
         except Exception as error:
             # The role may lack the rights. The drop that follows fails with an error that tells more.
-            _log.info("did not clear %s: %s", name, driver_errors.cause(error))
+            _log.info("did not remove_blocker %s: %s", name, driver_errors.driver_message(error))
         finally:
             inside.close()
         self._wait_empty(name, GRACE)
@@ -318,8 +318,8 @@ class MaintenanceSession:
 
     def _may_not_end(self, name: str) -> MissingRightsError:
         """The error for a database with a session that the role may not end."""
-        sessions = "".join(f"\n  {session}" for session in self.call(databases.backends, name))
-        return driver_errors.may_not_end(name, sessions, self.facts.role)
+        sessions = "".join(f"\n  {session}" for session in self.call(databases.client_sessions, name))
+        return driver_errors.cannot_terminate(name, sessions, self.server_info.role)
 
     def _wait_empty(self, name: str, seconds: float) -> bool:
         # On a busy machine time alone proves nothing, because the backend may have had no processor either.
@@ -327,7 +327,7 @@ class MaintenanceSession:
         deadline = clock.now() + seconds
         delay = 0.001
         checks = 0
-        while self.call(databases.backends, name):
+        while self.call(databases.client_sessions, name):
             checks += 1
             if clock.now() >= deadline and checks >= enough:
                 return False
@@ -383,7 +383,7 @@ class MaintenanceSession:
         if server_info.version >= 180000 and self._may_share_blocks:
             self._shares_blocks = server.set_file_copy_method(connection, True)
         self._on_connect(connection)
-        self._facts = facts
+        self._server_info = server_info
         self.connection_count += 1
 
 

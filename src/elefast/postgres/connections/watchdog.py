@@ -97,9 +97,9 @@ def _end_if_stalled(connection: SyncControlConnection, since: float) -> None:
     try:
         state = _backend_state(connection, pid)
     except Exception as error:
-        if driver_errors.full(error):
+        if driver_errors.no_connections_left(error):
             return  # a server that refuses connections for that reason is alive
-        state = f"cannot be asked: {driver_errors.cause(error)}"
+        state = f"cannot be asked: {driver_errors.driver_message(error)}"
     if state == "active":
         return
     time.sleep(min(1.0, INTERVAL))  # an answer may be on its way
@@ -113,7 +113,7 @@ def _backend_state(connection: SyncControlConnection, pid: int) -> str:
     """What backend `pid` does, asked over another connection."""
     found: list[str] = []
     other = SyncControlConnection(
-        private_engine(connection.engine), lambda asking: found.append(server.state(asking, pid))
+        private_engine(connection.engine), lambda asking: found.append(server.backend_state(asking, pid))
     )
     try:
         other.open(PROBE)
