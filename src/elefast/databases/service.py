@@ -279,9 +279,9 @@ class DatabaseService:
             return
         start = clock.now()
         self.checkouts.close()
-        self._release_recipe()
-        # A server with kept databases stays, so that a person can inspect them.
-        server_ends = self.lease.ephemeral and not self.report.kept
+        self._stop_preparation()
+        # Elsewhere, too, somebody may look at what was kept on this server.
+        passing = self.lease.ephemeral and not self.report.kept
         unused: Sequence[str] = []
         spare_limit = 0 if self.lease.ephemeral else self._spec.pool.size
         try:
@@ -315,7 +315,7 @@ class DatabaseService:
         try:
             made = self.manager.template()
         finally:
-            self._release_recipe()
+            self._stop_preparation()
         self.report.strategy = self.manager.strategy
         if made is not None:
             self.report.template, self.report.template_reason = made.name, made.reason
@@ -324,9 +324,9 @@ class DatabaseService:
             if made.built:
                 self.report.build_seconds = self.report.template_seconds
 
-    def _release_recipe(self) -> None:
+    def _stop_preparation(self) -> None:
         if self._spec.recipe is not None:
-            self._spec.recipe.let_go()
+            self._spec.recipe.stop_preparation()
 
     def _new_engine(self, name: str) -> Engine:
         url = self.url_for(database=name)

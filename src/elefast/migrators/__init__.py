@@ -1,8 +1,15 @@
-"""How a schema gets into a template: one module for each kind of migrator, and `Plan`, which puts them together.
+"""How a schema gets into an empty database: one step for each kind of migrator, and `Plan`, which runs the steps.
 
-It is given plain values, and does not know where they were configured.
-Nothing is imported here before it is used, because the interpreter that runs code of a project must first
-be made ready to watch it.
+Steps that run Python code of the project run in an interpreter of their own (`sandbox`), which records the files
+and variables that the code uses.
+
+The room gets plain values. It must not know where they were configured, nor pools, nor pytest.
+Nothing is imported here before it is used: the interpreter that runs code of the project must first be able to
+observe imports.
+
+    plan = Plan(root=Path.cwd(), migrator=Alembic("alembic.ini"), seeds=["seeds/*.sql"])
+    plan.inputs()      # what the template depends on, for its key
+    plan.build(url)    # runs all steps in the empty database at `url`
 """
 
 from __future__ import annotations

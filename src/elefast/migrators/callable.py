@@ -1,8 +1,8 @@
 """``migrator = "callable"``, and seeds in Python: a function of the project that gets a connection or an engine.
 
-The annotation of its parameter says what it gets: SQLAlchemy's ``Connection``, ``Session`` or ``Engine``, or the
-async twin of one. Without an annotation, a plain function gets a ``Connection``, and an ``async def`` an
-``AsyncConnection``. What a function leaves uncommitted on its connection or session is committed.
+The annotation of its parameter decides what it gets: SQLAlchemy's ``Connection``, ``Session`` or ``Engine``, or the
+async class for one of them. Without an annotation, a plain function gets a ``Connection``, and an ``async def`` an
+``AsyncConnection``. Work that a function leaves uncommitted on its connection or session is committed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from elefast.templates.fingerprint import Input
 
 __all__ = ["Function"]
 
-# Classes that a function may ask for, each with the module that has it. A subclass of AsyncSession is one, too.
+# Classes that the parameter may be annotated with, each with its module. Subclasses count as well.
 _ARGUMENTS = {
     "Connection": "sqlalchemy.engine",
     "Engine": "sqlalchemy.engine",
@@ -44,7 +44,7 @@ class Function:
 
     Args:
         target: ``package.module:function``.
-        key: The configuration key that it is from.
+        key: The configuration key that names it, for errors.
     """
 
     target: str
@@ -56,7 +56,7 @@ class Function:
         return self.target
 
     def inputs(self, root: Path) -> Sequence[Input]:
-        # Its module and what that imports is observed when it runs.
+        # Its module, and other modules that this imports, are observed when it runs.
         return [Input.of(self.key, self.target)]
 
     def declared(self, root: Path) -> Sequence[Path]:
@@ -70,27 +70,30 @@ class Function:
 
     def run(self, target: BuildTarget) -> None:
         function = self.load(target.root)
-        wanted = self.wanted(function)
-        if wanted.startswith("Async"):
-            event_loops.run(_call_async(function, wanted, target))
+        kind = self.argument_class(function)
+        if kind.startswith("Async"):
+            event_loops.run(_call_async(function, kind, target))
             return
         engine = create_engine(with_driver(target.url, f"postgresql+{target.driver}"), poolclass=NullPool)
         try:
-            self.call_with(function, wanted, engine)
+            self.call_with(function, kind, engine)
         finally:
             engine.dispose()
 
-    def call_with(self, function: Any, wanted: str, source: Engine | Connection) -> None:
-        """Call a plain function, or an async one that asks for a sync object, and commit what it leaves.
+    def call_with(self, function: Any, kind: str, source: Engine | Connection) -> None:
+        """Call a function that takes a sync object, and commit the work that it leaves uncommitted.
 
         Args:
-            function: What to call.
-            wanted: What it gets, as of `wanted`.
-            source: Where that comes from; an engine for ``Engine``.
+            function: The function, which may be async.
+            kind: The class of the argument, as `argument_class` gives it.
+            source: The engine or connection to make the argument from; an engine for ``Engine``.
+
+        Raises:
+            ConfigurationError: The function is not async, and returned an awaitable.
         """
-        if wanted == "Engine":
+        if kind == "Engine":
             self.call(function, source)
-        elif wanted == "Session":
+        elif kind == "Session":
             from sqlalchemy.orm import Session
 
             with Session(source) as session:
@@ -104,22 +107,25 @@ class Function:
                 if not connection.closed:
                     connection.commit()
 
-    def wanted(self, function: Any) -> str:
-        """What the function asks for: the name of one of SQLAlchemy's classes.
+    def argument_class(self, function: Any) -> str:
+        """The name of the class of SQLAlchemy that the function takes.
 
         Raises:
-            ConfigurationError: It is a plain function, and asks for something to await.
+            ConfigurationError: It is a plain function, and takes an object of an async class.
         """
-        wanted = _annotated(function) or ("AsyncConnection" if is_async(function) else "Connection")
-        if wanted.startswith("Async") and not is_async(function):
-            raise self._problem(f"it takes an {wanted}, which it cannot await; write it as `async def`")
-        return wanted
+        kind = _annotated_class(function) or ("AsyncConnection" if is_async(function) else "Connection")
+        if kind.startswith("Async") and not is_async(function):
+            raise self._problem(f"it takes an {kind}, which it cannot await; write it as `async def`")
+        return kind
 
     def load(self, root: Path) -> Any:
-        """The function itself.
+        """Import the function.
+
+        Args:
+            root: The project directory.
 
         Raises:
-            ConfigurationError: There is none, or it does not take one argument.
+            ConfigurationError: The target is no function, or the function does not take one argument.
         """
         function: Any = load(self.target, self.key, root)
         if not callable(function):
@@ -127,7 +133,7 @@ class Function:
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):
-            return function  # one in C, which cannot be asked
+            return function  # written in C, without a signature
         try:
             signature.bind(object())
         except TypeError:
@@ -137,7 +143,11 @@ class Function:
         return function
 
     def call(self, function: Any, argument: object) -> None:
-        """Call a function with what it asks for; an async one runs in a loop of its own."""
+        """Call a function with its argument; an async function runs in a new event loop.
+
+        Raises:
+            ConfigurationError: The function is not async, and returned an awaitable.
+        """
         if is_async(function):
             event_loops.run(function(argument))
             return
@@ -152,14 +162,14 @@ class Function:
 
 
 def is_async(function: Any) -> bool:
-    """Whether calling `function` gives a coroutine."""
+    """Whether a call of `function` returns a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  its code is wanted, not whether it can be called
+        getattr(function, "__call__", None)  # noqa: B004  for its code, not to find out whether it is callable
     )
 
 
-def _annotated(function: Any) -> str:
-    """The class of SQLAlchemy that the first parameter is annotated with; empty where it is another or none."""
+def _annotated_class(function: Any) -> str:
+    """The class of SQLAlchemy in the annotation of the first parameter; empty where there is none."""
     target = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -169,29 +179,29 @@ def _annotated(function: Any) -> str:
         return ""
     annotation = parameters[0].annotation
     if isinstance(annotation, str):
-        # Imported under TYPE_CHECKING, it cannot be evaluated, and its name has to do.
+        # An annotation that is imported under TYPE_CHECKING cannot be evaluated. Then its name decides.
         with suppress(Exception):
             annotation = get_type_hints(target).get(parameters[0].name, annotation)
     if isinstance(annotation, str):
         name = annotation.strip("\"' ").rpartition(".")[2]
         return name if name in _ARGUMENTS else ""
     for name, module in _ARGUMENTS.items():
-        # What was not imported is not what it asks for.
-        kind = getattr(sys.modules.get(module), name, None)
-        if isinstance(annotation, type) and kind is not None and issubclass(annotation, kind):
+        # A class whose module was never imported cannot be the annotation.
+        candidate = getattr(sys.modules.get(module), name, None)
+        if isinstance(annotation, type) and candidate is not None and issubclass(annotation, candidate):
             return name
     return ""
 
 
-async def _call_async(function: Any, wanted: str, target: BuildTarget) -> None:
+async def _call_async(function: Any, kind: str, target: BuildTarget) -> None:
     from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
     url = with_driver(target.url, f"postgresql+{target.async_driver}")
     engine = create_async_engine(url, poolclass=NullPool)
     try:
-        if wanted == "AsyncEngine":
+        if kind == "AsyncEngine":
             await function(engine)
-        elif wanted == "AsyncSession":
+        elif kind == "AsyncSession":
             async with AsyncSession(engine) as session:
                 await function(session)
                 await session.commit()

@@ -1,7 +1,7 @@
 """Marks the roles and tablespaces that a build makes, in the transaction in which it makes them.
 
-Seen are statements that run through SQLAlchemy, and those of SQL files. What is made in another way, such as by a
-program or a driver without SQLAlchemy, gets no mark, and so is never dropped.
+It sees statements that run through SQLAlchemy, and those of SQL files. Roles and tablespaces that a program, or a
+driver without SQLAlchemy, makes get no mark, and so elefast never drops them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _EXISTING = """
 """
 
 Run = Callable[[str], list[Any]]
-"""Runs a statement on the connection that is watched; its rows."""
+"""A function that runs a statement on the observed connection, and returns its rows."""
 
 
 class Marking:
-    """One statement that may make something; see `CREATE_STATEMENT`.
+    """Marks the roles and tablespaces of one statement; create it before the statement runs.
 
     Args:
-        statement: Its text.
+        statement: The text of the statement, which matches `CREATES`.
         run: Runs statements on the same connection.
     """
 
@@ -41,22 +41,25 @@ class Marking:
         self._before = {(row[0], row[2]) for row in run(_EXISTING)}
 
     def finish(self, mark: str) -> None:
-        """Give what the statement made the comment `mark`, unless it has one."""
+        """Set the comment `mark` on roles and tablespaces that the statement has made, unless they have a comment.
+
+        Does nothing for a role that is no superuser.
+        """
         if self._run("select current_setting('is_superuser')")[0][0] != "on":
             return
         for kind, name, oid, comment in self._run(_EXISTING):
-            # Another session may have made something in the meantime; its name would not be in this statement.
+            # Another session may have made one in the meantime. Its name is not in this statement.
             if (kind, oid) not in self._before and comment is None and name.lower() in self._statement:
                 self._run(f"COMMENT ON {kind.upper()} {identifier(name)} IS {literal(mark)}")
 
 
 def mark_all(mark: str) -> None:
-    """Mark what all engines of this process make from now on; cannot be taken back."""
+    """Mark roles and tablespaces that any engine of this process makes from now on; there is no way to stop it."""
 
     def before(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
         connection.info.pop("elefast_marking", None)
-        if CREATE_STATEMENT.search(statement):
-            # On a transaction that has failed the statement fails as well, and says why.
+        if CREATES.search(statement):
+            # In a transaction that has failed, the statement itself fails next, and its error has the reason.
             with suppress(Exception):
                 connection.info["elefast_marking"] = Marking(statement, _runner(connection))
 

@@ -1,6 +1,6 @@
-"""``migrator = "command"``: any program that makes the schema.
+"""``migrator = "command"``: a program that creates the schema.
 
-What it reads cannot be seen, so its result is only kept where `template.watch` names the files.
+Elefast cannot see which files the program reads, so its result is kept only where `template.watch` names them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["Command"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program, run in the project directory with the template in its environment.
+    """A program that runs in the project directory, with the template's URL in its environment.
 
     Args:
         arguments: The program and its arguments; no shell.
-        variables: Entries as `elefast.postgres.url_variables` reads them; ``NAME`` has the template's
-            ``postgresql://`` URL.
+        variables: Environment variables in the format of `elefast.postgres.url_variables`; ``NAME`` alone gets the
+            template's ``postgresql://`` URL.
     """
 
     arguments: tuple[str, ...]
@@ -61,11 +61,11 @@ class Command:
 
     def run(self, target: BuildTarget) -> None:
         environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
-        # What the tests' application reads has an unreachable host in this process, which no command may see.
-        environment |= variable_values(target.url, target.variables, target.driver)
+        # In this process, the application's variables have an unreachable host. The command needs the template's.
+        environment |= variables(target.url, target.variables, target.driver)
         own = [ExportedVariable.parse(entry) for entry in self.variables]
-        environment |= variable_values(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
-        # In a file, so that a child of the program that lives on cannot keep us waiting for the end of a pipe.
+        environment |= variables(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
+        # The output goes into a file: a child of the program that lives on would keep a pipe open.
         with tempfile.TemporaryFile() as output:
             status = self._call(target.root, environment, output.fileno())
             if status == 0:

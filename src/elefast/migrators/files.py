@@ -1,6 +1,6 @@
-"""Files, globs and environment variables that a project names, found and read as inputs of the key.
+"""Files, globs and environment variables that a project names, as inputs of the template's key.
 
-It knows paths and bytes, and nothing of what is in the files.
+It knows paths and bytes. It must not know the formats of the files.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def expand(root: Path, patterns: Iterable[str], key: str) -> list[Path]:
 
     Args:
         root: Where relative patterns start.
-        patterns: Paths and globs; ``**`` goes through sub-directories.
-        key: The configuration key that they are from, for the errors.
+        patterns: Paths and globs; ``**`` matches subdirectories.
+        key: The configuration key that has the patterns, for errors.
 
     Raises:
         ConfigurationError: A file does not exist, or a glob matches nothing.
@@ -46,10 +46,14 @@ def expand(root: Path, patterns: Iterable[str], key: str) -> list[Path]:
 
 
 def watched(root: Path, patterns: Sequence[str]) -> list[Input]:
-    """The inputs of ``template.watch``: all files that `patterns` name; of a directory, all that are in it.
+    """The inputs of ``template.watch``.
+
+    Args:
+        root: The project directory.
+        patterns: Paths and globs; a directory stands for all files in it.
 
     Raises:
-        ConfigurationError: One of them matches nothing.
+        ConfigurationError: A pattern matches nothing.
     """
     patterns = [f"{pattern}/**" if (root / pattern).is_dir() else pattern for pattern in patterns]
     return [file_input(path, root) for path in expand(root, patterns, "template.watch")]
@@ -66,7 +70,11 @@ def watched_variables(names: Iterable[str]) -> list[Input]:
 
 
 def file_input(path: str | Path, root: Path) -> Input:
-    """A file's bytes as an input, labelled with its path relative to `root`."""
+    """A file's content as an input, labelled with its path relative to `root`.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
     name = str(path)
     found = file_digests.of(name)
     if found == file_digests.ABSENT:

@@ -1,6 +1,10 @@
-"""Finds what ``module:attribute`` names in the project, and says precisely what is wrong where it cannot.
+"""Imports the object that ``module:attribute`` names in the project; its errors name the part that is wrong.
 
-It imports; what is found there is for others to judge.
+The caller checks the kind of the object.
+
+`elefast.pytest_plugin.patch_targets` resolves targets of the same form by itself. It needs the owner of the attribute,
+to replace its value, not the object. It imports with pytest's import path instead of the project directory, and its
+errors show the whole traceback. What both have in common is the split at the colon.
 """
 
 from __future__ import annotations
@@ -20,29 +24,29 @@ __all__ = ["load", "project_on_path"]
 
 @contextmanager
 def project_on_path(root: Path) -> Generator[None]:
-    """Let modules of the project directory be imported meanwhile."""
-    place = str(root)
-    if place in sys.path:
+    """Add the project directory to the import path inside of the ``with`` block."""
+    directory = str(root)
+    if directory in sys.path:
         yield
         return
-    sys.path.insert(0, place)
+    sys.path.insert(0, directory)
     try:
         yield
     finally:
-        if place in sys.path:
-            sys.path.remove(place)
+        if directory in sys.path:
+            sys.path.remove(directory)
 
 
 def load(target: str, key: str, root: Path) -> object:
-    """The object that `target` names.
+    """Import the object that `target` names.
 
     Args:
         target: ``package.module:attribute``; the attribute may have dots.
-        key: The configuration key that it is from, for the errors.
-        root: The project directory, which is on the import path meanwhile.
+        key: The configuration key that has the target, for errors.
+        root: The project directory, which is on the import path during the import.
 
     Raises:
-        ConfigurationError: It is spelled wrongly, there is no such module or attribute, or importing it failed.
+        ConfigurationError: The target is malformed, there is no such module or attribute, or the import failed.
     """
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):

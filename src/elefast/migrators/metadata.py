@@ -1,4 +1,7 @@
-"""``migrator = "metadata"``: models of the project, by name; see `elefast.templates.metadata`."""
+"""``migrator = "metadata"``: tables of a ``MetaData`` of the project, named in the configuration.
+
+`elefast.templates.metadata` creates and describes them; this module imports the objects.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ _KEY = "metadata.target"
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Metadata of the project, by name.
+    """Metadata objects of the project, by name.
 
     Args:
-        targets: Each ``package.module:attribute``: a ``MetaData``, or a class or registry that has one.
+        targets: Names as ``package.module:attribute``, each of a ``MetaData``, or of a class or registry with one.
     """
 
     targets: tuple[str, ...]
-    runs_project_code: ClassVar[bool] = False  # the target is imported here anyway, for the key
+    runs_project_code: ClassVar[bool] = False  # this process imports the target anyway, for the key
 
     @property
     def label(self) -> str:
@@ -63,10 +66,10 @@ class Metadata:
 
 
 def load_metadata(targets: Sequence[str], root: Path) -> list[MetaData]:
-    """The metadata that `targets` name, each once.
+    """Import the metadata objects that `targets` name, each once.
 
     Raises:
-        ConfigurationError: One of them cannot be imported, is no metadata, or is empty.
+        ConfigurationError: A target cannot be imported, is no metadata, or has no tables.
     """
     found: list[MetaData] = []
     for target in targets:

@@ -1,7 +1,8 @@
 """The whole recipe of a template: extensions, then a migrator, then seeds.
 
-Parts that run no Python code of the project run here, all others in one fresh interpreter.
-Most runs find their template and only ask what it depends on, so what builds one is imported when it does.
+Steps run in this process up to the first one that runs Python code of the project. That step and all later ones run
+in one fresh interpreter.
+Most runs find their template and only ask for the inputs, so the modules that build one are imported on first use.
 """
 
 from __future__ import annotations
@@ -32,24 +33,28 @@ __all__ = ["Plan"]
 
 
 class Plan:
-    """How a template is made: a recipe for the template protocol, and a migrator for any server.
+    """How a template is made: a recipe for `elefast.templates`, and a migrator for any server.
 
     Args:
         root: The project directory. Relative paths start there, and it is the working directory of the
             project's code.
         extensions: Extensions to create first.
-        migrator: What makes the schema; None for an empty one.
-        seeds: Files that end in ``.sql``, globs of such, and ``module:function``; in order.
+        migrator: The step that creates the schema; None for an empty one.
+        seeds: SQL files (names and globs that end in ``.sql``) and functions (``module:function``), in order.
         watch: Further files, directories and globs that the result depends on.
         watch_variables: Further environment variables that the result depends on.
         url_variables: Environment variables that hold the template's URL, or parts of it, while code of the project
-            or a command runs, as `elefast.postgres.url_variables` reads them: ``NAME`` has the driver of `driver`.
+            or a command runs. The format is that of `elefast.postgres.url_variables`; ``NAME`` alone gets a URL
+            with `driver`.
         driver: Driver of the connection that a function of the project gets.
         async_driver: Driver of the connection that an async function gets.
-        kept_digests: A file that keeps the digests of the project's files for the next run; none where empty.
-        test_run: What this run of tests is called, for ``application_name``, and so that its processes share a
-            template that others must not use.
+        kept_digests: The file that keeps the digests of the project's files for the next run; empty for none.
+        test_run: The name of this test run. It is part of ``application_name``, and limits a template that other
+            programs helped to build to the processes of the run.
         owned: Elefast starts the server, so libpq's environment variables are meant for another one.
+
+    Raises:
+        ConfigurationError: An entry of `url_variables` is malformed.
     """
 
     def __init__(
@@ -68,10 +73,11 @@ class Plan:
         test_run: str = "",
         owned: bool = False,
     ) -> None:
-        # Without symbolic links, as the other interpreter sees it and the manifest counts it.
+        # Without symbolic links: the fresh interpreter sees its working directory so, and the manifest's paths are
+        # relative to that.
         self.root = root.resolve()
         self.migrator = migrator
-        self.parts: tuple[Step, ...] = (
+        self.steps: tuple[Step, ...] = (
             *([_extensions(extensions)] if extensions else []),
             *([migrator] if migrator else []),
             *(_seed(seed) for seed in seeds),
@@ -85,50 +91,51 @@ class Plan:
         self._test_run = test_run
         self._owned = owned
         self._application_name = f"elefast build {test_run}".rstrip()
-        self._waiting: BuildProcess | None = None
+        self._prepared: BuildProcess | None = None
+        """The interpreter that `prepare` started, until `build` uses it."""
 
     def __repr__(self) -> str:
-        return f"<Plan {'; '.join(part.label for part in self.parts) or 'of an empty database'}>"
+        return f"<Plan {'; '.join(step.label for step in self.steps) or 'of an empty database'}>"
 
-    # -- a recipe --------------------------------------------------------------------------------------------
+    # -- a recipe for `elefast.templates` ---------------------------------------------------------------------
 
     def inputs(self) -> Sequence[Input]:
-        """Everything that is declared. `why_not_kept` tells whether that is all that the result depends on.
+        """All declared inputs. `why_not_kept` tells whether the result may depend on anything else.
 
         Raises:
-            ConfigurationError: Something that is named does not exist.
+            ConfigurationError: A file or module that a step names does not exist.
         """
         if self._digests:
             file_digests.load(self._digests)
-        looked = [part.describe(self.root) for part in self.parts]
-        found = [item for items, _ in looked for item in items]
+        described = [step.describe(self.root) for step in self.steps]
+        found = [item for items, _ in described for item in items]
         found += watched(self.root, self._watch)
         found += watched_variables(self._watch_variables)
-        found.append(Input.of("steps of the build (extensions, migrator, seeds)", *(part.label for part in self.parts)))
-        if any(part.runs_project_code for part in self.parts):
+        found.append(Input.of("steps of the build (extensions, migrator, seeds)", *(step.label for step in self.steps)))
+        if any(step.runs_project_code for step in self.steps):
             names = sorted(f"{name}={template}" for name, template in self._variables.items())
             found.append(Input.of("variables with the URL", *names))
             found.append(Input.of("drivers", self._driver, self._async_driver))
-        if not self._watch and any(why for _, why in looked):
-            # What is not known of two projects is not taken for the same.
+        if not self._watch and any(why for _, why in described):
+            # Inputs that are unknown may differ between two projects, so these must not share a template.
             found.append(Input.of("project directory", str(self.root)))
         return list(dict.fromkeys(found))
 
     def fingerprint(self) -> Sequence[Input] | None:
-        """The `inputs` where they are all that the result depends on, else None."""
+        """The `inputs`; None where the result may depend on anything else."""
         return None if self.why_not_kept() else self.inputs()
 
     def why_not_kept(self) -> str:
         """Why the result must not outlive the run; empty where it may."""
         if self._watch:
-            return ""  # the project says what it depends on
-        return next((why for part in self.parts if (why := part.why_not_kept(self.root))), "")
+            return ""  # the project declares the inputs that elefast cannot see
+        return next((why for step in self.steps if (why := step.why_not_kept(self.root))), "")
 
     def still_fits(self, manifest: Manifest) -> list[str]:
-        """What has changed since `manifest` was taken, in words; empty where nothing has.
+        """What has changed since `manifest` was recorded, in words; empty where nothing has.
 
-        What another program did for the build is not seen: its result fits in the same test run only, unless
-        ``template.watch`` names what it depends on.
+        Elefast cannot see which files another program read for the build. Such a result fits in the same test run
+        only, unless ``template.watch`` names those files.
         """
         changes = manifest.differences(self.root)
         if self._digests:
@@ -140,14 +147,17 @@ class Plan:
         return changes
 
     def build(self, url: URL, *, mark: str = "") -> Manifest:
-        """Do it all in the empty database at `url`; what was seen to be used.
+        """Run all steps in the empty database at `url`.
 
         Args:
             url: The database.
-            mark: The comment that roles and tablespaces get which are made; none where empty.
+            mark: The comment for roles and tablespaces that the build makes; empty for none.
+
+        Returns:
+            What the code was seen to use.
 
         Raises:
-            ConfigurationError: Something that is named does not exist.
+            ConfigurationError: A file or module that a step names does not exist.
             MigrationError: Code or SQL of the project failed.
             MissingRightsError: The role may not create an extension.
         """
@@ -161,105 +171,111 @@ class Plan:
             self._owned,
             mark,
         )
-        # All files are looked for before anything is done.
-        declared = [path for part in self.parts for path in part.declared(self.root)]
-        rest = self._of_project
-        for part in self.parts[: len(self.parts) - len(rest)]:
-            _run(part, target)
-        if not rest:
-            self._see_that_nothing_moved(declared)
+        # A file that is missing is an error before the first step runs.
+        declared = [path for step in self.steps for path in step.declared(self.root)]
+        sandboxed = self._sandboxed_steps
+        for step in self.steps[: len(self.steps) - len(sandboxed)]:
+            _run(step, target)
+        if not sandboxed:
+            _refuse_changed_files(declared)
             return Manifest()
-        progress.begin_part(rest[0].label)
-        manifest = self._interpreter(rest).run(target, declared)
-        self._see_that_nothing_moved(declared)
+        progress.begin(sandboxed[0].label)
+        manifest = self._build_process(sandboxed).run(target, declared)
+        _refuse_changed_files(declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
 
     def prepare(self) -> None:
-        """Begin with what `build` would have to wait for, since it will be asked soon."""
-        rest = self._of_project
-        if rest and self._waiting is None:
+        """Start the interpreter that `build` will need, so that it imports its modules while the server starts."""
+        sandboxed = self._sandboxed_steps
+        if sandboxed and self._prepared is None:
             from elefast.migrators.sandbox.parent import BuildProcess
 
-            self._waiting = BuildProcess(rest, self.root)
+            self._prepared = BuildProcess(sandboxed, self.root)
 
-    def let_go(self) -> None:
-        """Nobody will ask for `build` soon; safe to repeat."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.dismiss()
+    def stop_preparation(self) -> None:
+        """End the interpreter that `prepare` started, unless `build` has used it; safe to repeat."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.close()
 
-    def _interpreter(self, parts: Sequence[Step]) -> BuildProcess:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and waiting.is_for(parts):
-            return waiting
-        if waiting is not None:
-            waiting.dismiss()
+    def _build_process(self, steps: Sequence[Step]) -> BuildProcess:
+        """The prepared interpreter if it fits, else a new one."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.fits(steps):
+            return prepared
+        if prepared is not None:
+            prepared.close()
         from elefast.migrators.sandbox.parent import BuildProcess
 
-        return BuildProcess(parts, self.root)
+        return BuildProcess(steps, self.root)
 
     @property
-    def _of_project(self) -> tuple[Step, ...]:
-        """The parts from the first one on that runs code of the project."""
-        return tuple(dropwhile(lambda part: not part.runs_project_code, self.parts))
+    def _sandboxed_steps(self) -> tuple[Step, ...]:
+        """The steps from the first one on that runs code of the project."""
+        return tuple(dropwhile(lambda step: not step.runs_project_code, self.steps))
 
-    @staticmethod
-    def _see_that_nothing_moved(declared: Sequence[Path]) -> None:
-        """A file that was another one for a moment is the same again in the key, but not in the template."""
-        moved = next((path for path in declared if file_digests.has_moved(path)), None)
-        if moved is not None:
-            raise MigrationError(f"{moved} changed while the template was built; run again.", code="files-changed")
-
-    # -- a migrator ------------------------------------------------------------------------------------------
+    # -- a migrator for any server ---------------------------------------------------------------------------
 
     def migrate(self, connection: Connection) -> None:
-        """Do it all in the database of `connection`.
+        """Run all steps in the database of `connection`.
 
-        The code runs in an interpreter of its own, on connections of its own; only where the database cannot
-        be opened from there, it runs here, and what it changes in this process is put back.
+        They run as in `build`, on connections of their own. Where the database cannot be opened again, they run in
+        this process on `connection`, and what they change in the process is restored.
 
         Raises:
-            MigrationError: It failed, or it cannot be done on this connection.
+            ConfigurationError: A file or module that a step names does not exist.
+            MigrationError: A step failed, or it cannot run on this connection.
         """
-        from elefast.migrators.reopen import Unreachable, reopen
+        from elefast.migrators.in_process import CannotReopenError, url_to_reopen
 
         try:
-            url = reopen(connection)
-        except Unreachable as reason:
-            self._migrate_here(connection, str(reason))
+            url = url_to_reopen(connection)
+        except CannotReopenError as reason:
+            self._migrate_in_process(connection, str(reason))
         else:
             self.build(url)
 
     async def migrate_async(self, connection: AsyncConnection) -> None:
-        """The same for an `AsyncConnection`; the event loop goes on meanwhile."""
+        """The same for an `AsyncConnection`; the event loop is not blocked where the steps run elsewhere."""
         import asyncio
 
-        from elefast.migrators.reopen import Unreachable, reopen
+        from elefast.migrators.in_process import CannotReopenError, url_to_reopen
 
         try:
-            url = await connection.run_sync(reopen)
-        except Unreachable as reason:
-            await connection.run_sync(self._migrate_here, str(reason))
+            url = await connection.run_sync(url_to_reopen)
+        except CannotReopenError as reason:
+            await connection.run_sync(self._migrate_in_process, str(reason))
         else:
             await asyncio.to_thread(self.build, url)
 
-    def _migrate_here(self, connection: Connection, reason: str) -> None:
-        from elefast.migrators.in_process import run_here
+    def _migrate_in_process(self, connection: Connection, reason: str) -> None:
+        from elefast.migrators.in_process import run_on_connection
 
-        for part in self.parts:
-            run_here(part, connection, self.root, self._variables, reason)
+        for step in self.steps:
+            run_on_connection(step, connection, self.root, self._variables, reason)
 
 
-def _run(part: Step, target: BuildTarget) -> None:
-    progress.begin_part(part.label)
+def _run(step: Step, target: BuildTarget) -> None:
+    """Run a step in this process."""
+    progress.begin(step.label)
     try:
-        part.run(target)
+        step.run(target)
     except ElefastError:
         raise
     except Exception as error:
         from elefast.migrators.error_report import code_of, explain
 
-        raise MigrationError(explain(part.label, error, target.root), code=code_of(error)) from error
+        raise MigrationError(explain(step.label, error, target.root), code=code_of(error)) from error
+
+
+def _refuse_changed_files(declared: Sequence[Path]) -> None:
+    """Raise MigrationError where a declared file was written during the build.
+
+    Its content may have been another one for a moment. The key does not show that, and the template may.
+    """
+    changed = next((path for path in declared if file_digests.was_touched(path)), None)
+    if changed is not None:
+        raise MigrationError(f"{changed} changed while the template was built; run again.", code="files-changed")
 
 
 def _extensions(names: Sequence[str]) -> Step:

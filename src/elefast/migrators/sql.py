@@ -1,7 +1,7 @@
-"""``migrator = "sql"``, and seeds in SQL: files as they are, and as pg_dump writes them.
+"""``migrator = "sql"``, and seeds in SQL: SQL files, written by hand or by pg_dump.
 
-Each file gets a connection of its own, in autocommit like psql, so that what a dump sets (an empty
-``search_path``) ends with it, and statements that refuse a transaction work.
+Each file runs on its own connection, in autocommit mode like in psql. Settings of a dump (an empty ``search_path``)
+end with the connection, and statements work that cannot run in a transaction.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sql", "run_file"]
 
-# Written by pg_dump whatever the server; an older server does not know it, and psql goes on.
+# pg_dump writes it for every server. An older server rejects it; psql ignores that error.
 _NEWER_SETTING = re.compile(r"SET\s+transaction_timeout\b", re.IGNORECASE)
 _PASSWORD = re.compile(r"(\bPASSWORD\s+)E?'(?:[^'\\]|''|\\.)*'?", re.IGNORECASE)
 _ARCHIVE = b"PGDMP"
@@ -43,7 +43,7 @@ class Sql:
 
     Args:
         files: Paths and globs, relative to the project directory.
-        key: The configuration key that they are from.
+        key: The configuration key that has them, for errors.
     """
 
     files: tuple[str, ...]
@@ -80,19 +80,19 @@ class Sql:
 
 
 def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False, mark: str = "") -> None:
-    """Run the statements of one file, each by itself, on a connection of its own.
+    """Run the statements of one file one by one, on a new connection.
 
     Args:
         path: A file in UTF-8.
         url: The database.
-        shown_as: What messages call the file; default is its path.
+        shown_as: The name of the file in messages; its path by default.
         owned: Elefast has started the server; see `raw_connection`.
-        mark: The comment that roles and tablespaces get which are made; none where empty.
+        mark: The comment for roles and tablespaces that the file makes; empty for none.
 
     Raises:
-        MigrationError: A statement failed, or the file is not one that can be run; with file and line.
+        MigrationError: A statement failed, or the file is no SQL file; the text has file and line.
     """
-    # Only when something is run: its expressions take longer to compile than the rest of this module.
+    # Imported for a build only: its regular expressions take longer to compile than all other work of this module.
     from elefast.migrators.sql_splitter import BackslashCommand, split
 
     name = shown_as or str(path)
@@ -100,7 +100,7 @@ def run_file(path: Path, url: URL, *, shown_as: str = "", owned: bool = False, m
     with raw_connection(url, owned=owned) as connection:
 
         def backslash_escapes() -> bool:
-            # Not of `info`, which has to know the encoding that the file may have set.
+            # Not `connection.info`: that fails where the file has set an encoding that Python does not have.
             return connection.pgconn.parameter_status(b"standard_conforming_strings") == b"off"
 
         try:
@@ -132,7 +132,7 @@ def _marking(connection: psycopg.Connection, statement: str) -> Marking | None:
 
     try:
         return Marking(statement, run)
-    except psycopg.Error:  # in a transaction that has failed; the statement fails as well, and says why
+    except psycopg.Error:  # the transaction has failed; the statement fails next, and its error has the reason
         return None
 
 
@@ -144,7 +144,7 @@ def _read(path: Path, name: str) -> str:
             code="sql-not-runnable",
         )
     if b"\0" in data:
-        # libpq would send a statement only up to there.
+        # libpq would send a statement only up to the NUL byte.
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
         raise MigrationError(
             f"{name}:{line}: there is a NUL byte, which PostgreSQL takes nowhere. Take it out, or save the file as "
@@ -162,7 +162,7 @@ def _read(path: Path, name: str) -> str:
 
 
 def _run(connection: psycopg.Connection, statement: Statement, name: str) -> None:
-    # As bytes, and without parameters: percent signs are nothing special then.
+    # Bytes without parameters, so that psycopg does not look for placeholders.
     command = _encoded(connection, statement, statement.text, name)
     data = None if statement.data is None else _encoded(connection, statement, statement.data, name)
     try:
@@ -179,7 +179,11 @@ def _run(connection: psycopg.Connection, statement: Statement, name: str) -> Non
 
 
 def _encoded(connection: psycopg.Connection, statement: Statement, text: str, name: str) -> bytes:
-    """`text` in the encoding that the server expects now, which the file may have changed."""
+    """`text` in the client encoding of the connection, which the file may have changed.
+
+    Raises:
+        MigrationError: The encoding cannot represent it, or Python does not have the encoding.
+    """
     try:
         return text.encode(connection.info.encoding)
     except (UnicodeEncodeError, psycopg.NotSupportedError) as error:

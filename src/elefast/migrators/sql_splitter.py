@@ -1,7 +1,7 @@
 """Splits SQL scripts into statements, the way psql does.
 
-It knows the lexical rules of PostgreSQL (strings, dollar quotes, comments, bodies of SQL functions) and
-psql's own: data of COPY, and commands that begin with a backslash. It does not know what statements mean.
+It knows the lexical rules of PostgreSQL (strings, dollar quotes, comments, bodies of SQL functions) and those of
+psql: data of COPY, and commands that begin with a backslash. It must not know what statements mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 __all__ = ["BackslashCommand", "Statement", "split"]
 
-# As the server has them: every character beyond ASCII is a letter to it, also what Unicode calls a space or a sign.
+# The server takes every character beyond ASCII for a letter, also those that Unicode calls spaces or signs.
 _SPACE = " \t\n\r\f\v"
 _LETTER = "A-Za-z_\u0080-\U0010ffff"
 _IDENTIFIER = re.compile(rf"[{_LETTER}][{_LETTER}0-9$]*")
@@ -20,16 +20,16 @@ _DOLLAR_TAG = re.compile(rf"\$(?:[{_LETTER}][{_LETTER}0-9]*)?\$")
 _END_OF_LINE = re.compile(r"[\n\r]")
 _PLAIN_STRING = re.compile(r"'(?:[^']|'')*+'")
 _ESCAPED_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*+'", re.DOTALL)
-# Behind the end of a line a string goes on as the kind that it is; not behind "\n" to psql, which reads line by line.
+# A string may continue after the end of a line, and keeps its kind. Not after "\n": psql reads line by line.
 _CONTINUED = re.compile(r"(?:[ \t\f\v]|--[^\r\n]*+)*+\r(?:[ \t\r\f\v]|--[^\r\n]*+\r)*+(?=')")
 _PLAIN_NAME = re.compile(r'"(?:[^"]|"")*+"')
 _NUMBER = re.compile(rf"[0-9]+(?:\.[0-9]*)?(?:[{_LETTER}][{_LETTER}0-9$]*)?")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 _COMMAND = re.compile(r"\\(\S*)[^\n]*")
-# In parentheses would be a query, which can only be copied from.
+# COPY with a parenthesis has a query, which has no FROM STDIN.
 _COPY = re.compile(r"\s*COPY\b(?!\s*\().*\bFROM\s+STDIN\b", re.IGNORECASE | re.DOTALL)
 _END_OF_DATA = re.compile(r"^\\\.\r?$\n?", re.MULTILINE)
-# What pg_dump writes around a script since 2025, so that psql takes no commands from the data.
+# pg_dump writes them around a script since 2025, so that psql executes no commands from the data.
 _IGNORED_COMMANDS = frozenset({"restrict", "unrestrict"})
 
 
@@ -38,9 +38,9 @@ class Statement:
     """One statement of a script.
 
     Args:
-        text: As it is written, without the semicolon.
+        text: The text of the script, without the semicolon.
         line: The line of its first word, counted from 1.
-        data: The data that follow a ``COPY ... FROM stdin``, else None.
+        data: The data after a ``COPY ... FROM stdin``; None for any other statement.
     """
 
     text: str
@@ -48,12 +48,12 @@ class Statement:
     data: str | None = None
 
 
-class BackslashCommand(Exception):  # noqa: N818  a fact about the script; who reads it makes the error
+class BackslashCommand(Exception):  # noqa: N818  a fact about the script; the caller makes the error
     """The script has a command for psql, which is no SQL.
 
     Args:
         command: Its name, with the backslash.
-        line: Where it stands, counted from 1.
+        line: Its line, counted from 1.
     """
 
     def __init__(self, command: str, line: int) -> None:
@@ -67,11 +67,11 @@ def split(script: str, backslash_escapes: Callable[[], bool] = lambda: False) ->
 
     Args:
         script: The text of a file.
-        backslash_escapes: Whether a backslash escapes in plain strings now (``standard_conforming_strings`` is
-            off). It is asked anew for each string, because statements of the script can change it.
+        backslash_escapes: Whether a backslash escapes in plain strings (``standard_conforming_strings`` is off).
+            Called for each string, because statements of the script can change the setting.
 
     Raises:
-        BackslashCommand: The script has a command of psql other than those that a dump brings with it.
+        BackslashCommand: The script has a command for psql that pg_dump does not write.
     """
     return _Splitter(script, backslash_escapes).statements()
 
@@ -82,7 +82,7 @@ class _Splitter:
         self._backslash_escapes = backslash_escapes
         self._at = 0
         self._counted = (0, 1)  # a position and its line
-        self._taken_out: list[tuple[int, int]] = []  # where lines of data were, and how many
+        self._removed: list[tuple[int, int]] = []  # positions of lines of data that were cut out, and their number
         self._begin()
 
     def _begin(self) -> None:
@@ -115,7 +115,7 @@ class _Splitter:
         return Statement(text, line, data)
 
     def _advance(self, character: str) -> None:
-        """Take the next token in."""
+        """Go past the next token."""
         script = self._script
         two = script[self._at : self._at + 2]
         if two == "--":
@@ -132,7 +132,7 @@ class _Splitter:
             self._token(character)
 
     def _note(self, code: str) -> None:
-        # Only of COPY is the statement itself looked at.
+        # Only COPY is recognised by the text of the statement.
         if not self._words or self._words[0] == "copy":
             self._code.append(code)
 
@@ -163,7 +163,7 @@ class _Splitter:
             elif character == ")":
                 self._parentheses = max(0, self._parentheses - 1)
             self._note(character)
-            # A number takes the letters after it, so that a dollar among them starts no quote: 1a$b$.
+            # Letters after a number belong to it, so that a dollar among them starts no quote: 1a$b$.
             number = _NUMBER.match(script, self._at)
             self._at = number.end() if number else self._at + 1
 
@@ -172,7 +172,7 @@ class _Splitter:
         lower = word.lower()
         if len(self._words) < 4:
             self._words.append(lower)
-        # CREATE [OR REPLACE] FUNCTION ... BEGIN ATOMIC ...; ...; END: its semicolons end no statement.
+        # In CREATE [OR REPLACE] FUNCTION ... BEGIN ATOMIC ...; ...; END, semicolons do not end the statement.
         if self._parentheses or not self._is_routine():
             return
         if lower == "begin" or (lower == "case" and self._blocks):
@@ -195,13 +195,13 @@ class _Splitter:
         self._note(" x ")
 
     def _until(self, quote: str, *, escapes: bool = False) -> None:
-        """Go behind the string or name that begins here; a doubled quote is part of it."""
+        """Go past the string or name that begins here; a doubled quote is part of it."""
         pattern = _ESCAPED_STRING if escapes else _PLAIN_NAME if quote == '"' else _PLAIN_STRING
         match = pattern.match(self._script, self._at)
         self._at = match.end() if match else len(self._script)
 
     def _comment(self) -> None:
-        """Go behind a comment in /* */; such comments nest."""
+        """Go past a comment in /* */; such comments nest."""
         depth = 0
         for match in _COMMENT_MARK.finditer(self._script, self._at):
             depth += 1 if match[0] == "/*" else -1
@@ -212,7 +212,7 @@ class _Splitter:
         self._at = len(self._script)
 
     def _command(self) -> None:
-        """Go behind a line such as ``\\restrict`` between two statements; refuse any other command of psql."""
+        """Go past a line such as ``\\restrict`` between two statements; refuse any other command of psql."""
         match = _COMMAND.match(self._script, self._at)
         assert match is not None
         if match[1] not in _IGNORED_COMMANDS or self._start is not None:
@@ -220,9 +220,10 @@ class _Splitter:
         self._at = match.end()
 
     def _copy_data(self) -> str:
-        """The lines behind the current one up to ``\\.``, or to the end.
+        """The lines after the current one up to ``\\.``, or to the end.
 
-        Go behind them; or take them out, where the script goes on in the current line, which psql has read already.
+        Go past them. Where the script continues in the current line, cut them out instead: psql has read that line
+        already, and goes on with it after the data.
         """
         script = self._script
         newline = script.find("\n", self._at)
@@ -231,7 +232,7 @@ class _Splitter:
         after = end.end() if end else len(script)
         if script[self._at : start].strip(_SPACE):
             self._script = script[:start] + script[after:]
-            self._taken_out.append((start, script.count("\n", start, after)))
+            self._removed.append((start, script.count("\n", start, after)))
         else:
             self._at = after
         return script[start : end.start() if end else after]
@@ -242,4 +243,4 @@ class _Splitter:
             known, line = 0, 1
         line += self._script.count("\n", known, position)
         self._counted = (position, line)
-        return line + sum(lines for place, lines in self._taken_out if place <= position)
+        return line + sum(lines for place, lines in self._removed if place <= position)

@@ -1,6 +1,6 @@
-"""What a plan consists of: extensions, a migrator, seeds; each knows what it depends on and how to do it.
+"""The steps of a plan: extensions, a migrator, seeds. Each step knows what it depends on and how to run.
 
-A part is a frozen dataclass of plain values, so that it can be sent to another interpreter as JSON.
+A step is a frozen dataclass of plain values, so that it can be sent to another interpreter as JSON.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from elefast.templates.fingerprint import Input
 
-__all__ = ["BuildTarget", "Step", "from_json", "say", "to_json"]
+__all__ = ["BuildTarget", "Step", "from_json", "send", "to_json"]
 
-# The parts by name; where they are, so that only those that are used get imported.
+# The module of each kind of step, so that only the kinds that a plan has are imported.
 _MODULES = {
     "Alembic": "elefast.migrators.alembic.step",
     "Command": "elefast.migrators.command",
@@ -32,7 +32,7 @@ _MODULES = {
 
 @dataclass(frozen=True, slots=True)
 class BuildTarget:
-    """The database that parts work on, and what their code is told of it.
+    """The database that steps work on, and how the project's code learns about it.
 
     Args:
         url: The template that is being built: ``postgresql+psycopg://``, with its password.
@@ -41,10 +41,10 @@ class BuildTarget:
         async_driver: Driver of the connection that an async function gets: ``psycopg`` or ``asyncpg``.
         variables: Environment variables that hold the URL or parts of it, each with its driver or its template:
             ``postgresql+asyncpg``, ``{host}``.
-        application_name: What the server calls connections that do not name themselves.
+        application_name: The ``application_name`` of connections that do not set one themselves.
         owned: Elefast has started the server, so libpq's environment variables are meant for another one.
-        mark: The comment that roles and tablespaces get which are made; none where empty.
-        answers: The pipe to the process that waits for the build; None in that process itself.
+        mark: The comment for roles and tablespaces that the build makes; empty for none.
+        replies: The pipe to the process that waits for the build; None in that process itself.
     """
 
     url: URL
@@ -55,12 +55,18 @@ class BuildTarget:
     application_name: str = "elefast build"
     owned: bool = False
     mark: str = ""
-    answers: IO[bytes] | None = None
+    replies: IO[bytes] | None = None
 
-    def step(self, number: int, total: int, unit: str) -> None:
-        """Tell the process that waits for the build that step `number` of `total` begins."""
-        if self.answers is not None:
-            say(self.answers, {"step": number, "of": total, "unit": unit})
+    def report_progress(self, number: int, total: int, unit: str) -> None:
+        """Tell the process that waits for the build that item `number` of `total` begins.
+
+        Args:
+            number: Counted from 1.
+            total: How many items the current step has.
+            unit: The plural of what an item is: ``revisions``.
+        """
+        if self.replies is not None:
+            send(self.replies, {"item": number, "of": total, "unit": unit})
 
 
 class Step(Protocol):
@@ -71,55 +77,60 @@ class Step(Protocol):
 
     @property
     def label(self) -> str:
-        """What messages call it: ``alembic upgrade heads``."""
+        """The name of the step in messages: ``alembic upgrade heads``."""
         ...
 
     def inputs(self, root: Path) -> Sequence[Input]:
-        """Everything that is declared for it.
+        """All declared inputs: files, options, compiled DDL.
 
         Raises:
-            ConfigurationError: What it names does not exist.
+            ConfigurationError: A file or module that the step names does not exist.
         """
         ...
 
     def declared(self, root: Path) -> Sequence[Path]:
-        """Files and directories whose content is in `inputs`, and need not be observed."""
+        """Files and directories whose content is in `inputs`, so that the sandbox need not observe them."""
         ...
 
     def why_not_kept(self, root: Path) -> str:
-        """What of it cannot be known, so that its result must not outlive the run; empty where nothing.
+        """Why the result must not outlive the run: an input is unknown. Empty where all inputs are known.
 
-        ``template.watch`` makes up for it.
+        With ``template.watch`` the project declares such inputs itself.
         """
         ...
 
     def describe(self, root: Path) -> tuple[Sequence[Input], str]:
-        """Both `inputs` and `why_not_kept`, for the price of one where they come from one look."""
+        """Both `inputs` and `why_not_kept`, computed once where they come from the same work."""
         ...
 
     def run(self, target: BuildTarget) -> None:
-        """Do it."""
+        """Run the step on `target`.
+
+        Raises:
+            ConfigurationError: A file or module that the step names does not exist.
+            MigrationError: Code or SQL of the project failed.
+        """
         ...
 
 
-def say(answers: IO[bytes], answer: Mapping[str, Any]) -> None:
-    """Write one line to the process that waits for the build."""
-    answers.write(json.dumps(answer).encode() + b"\n")
-    answers.flush()
+def send(pipe: IO[bytes], message: Mapping[str, Any]) -> None:
+    """Write one message as a line of JSON."""
+    pipe.write(json.dumps(message).encode() + b"\n")
+    pipe.flush()
 
 
-def to_json(part: Step) -> dict[str, Any]:
-    """Plain data of a part, for `from_json`."""
-    return {"part": type(part).__name__, **asdict(part)}  # type: ignore[call-overload]
+def to_json(step: Step) -> dict[str, Any]:
+    """A step as plain data, for `from_json`."""
+    return {"step": type(step).__name__, **asdict(step)}  # type: ignore[call-overload]
 
 
 def from_json(data: Mapping[str, Any]) -> Step:
-    """The part that `to_json` gave `data` for."""
+    """The step that `to_json` made `data` from."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
         for name, value in data.items()
-        if name != "part"
+        if name != "step"
     }
-    module = importlib.import_module(_MODULES[data["part"]])
-    part: Step = getattr(module, data["part"])(**fields)
-    return part
+    module = importlib.import_module(_MODULES[data["step"]])
+    step: Step = getattr(module, data["step"])(**fields)
+    return step

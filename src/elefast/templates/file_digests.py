@@ -32,7 +32,7 @@ from typing import Any
 from elefast.runtime import cache_dir
 from elefast.runtime.hashing import digest
 
-__all__ = ["ABSENT", "SETTLED", "Stamp", "has_moved", "load", "memo", "of", "remember", "save", "stamp"]
+__all__ = ["ABSENT", "SETTLED", "Stamp", "load", "memo", "of", "remember", "save", "stamp", "was_touched"]
 
 ABSENT = ""
 """The digest of a file that is not there, or cannot be read."""
@@ -94,7 +94,7 @@ def _read(name: str) -> str:
     return result
 
 
-def has_moved(path: str | os.PathLike[str]) -> bool:
+def was_touched(path: str | os.PathLike[str]) -> bool:
     """Whether a file was touched in any way since its digest was last asked for, even if it is the same again."""
     name = os.path.abspath(path)
     return name in _seen and _seen[name] != stamp(name)

@@ -1,4 +1,4 @@
-"""What a template is made from: the protocol, and the recipe of an object with ``migrate(connection)``."""
+"""What a template is made from: the protocols, and the recipe for an object with ``migrate(connection)``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["PreparedRecipe", "Recipe", "recipe_of"]
 
 
 class Recipe(Protocol):
-    """How a template is made, and what it is made of."""
+    """Builds the schema of a template, and declares its inputs."""
 
     def inputs(self) -> Sequence[Input] | None:
-        """Everything that is declared: files, options, compiled DDL. None where that cannot be known."""
+        """All declared inputs: files, options, compiled DDL. None where they are unknown."""
         ...
 
     def why_not_kept(self) -> str:
@@ -32,40 +32,56 @@ class Recipe(Protocol):
         ...
 
     def build(self, url: URL, *, mark: str = "") -> Manifest:
-        """Make the schema in the empty database at `url`; say what was seen to be used.
+        """Build the schema in the empty database at `url`.
 
         Args:
             url: The database.
-            mark: The comment that roles and tablespaces get which are made; none where empty.
+            mark: The comment for roles and tablespaces that the build makes; empty for none.
+
+        Returns:
+            What the build was seen to use.
+
+        Raises:
+            ElefastError: The build failed.
         """
         ...
 
     def still_fits(self, manifest: Manifest) -> list[str]:
-        """What has changed since `manifest` was taken, in words; empty where nothing has."""
+        """What has changed since `manifest` was recorded, in words; empty where nothing has."""
         ...
 
 
 class PreparedRecipe(Recipe, Protocol):
-    """A recipe that may start a process for the build before the server is there."""
+    """A recipe that can start a process for the build before the server runs."""
 
     def prepare(self) -> None:
-        """Start what the build needs; called while the server starts."""
+        """Start the process for a build; called while the server starts."""
         ...
 
-    def let_go(self) -> None:
-        """End what `prepare` started, whether it was used or not."""
+    def stop_preparation(self) -> None:
+        """End the process that `prepare` started, unless a build has used it; safe to repeat."""
         ...
 
 
 def recipe_of(schema: Any, engines: EngineFactory) -> Recipe:
-    """`schema` as a recipe: as it is if it knows how, else by its ``migrate`` or ``migrate_async``."""
+    """`schema` itself if it is a recipe, else a recipe that calls its ``migrate`` or ``migrate_async``.
+
+    Args:
+        schema: The object that a user has given to a server.
+        engines: Makes engines for the template that is being built.
+    """
     if all(hasattr(schema, name) for name in ("inputs", "build", "still_fits", "why_not_kept")):
         return cast("Recipe", schema)
     return MigratorRecipe(schema, engines)
 
 
 class MigratorRecipe:
-    """A recipe from an object that has ``migrate(connection)`` or ``migrate_async(connection)``."""
+    """The recipe for an object with ``migrate(connection)`` or ``migrate_async(connection)``.
+
+    Args:
+        migrator: The object. Where it has ``fingerprint()``, that gives the inputs.
+        engines: Makes engines for the template that is being built.
+    """
 
     def __init__(self, migrator: Any, engines: EngineFactory) -> None:
         self._migrator = migrator
@@ -84,11 +100,11 @@ class MigratorRecipe:
     def still_fits(self, manifest: Manifest) -> list[str]:
         return []
 
-    def build(self, url: URL, *, mark: str = "") -> Manifest:  # servers that a user made give no mark
+    def build(self, url: URL, *, mark: str = "") -> Manifest:  # servers of users pass no mark
         engine = self._engines.make(url.database or "")
         try:
             if engine.dialect.is_async:
-                # A build never runs on a thread with an event loop: the async server hands it to another thread.
+                # No event loop runs in this thread: the async server starts builds in a thread without one.
                 event_loops.run(self._build_async(engine))
             else:
                 self._build(engine)
@@ -125,7 +141,7 @@ class MigratorRecipe:
 
 
 def _inputs(found: Any) -> Sequence[Input]:
-    """What a ``fingerprint()`` gave: a string, or a sequence of inputs."""
+    """The result of a ``fingerprint()``, a string or a sequence of inputs, as inputs."""
     if isinstance(found, str | bytes):
         return [Input.of("fingerprint", found)]
     return list(found)

@@ -176,7 +176,7 @@ def test_unedited_env_is_refused(template: URL, migrator: AlembicMigrator) -> No
         migrator.migrate(connection)
 
     assert 'config.attributes["connection"]' in str(caught.value)
-    assert "on the given connection alone, because its URL" in str(caught.value)
+    assert "on the given connection, because its URL" in str(caught.value)
     assert tables(template) == []
 
 
@@ -212,7 +212,7 @@ def test_other_engines_are_not_disturbed(project: Project, template: URL) -> Non
     assert tables(template) == ["made"]
 
 
-def test_parts_that_need_connections_of_their_own(project: Project, template: URL) -> None:
+def test_steps_that_need_connections_of_their_own(project: Project, template: URL) -> None:
     """SQL files cannot run on a connection of somebody else; the error has both reasons."""
     project.write("schema.sql", "CREATE TABLE made ();")
     engine = create_engine("postgresql+psycopg://", creator=unreachable(template), poolclass=NullPool)
@@ -221,7 +221,7 @@ def test_parts_that_need_connections_of_their_own(project: Project, template: UR
         engine.connect() as connection,
         pytest.raises(
             MigrationError,
-            match=r"schema\.sql needs connections of its own, and this one cannot be opened again: its URL",
+            match=r"schema\.sql needs connections of its own, and the given one cannot be opened again: its URL",
         ),
     ):
         Plan(root=project.root, migrator=Sql(("schema.sql",))).migrate(connection)

@@ -29,8 +29,8 @@ def create(connection):
 
 def waiting(plan: Plan) -> int:
     """The process that waits."""
-    assert plan._waiting
-    return plan._waiting._process.pid
+    assert plan._prepared
+    return plan._prepared._process.pid
 
 
 def is_alive(pid: int) -> bool:
@@ -61,7 +61,7 @@ def test_it_waits_and_then_builds(project: Project, template: URL, monkeypatch: 
     assert "testing.py" in manifest.files
     assert {"sqlalchemy", "psycopg"} <= {name.lower() for name in manifest.distributions}
     assert not is_alive(pid)
-    assert plan._waiting is None
+    assert plan._prepared is None
 
 
 def test_nobody_needs_it(project: Project) -> None:
@@ -70,8 +70,8 @@ def test_nobody_needs_it(project: Project) -> None:
     plan = Plan(root=project.root, migrator=Function("testing:create"))
     plan.prepare()
     pid = waiting(plan)
-    plan.let_go()
-    plan.let_go()
+    plan.stop_preparation()
+    plan.stop_preparation()
     assert not is_alive(pid)
     assert not (project.root / "ran").exists()
 
@@ -93,7 +93,7 @@ def test_without_code_of_the_project_none_is_started(project: Project) -> None:
     project.write("schema.sql", "CREATE TABLE made (id int)")
     plan = Plan(root=project.root, migrator=Sql(("schema.sql",)))
     plan.prepare()
-    assert plan._waiting is None
+    assert plan._prepared is None
 
 
 def test_it_ends_with_who_started_it(project: Project) -> None:
@@ -102,7 +102,7 @@ def test_it_ends_with_who_started_it(project: Project) -> None:
     code = (
         "import os, signal; from pathlib import Path; from elefast.migrators import Function, Plan\n"
         "plan = Plan(root=Path('.'), migrator=Function('testing:create')); plan.prepare()\n"
-        "print(plan._waiting._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "print(plan._prepared._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=False)
     pid = int(done.stdout)
@@ -133,7 +133,7 @@ def test_a_new_server_has_one_ready(project: Project, elefast_root: Path, monkey
             with elefast.from_config(project.root, local={"reuse": True}) as stack:
                 stack.server.create_database().drop()
                 assert stack.migrator
-                assert stack.migrator._waiting is None
+                assert stack.migrator._prepared is None
             assert started == ["prepared"]
     finally:
         until(lambda: not processes_below(root))

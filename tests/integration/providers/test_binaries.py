@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from elefast.errors import ConfigurationError, ServerUnavailableError
-from elefast.migrators.extension_sources import meant, sources
+from elefast.migrators.extension_sources import sources, suggestion
 from elefast.providers.local import binaries
 from tests.integration.providers.provider_support import Installation, installations
 
@@ -192,4 +192,9 @@ def test_known_extensions_have_sources(name: str, has: str) -> None:
     assert "pip" not in sources("uuid-ossp", 17)
     assert "embedded" not in sources("pgcrypto", 17)
     assert sources("nonsense", 17) == ""
-    assert (meant("pgvector"), meant("pg_trgn"), meant("pgcrypto"), meant("zzz")) == ("vector", "pg_trgm", "", "")
+    assert (suggestion("pgvector"), suggestion("pg_trgn"), suggestion("pgcrypto"), suggestion("zzz")) == (
+        "vector",
+        "pg_trgm",
+        "",
+        "",
+    )

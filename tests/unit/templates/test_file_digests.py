@@ -88,16 +88,16 @@ def test_other_content(file: Path, change: Callable[[Path], None]) -> None:
     """Whatever is done about size and times."""
     file_digests.of(file)
     _in_another_tick(file, change)
-    assert file_digests.has_moved(file)
+    assert file_digests.was_touched(file)
     assert file_digests.of(file) == digest(b"X = 2\n")
-    assert not file_digests.has_moved(file)
+    assert not file_digests.was_touched(file)
 
 
 def test_touched(file: Path) -> None:
     """It is read again, and is the same."""
     before = file_digests.of(file)
     _in_another_tick(file, lambda path: os.utime(path, (0, 0)))
-    assert file_digests.has_moved(file)
+    assert file_digests.was_touched(file)
     assert file_digests.of(file) == before
 
 
@@ -106,9 +106,9 @@ def test_gone_and_back(file: Path) -> None:
     content = file.read_bytes()
     file.unlink()
     assert file_digests.of(file) == file_digests.ABSENT
-    assert file_digests.has_moved(file) is False
+    assert file_digests.was_touched(file) is False
     file.write_bytes(content)
-    assert file_digests.has_moved(file)
+    assert file_digests.was_touched(file)
     assert file_digests.of(file) == digest(content)
 
 

@@ -1,7 +1,7 @@
 """Where an Alembic project has its files, read from its configuration as Alembic reads it.
 
-Alembic itself is not imported: every test process needs to know this, and importing it takes longer than all
-the rest. No code of the project runs.
+Alembic itself is not imported. Every test process needs the layout, and the import would take longer than all other
+work for the key of the template. No code of the project runs.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Layout:
     """The files of an Alembic project.
 
     Args:
-        directory: Where Alembic is meant to run: where the configuration lies, or the project directory.
+        directory: The working directory for Alembic: that of the configuration file, or the project directory.
         ini: The ini file, if there is one.
         toml: The pyproject.toml with a ``[tool.alembic]`` table, if there is one.
         table: That table, as text; empty without one.
-        script_directory: Where env.py is.
-        version_directories: Where the revisions are.
-        recursive: Whether sub-directories have revisions, too.
-        sourceless: Whether compiled files without a source count.
+        script_directory: The directory of env.py.
+        version_directories: The directories of the revisions.
+        recursive: Whether Alembic looks for revisions in their subdirectories, too.
+        sourceless: Whether Alembic also loads compiled files that have no source.
     """
 
     directory: Path
@@ -57,7 +57,7 @@ class Layout:
         return self.script_directory / _ENV
 
     def revisions(self) -> list[str]:
-        """Every file that Alembic would read as a revision, sorted."""
+        """The path of each file that Alembic would load as a revision, sorted."""
         pattern = r"(?!\.#|__init__).*\.py[co]?" if self.sourceless else r"(?!\.#|__init__).*\.py"
         found: list[str] = []
         for place in self.version_directories:
@@ -73,16 +73,16 @@ class Layout:
 def read_layout(config: Path, section: str, project: Path | None = None) -> Layout:
     """The layout of the project whose configuration is `config`.
 
-    Alembic takes relative locations from its working directory. That is where the configuration lies, or the project
-    directory, if env.py is found from there only: ``alembic -c conf/alembic.ini upgrade head``.
+    Alembic resolves relative locations in its working directory. That is the directory of the configuration file, or
+    the project directory if env.py is found only from there: ``alembic -c conf/alembic.ini upgrade head``.
 
     Args:
-        config: An ini file, or a pyproject.toml. Of the other kind, the one beside it counts as well.
+        config: An ini file, or a pyproject.toml. A file of the other kind in the same directory is read as well.
         section: The section of the ini file.
-        project: The project directory; None where there is only the one of the configuration.
+        project: The project directory; None where only the directory of the configuration file is known.
 
     Raises:
-        ConfigurationError: A file is missing or broken, or the project is for several databases.
+        ConfigurationError: A file is missing or malformed, or the project migrates several databases.
     """
     directory = config.parent
     is_toml = config.name == _PYPROJECT
@@ -113,7 +113,7 @@ def read_layout(config: Path, section: str, project: Path | None = None) -> Layo
         table=json.dumps(table, sort_keys=True, default=str) if table else "",
         script_directory=script_directory,
         version_directories=tuple(
-            _resolve(place, directory) for place in options.places() or [str(script_directory / "versions")]
+            _resolve(place, directory) for place in options.version_locations() or [str(script_directory / "versions")]
         ),
         recursive=options.flag("recursive_version_locations"),
         sourceless=options.flag("sourceless"),
@@ -127,24 +127,24 @@ def read_layout(config: Path, section: str, project: Path | None = None) -> Layo
 
 
 class _Options:
-    """Options as Alembic looks them up: first in the ini file, then in the table of pyproject.toml."""
+    """Options as Alembic looks them up: in the ini file first, then in the table of pyproject.toml."""
 
     def __init__(self, ini: Mapping[str, str], table: Mapping[str, Any], directory: Path) -> None:
         self._ini = ini
         self._table = table
-        self._here = {"here": directory.absolute().as_posix()}
+        self._variables = {"here": directory.absolute().as_posix()}
 
     def text(self, name: str) -> str | None:
         if name in self._ini:
             return self._ini[name]
         value = self._table.get(name)
-        return value % self._here if isinstance(value, str) else None
+        return value % self._variables if isinstance(value, str) else None
 
     def flag(self, name: str) -> bool:
         return self._ini[name] == "true" if name in self._ini else self._table.get(name) is True
 
-    def places(self) -> list[str]:
-        """``version_locations``, which is a list in TOML, and separated in one of several ways in an ini file."""
+    def version_locations(self) -> list[str]:
+        """The option of that name: a list in TOML, and text with one of several separators in an ini file."""
         if written := self._ini.get("version_locations"):
             named = self._ini.get("path_separator", self._ini.get("version_path_separator"))
             if named is None:
@@ -154,11 +154,11 @@ class _Options:
                 raise _problem("config", f'path_separator = "{named}": expected one of {", ".join(_SEPARATORS)}')
             return [place.strip() for place in written.split(separator) if place]
         value = self._table.get("version_locations")
-        return [str(place) % self._here for place in value] if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # as TOML has it
+        return [str(place) % self._variables for place in value] if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # as TOML has it
 
 
 def _read_ini(path: Path, section: str) -> dict[str, str]:
-    """The options of one section that matter here; the others may refer to what only Alembic knows."""
+    """The options of one section that the layout needs; others may have references that only Alembic resolves."""
     parser = configparser.ConfigParser({"here": path.absolute().parent.as_posix()})
     try:
         parser.read(path, encoding="utf-8")
@@ -195,7 +195,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _refuse_several_databases(ini: Path, section: str, options: Mapping[str, str]) -> None:
-    """Alembic's own template "multidb" lists its databases in the section, each with a section of its own."""
+    """Raise ConfigurationError for a project as ``alembic init -t multidb`` makes it.
+
+    Its section lists databases, each of which has its own section.
+    """
     names = [name for name in re.split(r"[,\s]+", options.get("databases", "")) if name]
     if not names:
         return
@@ -208,12 +211,12 @@ def _refuse_several_databases(ini: Path, section: str, options: Mapping[str, str
 
 
 def _resolve(location: str, directory: Path) -> Path:
-    """A location as Alembic finds it when it runs in `directory`: a path, or ``package:path/in/it``."""
+    """The path of a location for an Alembic that runs in `directory`: a path, or ``package:path/in/it``."""
     if os.path.isabs(location) or ":" not in location:
         return Path(os.path.normpath(directory / location))
     package, *rest = location.split(":")
     top, *inner = package.split(".")
-    # Only the first package is looked for, so that none is imported.
+    # To find a subpackage, Python would import its parents. Only the top package is found without an import.
     spec = importlib.util.find_spec(top)
     places = list(spec.submodule_search_locations or ()) if spec else []
     candidates = [Path(place, *inner, *rest) for place in [*places, str(directory / top)]]

@@ -1,6 +1,6 @@
-"""``migrator = "alembic"``: what a template of it depends on, and how it is built.
+"""``migrator = "alembic"``: the files that a template of it depends on, and the step that builds it.
 
-The key comes from the files alone; Alembic is imported, and env.py run, only to build.
+The key of the template comes from files only. Alembic is imported, and env.py runs, only for a build.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["Alembic"]
 
 @dataclass(frozen=True, slots=True)
 class Alembic:
-    """An Alembic project, with an env.py that nobody edited for elefast.
+    """An Alembic project; its env.py needs no changes for elefast.
 
     Args:
         config: Path of the alembic.ini or pyproject.toml, relative to the project directory.
         section: Section of the ini file, as with ``alembic -n``.
-        revision: Where to upgrade to.
+        revision: The revision to upgrade to.
         x: Arguments for env.py, as with ``alembic -x``.
     """
 
@@ -46,10 +46,10 @@ class Alembic:
         return f"alembic upgrade {self.revision}"
 
     def layout(self, root: Path) -> Layout:
-        """Where its files are.
+        """Where the project's files are.
 
         Raises:
-            ConfigurationError: They are not where they should be.
+            ConfigurationError: A file is missing or malformed, or the project migrates several databases.
             MissingDependencyError: Alembic is not installed.
         """
         require_alembic()
@@ -61,7 +61,7 @@ class Alembic:
             Input.of("alembic.section", self.section),
             Input.of("alembic.revision", self.revision),
             Input.of("alembic.x", *self.x),
-            # A directory that is gone, and a revision that is moved, count as a change of the listing.
+            # The directories themselves, since one that has no revisions is not in the list of files.
             Input.of(
                 "alembic's version_locations",
                 *(relative(str(place), str(root)) for place in layout.version_directories),
@@ -89,20 +89,20 @@ class Alembic:
         upgrade_template(self.upgrade_options(), self.layout(target.root), target)
 
     def upgrade_options(self) -> UpgradeOptions:
-        """What `elefast.migrators.alembic.upgrade` does for it."""
+        """The arguments for `elefast.migrators.alembic.upgrade`."""
         from elefast.migrators.alembic.upgrade import UpgradeOptions
 
         return UpgradeOptions(self.section, self.revision, self.x, self.label)
 
 
 def require_alembic() -> None:
-    """See that Alembic is installed, without importing it.
+    """Check that Alembic is installed, without importing it.
 
     Raises:
         MissingDependencyError: It is not.
     """
     spec = importlib.util.find_spec("alembic")
-    # Without an origin it is a directory of that name: very likely the project's own migrations.
+    # A spec without an origin is a plain directory of that name, very likely the project's migrations.
     if spec is None or spec.origin is None:
         raise MissingDependencyError(
             'migrator = "alembic" needs Alembic, which is not installed: pip install "elefast[alembic]"',

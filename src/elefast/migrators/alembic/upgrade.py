@@ -1,7 +1,7 @@
 """Runs ``alembic upgrade`` with an unedited env.py, and checks that the revisions arrived in the right database.
 
-The URL is offered in every way that an env.py is known to take one. Where env.py connects is its own affair
-all the same, so the version table is looked at afterwards.
+An env.py finds the template's URL in every place where env.py files are known to look. It may connect elsewhere all
+the same, so the version table of the template is checked afterwards.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class UpgradeOptions:
-    """What to upgrade to.
+    """The arguments of an upgrade.
 
     Args:
         section: Section of the ini file, as with ``alembic -n``.
         revision: The revision to upgrade to, such as ``heads``.
         x: Arguments for env.py, as with ``alembic -x``.
-        label: What messages call the upgrade.
+        label: The name of the upgrade in messages.
     """
 
     section: str
@@ -57,24 +57,32 @@ class UpgradeOptions:
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known about an upgrade while it runs."""
+    """What env.py and Alembic have done so far."""
 
     version_tables: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
-    step: Any = None
+    """Name and schema of each version table that env.py has configured."""
+    running: Any = None
+    """Alembic's step for the revision that runs now."""
 
 
 def upgrade_template(options: UpgradeOptions, layout: Layout, target: BuildTarget) -> None:
     """Upgrade the template, in an interpreter that runs nothing else.
 
+    Args:
+        options: The arguments of the upgrade.
+        layout: Where the files are.
+        target: The template.
+
     Raises:
-        MigrationError: The revisions did not arrive.
+        PlaceError: A revision failed; its cause is the error.
+        MigrationError: The revisions did not arrive in the template.
     """
     os.chdir(layout.directory)
     url = with_driver(target.url, "postgresql+psycopg")
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        upgrade(options, layout, connection, url.render_as_string(hide_password=False), target.step)
-    # Alembic puts relative entries there; they shall mean the same when the directory changes.
+        upgrade(options, layout, connection, url.render_as_string(hide_password=False), target.report_progress)
+    # Alembic adds relative entries. They must lead to the same directories when the working directory changes.
     sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     os.chdir(target.root)
 
@@ -84,21 +92,21 @@ def upgrade(
     layout: Layout,
     connection: Connection,
     url: str,
-    on_step: Callable[[int, int, str], None] = lambda number, total, unit: None,
+    on_revision: Callable[[int, int, str], None] = lambda number, total, unit: None,
 ) -> None:
     """Upgrade the database of `connection`, in the working directory that Alembic is meant to run in.
 
     Args:
-        options: What to upgrade to.
+        options: The arguments of the upgrade.
         layout: Where the files are.
-        connection: env.py may use it. What it leaves uncommitted is committed, unless there was a transaction
-            before.
-        url: What env.py finds as ``sqlalchemy.url``.
-        on_step: Called before each revision, with its number, how many there are, and ``revisions``.
+        connection: Offered to env.py. Work that env.py leaves uncommitted is committed, unless the connection was in
+            a transaction before.
+        url: The value of ``sqlalchemy.url`` for env.py.
+        on_revision: Called before each revision, with its number, their total, and ``revisions``.
 
     Raises:
-        PlaceError: A revision failed; the cause has why.
-        MigrationError: The revisions did not arrive.
+        PlaceError: A revision failed; its cause is the error.
+        MigrationError: The revisions did not arrive in the database.
     """
     config = _config(options, layout)
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
@@ -111,10 +119,10 @@ def upgrade(
         # As in the example of Alembic's documentation for EnvironmentContext.
         found = list(script._upgrade_revs(options.revision, current))  # pyright: ignore[reportPrivateUsage]
         for number, step in enumerate(found, 1):
-            on_step(number, len(found), "revisions")
-            progress.step = step
+            on_revision(number, len(found), "revisions")
+            progress.running = step
             yield step
-        progress.step = None
+        progress.running = None
 
     began = connection.in_transaction()
     environment = EnvironmentContext(
@@ -126,25 +134,25 @@ def upgrade(
         if not connection.closed and not began and connection.in_transaction():
             connection.commit()
     except Exception as error:
-        if progress.step is None:
+        if progress.running is None:
             raise
-        raise PlaceError(_place(progress.step.revision, layout)) from error
+        raise PlaceError(_place(progress.running.revision, layout)) from error
     if connection.closed:
         with connection.engine.connect() as another:
             _verify(options, layout, script, progress, another)
         return
     _verify(options, layout, script, progress, connection)
     if not began:
-        connection.rollback()  # it only looked
+        connection.rollback()  # the check has only read
 
 
 def _config(options: UpgradeOptions, layout: Layout) -> Config:
     arguments = ["-n", options.section]
     for argument in options.x:
         arguments += ["-x", argument]
-    # As the command line would give them to env.py, which may look at them.
+    # env.py may read the arguments of the command line from here.
     parsed = CommandLine().parser.parse_args([*arguments, "upgrade", options.revision])
-    # Alembic reads pyproject.toml from 1.16 on; older ones do not know the argument, and ignore the table.
+    # Alembic reads pyproject.toml from version 1.16 on. Older versions do not have the argument.
     reads_toml = "toml_file" in inspect.signature(Config).parameters
     if layout.ini is None and not reads_toml:
         raise MigrationError(
@@ -168,7 +176,11 @@ def _place(revision: Any, layout: Layout) -> str:
 def _verify(
     options: UpgradeOptions, layout: Layout, script: ScriptDirectory, progress: _Progress, connection: Connection
 ) -> None:
-    """Compare the version tables that env.py configured with what an upgrade of an empty database leads to."""
+    """Check that the version tables which env.py has configured name every revision of the upgrade.
+
+    Raises:
+        MigrationError: One of them is missing, or lacks revisions.
+    """
     env = relative(str(layout.env), str(layout.directory))
     if not progress.version_tables:
         raise MigrationError(
@@ -202,7 +214,7 @@ def _verify(
 
 
 def _revisions(script: ScriptDirectory, upper: str | tuple[str, ...]) -> set[str]:
-    """All revisions on the way from nothing to `upper`, with those that others depend on."""
+    """All revisions that an upgrade of an empty database to `upper` runs, with their dependencies."""
     try:
         found = script.iterate_revisions(upper, (), implicit_base=True, assert_relative_length=False)
         return {revision.revision for revision in found}
@@ -213,8 +225,8 @@ def _revisions(script: ScriptDirectory, upper: str | tuple[str, ...]) -> set[str
 
 
 def _version_tables(connection: Connection, name: str, schema: str | None) -> Mapping[str, tuple[str, ...]]:
-    """Schemas that have a table of that name, each with the versions in it."""
-    # Without a schema it is wherever env.py's search_path led to, which nobody can tell afterwards.
+    """The schemas that have a table `name`, each with the versions in that table."""
+    # Without a schema, env.py's search_path decided where the table is. That cannot be found out afterwards.
     where = "AND n.nspname = :schema" if schema else "AND n.nspname !~ '^pg_'"
     query = text(
         "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "

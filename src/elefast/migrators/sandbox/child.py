@@ -1,8 +1,8 @@
-"""The fresh interpreter in which code of the project builds a template.
+"""The program of the fresh interpreter in which code of the project builds a template.
 
-It is started by `elefast.migrators.sandbox.parent`, and runs nothing else: what it imports and reads is recorded,
-where it connects is guarded, and neither could be taken back. It answers on the pipe that was its standard
-output; what the code prints goes elsewhere.
+`elefast.migrators.sandbox.parent` starts it, and shows the messages between the two. The interpreter runs nothing
+else: audit hooks that record what the code uses, and guards against other connections, cannot be removed again.
+Modules are imported in functions here, so that the recorder sees the imports.
 """
 
 from __future__ import annotations
@@ -24,42 +24,72 @@ from elefast.templates.project_files import Installed, is_own
 __all__ = ["main"]
 
 
-def main(first: Mapping[str, Any], pipe: IO[bytes]) -> None:
-    """Do what is said and answer with the manifest, or with what went wrong.
+def main(setup: Mapping[str, Any], pipe: IO[bytes]) -> None:
+    """Prepare, wait for the database, run the steps, and reply with the manifest or with an error.
 
     Args:
-        first: What `elefast.migrators.sandbox.parent` knows before there is a database.
-        pipe: Where the rest comes from; its end means that nobody wants it.
+        setup: The first message of the parent: import path, project directory and steps.
+        pipe: The pipe with the second message. It ends when the parent is gone, or needs no build.
     """
-    answers = _take_streams()
+    replies = _take_streams()
     sys.argv = ["elefast"]
-    if first["root"] not in sys.path:
-        sys.path.insert(0, first["root"])
-    _compile_anew()
-    recorder = DependencyRecorder(Path(first["root"]))
+    if setup["root"] not in sys.path:
+        sys.path.insert(0, setup["root"])
+    _ignore_stale_bytecode()
+    recorder = DependencyRecorder(Path(setup["root"]))
     recorder.start()
-    _prepare(first)
-    rest = pipe.readline()
-    if not rest:
+    _import_libraries(setup)
+
+    line = pipe.readline()
+    if not line:
         return
-    threading.Thread(target=_end_with, args=(pipe,), name="elefast-parent", daemon=True).start()
-    plan = {**first, **json.loads(rest)}
+    threading.Thread(target=_exit_with_parent, args=(pipe,), name="elefast-parent", daemon=True).start()
+    build = {**setup, **json.loads(line)}
     os.environ.clear()
-    os.environ.update(plan["environment"])
-    recorder.declare(plan["declared"])
-    recorder.watch_variables(plan["given"])
-    answer = _build(plan, recorder, answers)
+    os.environ.update(build["environment"])
+    recorder.declare(build["declared"])
+    recorder.watch_variables(build["given"])
+    reply = _build(build, recorder, replies)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Imported late, so that the recorder sees it.
-    from elefast.migrators.steps import say
+    from elefast.migrators.steps import send
 
-    say(answers, answer)
+    send(replies, reply)
 
 
-def _prepare(first: Mapping[str, Any]) -> None:
-    """Import what is needed in any case, and nothing of the project's."""
-    # Imported late, so that the recorder sees it.
+def _take_streams() -> IO[bytes]:
+    """Keep the pipe for replies. The code gets an empty standard input, and one file for all its output."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    return replies
+
+
+def _ignore_stale_bytecode() -> None:
+    """Compile the project's modules from their sources, even where compiled files exist.
+
+    Python takes a compiled file for current where the source's size and its time of change, in whole seconds, are
+    the same. After a quick edit, or a change of branch, it would run code that is no longer in the source.
+    """
+    installed = Installed()
+    original = SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        if installed.has(os.path.abspath(path)) or is_own(path):
+            return original(self, fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+    SourceFileLoader.get_code = get_code  # type: ignore[assignment, method-assign]
+
+
+def _import_libraries(setup: Mapping[str, Any]) -> None:
+    """Import the libraries that every build needs, and the modules of the steps, but no code of the project."""
     from elefast.migrators.steps import from_json
 
     for module in (
@@ -69,35 +99,42 @@ def _prepare(first: Mapping[str, Any]) -> None:
         "elefast.migrators.sandbox.connection_guard",
     ):
         importlib.import_module(module)
-    for part in first["parts"]:
-        from_json(part)
+    for step in setup["steps"]:
+        from_json(step)
 
 
-def _build(plan: Mapping[str, Any], recorder: DependencyRecorder, answers: IO[bytes]) -> dict[str, Any]:
+def _exit_with_parent(pipe: IO[bytes]) -> None:
+    """Exit when the parent is gone, so that no build goes on for a run that was killed."""
+    pipe.read()
+    os._exit(1)
+
+
+def _build(build: Mapping[str, Any], recorder: DependencyRecorder, replies: IO[bytes]) -> dict[str, Any]:
+    """Run the steps; the reply."""
     from sqlalchemy import make_url
 
     from elefast.errors import ConfigurationError, ElefastError
     from elefast.migrators.cluster_marks import mark_all
     from elefast.migrators.error_report import code_of, explain
     from elefast.migrators.sandbox.connection_guard import ConnectionGuard
-    from elefast.migrators.steps import BuildTarget, from_json, say
+    from elefast.migrators.steps import BuildTarget, from_json, send
 
     target = BuildTarget(
-        make_url(plan["url"]),
-        Path(plan["root"]),
-        plan["driver"],
-        plan["async_driver"],
-        mark=plan["mark"],
-        answers=answers,
+        make_url(build["url"]),
+        Path(build["root"]),
+        build["driver"],
+        build["async_driver"],
+        mark=build["mark"],
+        replies=replies,
     )
     if target.mark:
         mark_all(target.mark)
     guard = ConnectionGuard(target.url)
     guard.install()
-    for part in map(from_json, plan["parts"]):
-        say(answers, {"begin": part.label})
+    for step in map(from_json, build["steps"]):
+        send(replies, {"begin": step.label})
         try:
-            part.run(target)
+            step.run(target)
         except ConfigurationError as error:
             problems = [(problem.origin, problem.key, problem.message, problem.code) for problem in error.problems]
             return {"error": "ConfigurationError", "problems": problems, "hint": error.hint}
@@ -105,44 +142,7 @@ def _build(plan: Mapping[str, Any], recorder: DependencyRecorder, answers: IO[by
             refused = [f"  refused: {text}" for text in guard.refused]
             return {"error": type(error).__name__, "message": "\n".join([str(error), *refused]), "code": error.code}
         except BaseException as error:
-            # SystemExit too: code of a project must not end the build without a word.
-            text = explain(part.label, error, target.root, guard.refused)
+            # Also SystemExit: code of the project must not end the build without a reply.
+            text = explain(step.label, error, target.root, guard.refused)
             return {"error": "MigrationError", "message": text, "code": code_of(error, guard.refused)}
     return {"manifest": recorder.manifest().to_json()}
-
-
-def _compile_anew() -> None:
-    """Let the project's modules be compiled from their sources, whatever compiled files there are.
-
-    Python takes a compiled file for that of a source by the second of its last change and its size, and so runs what
-    is no longer written there after a quick edit or a change of branch.
-    """
-    installed = Installed()
-    as_ever = SourceFileLoader.get_code
-
-    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
-        path = self.get_filename(fullname)
-        if installed.has(os.path.abspath(path)) or is_own(path):
-            return as_ever(self, fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
-        return code
-
-    SourceFileLoader.get_code = get_code  # type: ignore[assignment, method-assign]
-
-
-def _take_streams() -> IO[bytes]:
-    """Keep the pipes for ourselves; the code gets an empty input, and one place for all that it prints."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    return answers
-
-
-def _end_with(pipe: IO[bytes]) -> None:
-    """End when the process that wants the result is gone, so that a killed run leaves nobody at work."""
-    pipe.read()
-    os._exit(1)

@@ -1,8 +1,8 @@
-"""Lets code of the project connect to the template that is being built, and to nothing else.
+"""Lets code of the project connect to the template that is being built, and refuses all other connections.
 
-An env.py that reads its URL from the wrong place would otherwise migrate the developer's own database.
-Drivers are patched where they are told the database; every other connection of this process is seen as a
-socket. For a process of its own: nothing of this is taken back.
+Without the guard, an env.py that reads its URL from the wrong place would migrate the developer's own database.
+The connect functions of drivers are patched, because they know the database. An audit hook sees the sockets of all
+other connections. None of this can be removed again, so it needs a process that does nothing else.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ REMEDY = (
     '"NAME={host}", with port, user, password and database alike'
 )
 
-# Drivers that are patched themselves, so that their dialects need no check of their own.
+# Drivers with a patched connect function; the dialects of SQLAlchemy for them need no further check.
 _CHECKED_DRIVERS = frozenset({"psycopg", "psycopg_async", "psycopg2", "asyncpg", "pg8000"})
 
 
 class RefusedConnectionError(ConnectionRefusedError):
-    """Code that builds a template wanted to connect elsewhere."""
+    """Code that builds a template tried to connect to another database."""
 
 
 class ConnectionGuard:
-    """Knows which connections are allowed, and remembers the ones that were not.
+    """Decides which connections are allowed, and lists the refused ones in `refused`.
 
     Args:
         url: The template.
@@ -57,7 +57,7 @@ class ConnectionGuard:
         self.refused: list[str] = []
 
     def install(self) -> None:
-        """Guard this process from now on, drivers that are imported later included."""
+        """Guard this process from now on, including drivers that are imported later."""
         event.listen(Engine, "do_connect", self._on_do_connect)
         patches: dict[str, Callable[[ModuleType], None]] = {
             "psycopg": self._patch_psycopg,
@@ -75,10 +75,13 @@ class ConnectionGuard:
         """Refuse a connection that does not lead to the template.
 
         Args:
-            host: Host name, address or directory of the socket; commas between several.
+            host: Host name, address or directory of the socket; several are separated by commas.
             port: Port, or several like `host`.
-            database: Database, or None where it cannot be known.
-            via: Who wants to connect, for the message.
+            database: Database; None where it is unknown.
+            via: The driver that connects, for the message.
+
+        Raises:
+            RefusedConnectionError: It leads elsewhere.
         """
         hosts = (host or "").split(",")
         ports = str(port or 5432).split(",")
@@ -106,14 +109,14 @@ class ConnectionGuard:
         if host == own:
             return True
         if _is_directory(host):
-            # A socket and a loopback address with the same port are taken for the same server; that the
-            # database has the template's name, which nobody else's has, is checked besides.
+            # A socket and a loopback address with the same port are taken for the same server. `check` compares
+            # the database as well, and no other server has one with the template's unique name.
             return own is None or _is_directory(own) or _is_loopback(own)
         if own is None or _is_directory(own):
             return _is_loopback(host)
         return (_is_loopback(host) and _is_loopback(own)) or bool(_addresses(host) & _addresses(own))
 
-    # -- SQLAlchemy: every dialect but the ones that are checked below ---------------------------------------
+    # -- SQLAlchemy: all dialects without a patched driver ----------------------------------------------------
 
     def _on_do_connect(self, dialect: Any, record: Any, cargs: Sequence[Any], cparams: Mapping[str, Any]) -> None:
         if dialect.name == "postgresql" and dialect.driver in _CHECKED_DRIVERS:
@@ -169,12 +172,12 @@ class ConnectionGuard:
         database = value("dbname", "PGDATABASE") or value("user", "PGUSER")
         if service := value("service", "PGSERVICE"):
             self._refuse(via, f"service={service}", "", database)
-        # An address counts more than a name, wherever it is from.
+        # libpq connects to an address rather than to a name, whether it is an argument or a variable.
         host = value("hostaddr", "PGHOSTADDR") or value("host", "PGHOST")
         self.check(host, value("port", "PGPORT"), database, via=via)
 
     def _patch_asyncpg(self, module: Any) -> None:
-        # Where arguments, DSN, environment and service file have been put together.
+        # This function merges arguments, DSN, environment and service file.
         original = module._parse_connect_arguments
 
         @wraps(original)
@@ -213,7 +216,7 @@ class ConnectionGuard:
         connection, address = arguments
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             if connection.type & socket.SOCK_DGRAM and not connection.type & socket.SOCK_STREAM:
-                return  # the way to ask for one's own address, and for name servers; no database
+                return  # UDP: to find out one's own address, or to ask a name server
             if not _is_emulated_pair():
                 self.check(str(address[0]), address[1], None, via="a socket")
         elif connection.family == getattr(socket, "AF_UNIX", None):
@@ -234,7 +237,7 @@ class _PatchOnImport(MetaPathFinder):
         patch = self._patches.pop(fullname, None)
         if patch is None:
             return None
-        # Taken out of the list, this finder is not asked again: the others find the module.
+        # The name is no longer in `_patches`, so this call asks the other finders only.
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
             self._patches[fullname] = patch
@@ -268,18 +271,18 @@ def _addresses(host: str) -> frozenset[str]:
 
 
 def _of_socket(path: str) -> tuple[str, str]:
-    """Directory and port of a PostgreSQL socket; the whole path and no port of any other."""
+    """Directory and port of a PostgreSQL socket; of any other socket the whole path, and port 0."""
     match = re.fullmatch(r"(.*)/\.s\.PGSQL\.(\d+)", path)
     return (match[1] or "/", match[2]) if match else (path, "0")
 
 
 def _is_between_processes(path: str) -> bool:
-    """Whether a socket is one that multiprocessing makes for its own."""
+    """Whether a socket is one of multiprocessing's."""
     return path.startswith("\0listener-") or "/pymp-" in path
 
 
 def _is_emulated_pair() -> bool:
-    """Whether this is the socketpair() of Windows, which connects to itself."""
+    """Whether the connection is made by socketpair() on Windows, which connects two sockets of the process."""
     if sys.platform != "win32":
         return False
     frame = sys._getframe(2)

@@ -1,11 +1,13 @@
-"""Sees what code of the project uses while it builds a template, and makes a manifest of it.
+"""Records what code of the project uses while it builds a template, and makes a manifest of it.
 
-Reading is seen through audit events of the interpreter, importing through a finder that finds nothing, looking for
-files through the functions of `os` that do, and environment variables as
-`elefast.migrators.sandbox.variable_recorder` says.
-What another program reads is not seen, only that it was run. Of C libraries that open files themselves, those are
-seen that raise an audit event (sqlite3, ctypes), and files that are still mapped into memory at the end.
-Both must be in place before any code of the project runs, in an interpreter that runs nothing else.
+- Audit events of the interpreter show which files it reads, and which programs it starts.
+- A finder that finds nothing shows which modules it imports.
+- Replacements of functions of `os` show which paths it looks at.
+- `elefast.migrators.sandbox.variable_recorder` shows which environment variables it reads.
+
+The files that another program reads remain unknown. Of files that a C library opens, those are recorded for which
+the library raises an audit event (sqlite3, ctypes), and those that are still mapped into memory at the end.
+The recorder must start before any code of the project runs, in an interpreter that does nothing else.
 """
 
 from __future__ import annotations
@@ -43,32 +45,30 @@ __all__ = ["DependencyRecorder"]
 
 _VCS = (".git", ".hg", ".jj", ".svn")
 
-# Who opens or lists for reasons of its own, and not because the project wants to know (as we do): the import
-# system looks through every directory, and Alembic reads a pyproject.toml of which only its own table matters,
-# which is in the key.
+# Callers whose reads are no inputs of the template, besides elefast itself. The import system lists every directory
+# of the import path. Alembic reads a whole pyproject.toml, but uses only its own table, which is in the key.
 _IMPORT_SYSTEM = ("<frozen importlib", "importlib/metadata", "importlib\\metadata")
 _ALEMBIC_CONFIG = ("alembic/config.py", "alembic\\config.py")
 
-# The events of starting a program, or a copy of this process.
+# The events for the start of a program, or of a copy of this process.
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
-# C code that opens the file that its argument names. (`mmap` gets a file that was opened before.)
+# Events of C code that opens the file in its first argument. (`mmap` gets a file that was opened before.)
 _OPENS = ("sqlite3.connect", "ctypes.dlopen")
 _STDLIB = os.path.dirname(os.__file__)
-# They look at source files for the sake of tracebacks and warnings.
+# They read source files only to show them in tracebacks and warnings.
 _SOURCE_READERS = tuple(os.path.join(_STDLIB, name) for name in ("linecache.py", "inspect.py", "traceback.py"))
-# Functions that tell what is at a path, without an audit event. Elsewhere than on Windows the ones of `os.path` call
-# these of `os`.
+# Functions that look at a path without an audit event. On Windows, those of `os.path` do not call those of `os`.
 _LOOKS = ("stat", "lstat", "access", "readlink")
 _LOOKS_OF_PATHS = ("exists", "lexists", "isfile", "isdir", "islink", "isjunction")
-# Frames between the event and who wanted the program.
+# Files of the frames between the event and the code that starts the program.
 _STARTERS = ("<frozen os>", os.path.join(_STDLIB, "os.py"), os.path.join(_STDLIB, "subprocess.py"))
-# They ask the machine about itself: what it is, where its libraries are.
+# Modules that start programs to find out about the machine: its name, its libraries.
 _PROBES = tuple(os.path.join(_STDLIB, *name.split("/")) for name in ("platform.py", "uuid.py", "ctypes/util.py"))
 _PSYCOPG_PROBE = ("psycopg/pq/misc.py", "psycopg\\pq\\misc.py")
 
 
 class _Lookups(MetaPathFinder):
-    """Notes which module was searched for where, and leaves the finding to the others."""
+    """Records which modules are searched for in which directories; other finders find the modules."""
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, tuple[str, ...]], None] = {}
@@ -76,9 +76,9 @@ class _Lookups(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        # Whatever is odd about a path must not disturb the import.
+        # An entry of the path that is no path at all must not break the import.
         with suppress(Exception):
-            # Absolute now: the working directory may be another one later.
+            # Made absolute now, because the working directory may change.
             places = tuple(_absolute(entry, os.getcwd()) for entry in (sys.path if path is None else path))
             self.seen[fullname, places] = None
         return None
@@ -90,7 +90,7 @@ def _absolute(path: str, working_directory: str) -> str:
 
 
 class DependencyRecorder:
-    """Records from `start` on; `manifest` tells what was seen.
+    """Records from `start` on; `manifest` gives the result.
 
     Args:
         root: The project directory, which the paths of the manifest are relative to.
@@ -110,7 +110,7 @@ class DependencyRecorder:
         self._recording = False
 
     def start(self) -> None:
-        """Record from now on. An audit hook cannot be taken out again, so this is for a process of its own."""
+        """Record from now on. An audit hook cannot be removed, so call it in a process that does nothing else."""
         self._before = frozenset(sys.modules)
         self._recording = True
         sys.meta_path.insert(0, self._lookups)
@@ -118,11 +118,11 @@ class DependencyRecorder:
         self._watch_looks()
 
     def watch_variables(self, given: Iterable[str]) -> None:
-        """Record the environment variables that are read from now on, but for those in `given`."""
+        """Record the environment variables that are read from now on, without those in `given`."""
         self._variables.start(given)
 
     def declare(self, paths: Iterable[str]) -> None:
-        """Leave these files and directories out, which are in the key already."""
+        """Leave out these files and directories, which are in the template's key already."""
         self._declared = frozenset(os.path.abspath(path) for path in paths)
 
     def stop(self) -> None:
@@ -133,7 +133,7 @@ class DependencyRecorder:
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._recording:
             return
-        # Whatever goes wrong here must not disturb the code that is watched.
+        # An error of the recorder must not break the code that it observes.
         with suppress(Exception):
             if event == "open":
                 self._on_open(*arguments)
@@ -163,7 +163,7 @@ class DependencyRecorder:
 
     def _on_open_in_c(self, name: Any) -> None:
         path = _path(name)
-        # A library that is named without a directory is one of the machine.
+        # A library that is named without a directory belongs to the machine.
         if os.path.dirname(os.fsdecode(name)) or os.path.isfile(path):
             self._opened.setdefault(path, stamp(path))
 
@@ -191,7 +191,7 @@ class DependencyRecorder:
         return look
 
     def _on_look(self, name: Any) -> None:
-        # Frames: this function, the replacement, and then whoever called it.
+        # Frames: this function, the replacement, and then its caller.
         frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
         while frame is not None and (path := frame.f_code.co_filename) and _passes_on(path):
             if path in _SOURCE_READERS:
@@ -214,7 +214,7 @@ class DependencyRecorder:
             self._programs.add(_program(event, arguments))
 
     def manifest(self) -> Manifest:
-        """What was seen until now."""
+        """Stop, and return what was recorded."""
         self.stop()
         installed = Installed()
         modules = self._modules()
@@ -230,7 +230,7 @@ class DependencyRecorder:
 
         self._add_mapped()
         read = {path for path in self._opened if path not in self._written and of_the_project(path)}
-        # What is below a declared directory, such as Alembic's versions, is declared, too.
+        # Subdirectories of a declared directory, such as Alembic's versions, are declared, too.
         listed = {
             path
             for path in self._listed
@@ -244,11 +244,11 @@ class DependencyRecorder:
         looked_at = {
             relative(path, self._root): kind
             for path, kind in sorted(self._looked_at.items())
-            # What the build made itself was no input, but that it was not there before was one.
+            # A path that the build itself created counts as it was before: the code may have asked whether it exists.
             if of_the_project(path) and not any(is_inside(path, place) for place in self._declared)
         }
         return Manifest(
-            # Of a path where nothing was, one fact is enough; of a file that was read, its digest.
+            # One fact for each path: for one that was absent the lookup, for a file that was read its digest.
             files={path: found for path, found in files.items() if found or looked_at.get(path) != ABSENT},
             paths={path: kind for path, kind in looked_at.items() if not files.get(path)},
             listings={relative(path, self._root): listing_digest(path) for path in sorted(listed)},
@@ -259,13 +259,13 @@ class DependencyRecorder:
         )
 
     def _all_programs(self, modules: Iterable[str]) -> tuple[str, ...]:
-        # Not every way of multiprocessing raises an event, but each has a module, imported when it is used.
+        # Some start methods of multiprocessing raise no event, but each imports a module of its own.
         if any(name.startswith("multiprocessing.popen_") for name in modules):
             return tuple(sorted({*self._programs, "multiprocessing"}))
         return tuple(sorted(self._programs))
 
     def _add_mapped(self) -> None:
-        """Take files that are mapped into memory for opened ones; C extensions open them without an audit event."""
+        """Count files that are mapped into memory as opened: C extensions open them without an audit event."""
         with suppress(OSError), open("/proc/self/maps", "rb") as maps:
             for line in maps:
                 fields = line.rstrip(b"\n").split(None, 5)
@@ -279,7 +279,7 @@ class DependencyRecorder:
         return file_digest(path)
 
     def _modules(self) -> dict[str, str]:
-        """The modules that were imported since the start, each with its source file."""
+        """The modules that were imported since `start`, each with its source file."""
         found: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
             origin = getattr(module, "__file__", None)
@@ -288,7 +288,7 @@ class DependencyRecorder:
         return found
 
     def _roots(self, imported: Iterable[str], installed: Installed) -> set[str]:
-        """Where the project's files are; what is read elsewhere belongs to the machine."""
+        """The directories with files of the project. Files elsewhere belong to the machine, and are no inputs."""
         roots = {self._root, *(os.path.dirname(path) for path in imported)}
         roots |= {
             place
@@ -324,7 +324,7 @@ class DependencyRecorder:
                     continue
                 kind = kinds[place][tail]
                 if found and kind in ("nothing", "directory"):
-                    # A regular module is preferred to plain directories, wherever they come.
+                    # Python prefers a regular module to a plain directory, even to one that comes earlier in the path.
                     kind = "no module"
                 facts[relative(place, self._root)][kind].add(tail)
         return {
@@ -338,7 +338,7 @@ class DependencyRecorder:
             for name, path in modules.items()
             if installed.has(path) and not name.startswith("__editable__")
         }
-        # elefast may be installed in a way that leaves its modules outside of site-packages.
+        # The modules of an editable elefast are outside of site-packages, so it would not be found.
         names = {"elefast"}
         by_module = metadata.packages_distributions()
         for module in top_level:
@@ -352,8 +352,8 @@ def _passes_on(path: str) -> bool:
 
 
 def _caller(through: Sequence[str] = ()) -> str:
-    """The file of the code that caused the event that is handled; files of `through` only passed it on."""
-    # Frames: this function, the handler, the hook, and then whoever caused it, perhaps by way of pathlib.
+    """The file of the code that caused the current event; frames of pathlib and of files in `through` are skipped."""
+    # Frames: this function, the handler, the hook, and then the code that caused the event.
     frame: FrameType | None = sys._getframe(3)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and ("pathlib" in frame.f_code.co_filename or frame.f_code.co_filename in through):
         frame = frame.f_back
@@ -361,7 +361,7 @@ def _caller(through: Sequence[str] = ()) -> str:
 
 
 def _program(event: str, arguments: tuple[Any, ...]) -> str:
-    """The name of a program that is started; only that, because a command line may have a password in it."""
+    """The name of a program that is started, without its arguments, which may have a password."""
     if event == "os.system":
         return "a shell"
     if event in ("os.fork", "os.forkpty"):
@@ -369,7 +369,7 @@ def _program(event: str, arguments: tuple[Any, ...]) -> str:
     named = arguments[1] if event == "os.spawn" else arguments[0]
     try:
         return os.path.basename(os.fsdecode(named)) or event
-    except TypeError:  # Windows: a command line, and no program
+    except TypeError:  # on Windows there may be a command line only
         return event
 
 
@@ -378,7 +378,7 @@ def _path(name: Any) -> str:
 
 
 def _source(path: str) -> str:
-    """The source of a byte-code file, and any other file itself."""
+    """The source file of a byte-code file; any other path unchanged."""
     if path.endswith(".pyc") and os.path.basename(os.path.dirname(path)) == "__pycache__":
         try:
             return importlib.util.source_from_cache(path)

@@ -1,13 +1,13 @@
-"""Sees which environment variables code of the project reads while it builds a template.
+"""Records which environment variables code of the project reads while it builds a template.
 
-A variable counts where code of the project asks for it: itself, or through a library that it passes the name to,
-such as ``decouple`` or ``os.path.expandvars``. What a library reads for its own purposes, by a name that is written
-in the library, does not count. pydantic-settings copies the whole environment; of that, the variables count that
-match fields of the settings class. Where other code reads the environment as a whole, all of it counts, except what
-differs from shell to shell.
+- A variable counts where code of the project asks for it, directly or through a library that gets the name from it,
+  such as ``decouple`` or ``os.path.expandvars``.
+- A variable that a library reads for itself, by a name that is written in the library, does not count.
+- pydantic-settings copies the whole environment. Of that, the variables count that match fields of the settings.
+- Where other code reads the whole environment, all variables count that do not differ from shell to shell.
 
-It replaces methods of the class of `os.environ`, so that names which were imported from `os` before are watched, too.
-For a process that runs nothing else: nothing of this is taken back.
+It replaces methods of the class of `os.environ`, so that references which were imported from `os` earlier are
+observed, too. The methods are never restored, so it needs a process that does nothing else.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _VIEWS = "_collections_abc"
 _SETTINGS = ("pydantic_settings/", "pydantic_settings\\")
 _DOTENV = ("dotenv/main.py", "dotenv\\main.py")
 _STDLIB = os.path.dirname(os.__file__)
-# They pass the environment on to the programs with which they ask the machine about itself.
+# Modules that pass the environment to programs, to find out about the machine.
 _PROBES = tuple(os.path.join(_STDLIB, *name.split("/")) for name in ("platform.py", "uuid.py", "ctypes/util.py"))
-# They look for variables of libpq that elefast has set.
+# Drivers, which read the variables of libpq that elefast has set.
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 
 
 class VariableRecorder:
-    """Records from `start` on; `variables` tells what was seen."""
+    """Records from `start` on; `variables` gives the result."""
 
     def __init__(self) -> None:
         self._recording = False
@@ -47,15 +47,15 @@ class VariableRecorder:
         self._written: set[str] = set()
         self._is_whole = False
         self._wholes: set[tuple[CodeType, int]] = set()
-        """Where the environment is read as a whole: code, and the instruction in it."""
+        """The places that read the whole environment: code, and the index of the instruction in it."""
         self._settings: list[Any] = []
-        """Sources of pydantic-settings; what they ask for is known once they have been set up."""
+        """Sources of pydantic-settings; the names of their variables are known once they have been set up."""
 
     def start(self, given: Iterable[str]) -> None:
         """Record from now on.
 
         Args:
-            given: Names of the variables that elefast has set for the build; they do not count.
+            given: Names of variables that elefast has set for the build; they do not count.
         """
         self._at_start = dict(os.environ)
         self._given = frozenset(given)
@@ -67,7 +67,7 @@ class VariableRecorder:
         self._recording = False
 
     def variables(self) -> Variables:
-        """What was seen until now, with the values that the variables had at the start."""
+        """Stop, and return the variables that were read, with their values at the start."""
         self.stop()
         for source in self._settings:
             try:
@@ -114,18 +114,18 @@ class VariableRecorder:
     def _on_read(self, key: Any) -> None:
         if not self._recording:
             return
-        # Whatever goes wrong here must not disturb the code that is watched.
+        # An error of the recorder must not break the code that it observes.
         with suppress(Exception):
             name = _name(key)
             if name in self._patterns or name in self._written:
                 return
             frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
             if _is_view(frame):
-                return  # a view of the whole
+                return  # a loop over the items or values, which `_on_whole` has recorded
             reader = _reader(frame)
             if reader is not None and (reader.f_code, reader.f_lasti) in self._wholes:
                 return
-            asking = _who_asked(frame, name)
+            asking = _project_frame(frame, name)
             if asking is not None and (not is_of_the_shell(name) or _is_written_in(asking, name)):
                 self._patterns[name] = None
 
@@ -151,8 +151,8 @@ class VariableRecorder:
             if any(part in outer.f_code.co_filename for part in _SETTINGS) and (source := _source(outer)) is not None:
                 self._settings.append(source)
             elif outer.f_code.co_filename.endswith(_DOTENV) and "atoms" in outer.f_locals:
-                # It makes a copy of the environment for each line, and takes from it what ${NAME} names.
-                # The atoms are an iterator that the library needs itself, so they are read from the line.
+                # python-dotenv copies the environment for each line, to replace ${NAME} in it. The names are parsed
+                # from the line here, because the library's own iterator `atoms` can be read only once.
                 line = str(outer.f_locals.get("value") or "")
                 self._patterns.update(dict.fromkeys(re.findall(r"\$\{([^}:]+)", line)))
             else:
@@ -160,7 +160,7 @@ class VariableRecorder:
 
 
 def _fields(source: Any) -> Iterator[str]:
-    """The variables that a source of pydantic-settings takes values from."""
+    """Patterns for the variables that a source of pydantic-settings reads."""
     mark = "" if source.case_sensitive else "~"
     for name, info in source.settings_cls.model_fields.items():
         for _, variable, _ in source._extract_field_info(info, name):
@@ -170,7 +170,7 @@ def _fields(source: Any) -> Iterator[str]:
 
 
 def _source(frame: FrameType) -> Any:
-    """The source of pydantic-settings that loads its variables in `frame` or in one of its callers."""
+    """The source of pydantic-settings that loads its variables in `frame`, or in a caller of it; None without one."""
     walked: FrameType | None = frame
     while walked is not None and any(part in walked.f_code.co_filename for part in _SETTINGS):
         candidate = walked.f_locals.get("self")
@@ -186,7 +186,7 @@ def _is_view(frame: FrameType) -> bool:
 
 
 def _reader(frame: FrameType | None) -> FrameType | None:
-    """The first frame outside of the mapping itself and of its views."""
+    """The first frame outside of the mapping and of its views."""
     while frame is not None and (
         _VIEWS in frame.f_code.co_filename
         or frame.f_code.co_filename in ("<frozen os>", os.__file__)
@@ -204,10 +204,10 @@ def _outside_of_the_standard_library(frame: FrameType | None) -> FrameType | Non
     return frame
 
 
-def _who_asked(frame: FrameType | None, name: str) -> FrameType | None:
-    """The frame of the project that asked for the variable `name`; None where a library asked for its own purposes.
+def _project_frame(frame: FrameType | None, name: str) -> FrameType | None:
+    """The frame of the project that asks for the variable `name`; None where a library asks for itself.
 
-    A library asks for itself where the name is written in its own code, else for its caller.
+    A library asks for itself where the name is written in its own code, and for its caller otherwise.
     """
     while frame is not None:
         path = frame.f_code.co_filename
@@ -223,7 +223,7 @@ def _who_asked(frame: FrameType | None, name: str) -> FrameType | None:
 
 
 def _is_written_in(frame: FrameType, name: str) -> bool:
-    """Whether a string in the code that runs, or in a variable of its module, is `name`."""
+    """Whether `name` is a string in the code of `frame`, or the value of a variable of its module."""
     written = name in _constants(frame.f_code)
     return written or any(type(value) is str and value == name for value in list(frame.f_globals.values()))
 
@@ -235,7 +235,7 @@ def _name(key: Any) -> str:
 
 @cache
 def _constants(code: CodeType) -> frozenset[str]:
-    """The strings that are written in a function, also those in tuples and sets."""
+    """The string constants of a function, including those in tuples and sets."""
     found: set[str] = set()
     waiting: list[Any] = list(code.co_consts)
     while waiting:
