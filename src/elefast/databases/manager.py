@@ -293,12 +293,10 @@ class DatabaseManager:
                 _log.info("left some of %s to a later sweep: %s", display_url(self.url), error)
         self.session.close()
 
-    def _leave_spares(self, unused: Sequence[str], limit: int) -> None:
-        if unused and self._templates is not None and (kept := self._templates.kept("utf8")):
-            self.session.call(spares.add, kept, unused, limit)
-
-    def _drop_all(self) -> None:
+    def _leave(self, unused: Sequence[str], leave: int) -> None:
         call = self.session.call
+        if unused and self._templates is not None and (kept := self._templates.reusable_template("utf8")):
+            call(spares.leave, kept, unused, leave)
         ours = [
             entry
             for entry in call(databases.own_databases)
@@ -316,7 +314,7 @@ class DatabaseManager:
                 # A database that stays in use is no reason to leave the others.
                 _log.warning("%s was not dropped: %s", entry.text, driver_errors.driver_message(error))
         if self._templates is not None:
-            self._templates.let_go()
+            self._templates.close()
 
     def _clone(self, connection: Connection, name: Name, made: Template | None, encoding: str) -> None:
         strategy = self.session.server_info.strategy(self._options.strategy)
@@ -342,7 +340,7 @@ class DatabaseManager:
         # A sweep of another process may try this lock for a moment, so this waits for it.
         advisory_locks.acquire(connection, self.run)
         if self._templates is not None:
-            self._templates.hold(connection)
+            self._templates.lock_on(connection)
 
     def _after_fork(self) -> None:
         """Begin a new run in a forked child, which must use neither the connection nor the databases of its parent."""

@@ -1,4 +1,4 @@
-"""The life of a template on a server: draft, publish, find, fail, retire.
+"""The templates on a server, as single SQL steps: find, draft, publish, fail, retire, drop.
 
     find ──► hit: clone it
       │ miss
@@ -6,22 +6,26 @@
     (lock of the key) ─► find again ─► create draft ─► build ─► publish = seal, comment, RENAME
                                                          └─► fail  = comment with the error, RENAME
 
-A draft bears a private name, and the rename to the public one is the last step, so whoever finds a
-template finds a whole one, and a builder that is killed leaves only a draft, which nobody uses.
-The caller holds the lock of the key between `find again` and the end.
+A draft has a private name, and the rename to the public one is the last step. So a template that is found is
+complete, and a builder that is killed leaves only a draft, which no process uses.
+The caller holds the lock of the key from `find again` to the end.
+The comment on each database is a JSON record of its key, its inputs and its manifest.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from elefast.postgres import database_properties, databases
-from elefast.postgres.contents import FIRST_NORMAL_OID, TemplateContents
-from elefast.postgres.databases import OwnDatabase
+from elefast.postgres import advisory_locks, database_properties, databases, driver_errors, spares
+from elefast.postgres.connections.maintenance_session import MaintenanceSession
+from elefast.postgres.contents import FIRST_OWN, Contents
+from elefast.postgres.databases import Entry
 from elefast.postgres.names import OWNER_LENGTH, Kind, Name, new_serial
 from elefast.postgres.sql import execute, rows, scalar
 from elefast.runtime.hashing import short_digest
@@ -36,6 +40,8 @@ __all__ = [
     "build_lock",
     "draft",
     "draft_name",
+    "drop_orphans",
+    "drop_unused",
     "fail",
     "failure",
     "find",
@@ -50,17 +56,20 @@ __all__ = [
 ]
 
 FORMAT = 4
-"""The format of our comments. Part of every key, so that another version of elefast builds its own."""
+"""The format of the records. It is part of every key, so that each version of elefast finds its own templates."""
+
+_log = logging.getLogger("elefast")
 
 
 class Template(NamedTuple):
-    """A sealed template, ready to be cloned.
+    """A complete template, which databases can be copied from.
 
     Args:
-        name: Its name on the server.
-        replay: Statements that each clone needs besides; see `elefast.postgres.database_properties`.
-        contents: What it has in it; None where that cannot be known.
-        reason: Why it was built, or that it was not.
+        name: The name of the database.
+        replay: Statements to run for each copy, for properties that a copy does not get from its template; see
+            `elefast.postgres.database_properties`.
+        contents: The tables and rows in it; None where they could not be read.
+        reason: Why it was built, or when, if it was found; for people to read.
         built: Whether this process built it.
     """
 
@@ -72,14 +81,14 @@ class Template(NamedTuple):
 
 
 class State(NamedTuple):
-    """What would become of a template that is asked for now.
+    """Whether a run that starts now would find its template, or build one.
 
     Args:
-        name: The one that would be used; empty where one would be built.
-        reason: Since when it is there, or why one would be built.
-        changes: What differs from the newest one of the project, in words; empty where nothing does.
-        inputs: What the key is made from.
-        why_not_kept: Why it would not outlive the run; empty where it would.
+        name: The template that would be used; empty where one would be built.
+        reason: When it was built, or why one would be built.
+        changes: What differs from the project's newest template, in words; empty where nothing does.
+        inputs: The inputs of the key.
+        why_not_kept: Why the template would not outlive the run; empty where it would.
     """
 
     name: str
@@ -90,25 +99,28 @@ class State(NamedTuple):
 
 
 def owner_of(key: Key) -> str:
-    """The part of a template's name that says which key it is for."""
-    return short_digest(key.digest, OWNER_LENGTH)
+    """The owner part of the names of all templates with `key`."""
+    return short(key.digest, OWNER_LENGTH)
 
 
 def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -> tuple[Template | None, list[str]]:
-    """The template of `key` whose manifest fits the files as they are, and else what no longer fits.
+    """The newest template of `key` whose manifest matches the current files and environment.
 
-    There may be several of one key: switching a branch back finds the old one again.
+    There may be several templates of one key: after a switch back to a branch, its old template fits again.
 
     Args:
         connection: To the maintenance database.
-        key: What was declared.
-        recipe: What compares the rest with the files and the environment.
-        max_age: Seconds after which a template fits no longer; 0 for never.
+        key: The declared inputs.
+        recipe: Compares a manifest with the files and the environment.
+        max_age: Seconds after which a template does not fit any more; 0 for no limit.
+
+    Returns:
+        The template; or None, and what has changed since the newest one of that key, in words.
     """
     stale: list[str] = []
     for entry in reversed(databases.own_databases(connection, Kind.TEMPLATE, Kind.VOLATILE, owner=owner_of(key))):
         record = _read(entry)
-        # The name holds 60 bits of the key; the comment has all of it, and proves that the entry is whole.
+        # The name has 60 bits of the key, the record all of them. A record also shows that the template is complete.
         if not entry.sealed or entry.invalid or record.get("key") != key.digest:
             continue
         changes = _aged(record, max_age) or recipe.still_fits(Manifest.from_json(record["manifest"]))
@@ -121,7 +133,7 @@ def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -
 
 
 def _aged(record: dict[str, Any], max_age: float) -> list[str]:
-    """That a template is too old, in words; empty where it is not."""
+    """A sentence for a template that is too old; empty for any other."""
     if not max_age:
         return []
     age = datetime.now(UTC) - datetime.fromisoformat(record["built"])
@@ -131,31 +143,31 @@ def _aged(record: dict[str, Any], max_age: float) -> list[str]:
 
 
 def newest(connection: Connection, project: str) -> list[Input]:
-    """The inputs of the project's newest template, to tell what has changed since; empty where there is none."""
+    """The inputs of the project's newest template; empty where there is none."""
     for entry in reversed(of_project(connection, project)):
         return [Input(label, value) for label, value in _read(entry).get("inputs", [])]
     return []
 
 
 def draft_name(key: Key) -> Name:
-    """A new name for the draft of a template."""
+    """A new name for the draft of a template of `key`."""
     return Name("elefast", Kind.DRAFT, owner_of(key), new_serial())
 
 
 def draft(connection: Connection, name: Name, *, encoding: str, strategy: str) -> None:
     """Create the empty database that a template is built in."""
-    # A connection that is lost before the answer comes leads here again.
+    # After a lost connection this runs again, and the first attempt may have succeeded.
     if not databases.exists(connection, str(name)):
         databases.create(connection, name, encoding=encoding, strategy=strategy)
 
 
 def polish(connection: Connection) -> None:
-    """Give a draft what its copies would miss: statistics of the rows in it, and the cache file of its catalogs.
+    """Prepare a draft for its copies: collect statistics, and create the cache file of its catalogs.
 
-    The file (``pg_internal.init``) comes with any connection. Tables without rows are vacuumed, where we may reset
-    copies of them: the planner then knows that they are empty, as it does after a reset. Otherwise a reset would
-    have to restore ``reltuples`` to -1 by an UPDATE, which moves rows of ``pg_class``, so that a list of tables without
-    ORDER BY has another order.
+    PostgreSQL writes the cache file (``pg_internal.init``) at the first connection to a database.
+    Tables without rows are vacuumed if the role is a superuser, whose databases are reset. Then the planner knows
+    that they are empty, as it does after a reset. Otherwise a reset would have to set ``reltuples`` to -1 again by an
+    UPDATE. That moves rows of ``pg_class``, so that a list of tables without ORDER BY would change its order.
 
     Args:
         connection: To the draft itself, in autocommit mode.
@@ -189,20 +201,20 @@ def publish(
     reason: str,
     kept: bool,
 ) -> Template:
-    """Seal the draft and give it the name under which it is found; nobody may be connected to it.
+    """Seal a draft, and rename it to a template that `find` sees. No session may be connected to it.
 
     Args:
         connection: To the maintenance database.
-        drafted: The draft, built to the end.
-        key: What it was built from.
+        drafted: The draft, completely built.
+        key: The declared inputs.
         manifest: What the build was seen to use.
-        contents: What it has in it.
-        project: Whose it is; older templates of the same project retire.
+        contents: The tables and rows in it; None where they could not be read.
+        project: The project that it belongs to.
         reason: Why it was built.
         kept: Whether it outlives the run.
     """
     final = Name("elefast", Kind.TEMPLATE if kept else Kind.VOLATILE, drafted.owner, drafted.serial)
-    # A connection that is lost in the middle leads here again, and the last step may have been done.
+    # After a lost connection this runs again, and the first attempt may have got to its last step.
     done = databases.exists(connection, str(final))
     name = str(final if done else drafted)
     recorded = database_properties.read_properties(connection, name)
@@ -225,17 +237,27 @@ def publish(
 
 
 def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str, code: str) -> None:
-    """Keep a failed draft until the run ends, with its error, so that other workers need not try again."""
+    """Rename a draft to a failed build that has the error, so that other workers of the test run do not try again.
+
+    Args:
+        connection: To the maintenance database.
+        drafted: The draft.
+        key: The declared inputs.
+        run: The owner of the failed build. It is dropped at the end of that run.
+        test_run: The test run whose processes share the failure.
+        error: The text of the error.
+        code: The code of the error.
+    """
     if not databases.exists(connection, str(drafted)):
-        return  # done, and the connection lost before we heard of it
+        return  # after a lost connection: the first attempt has succeeded
     record = {"elefast": FORMAT, "key": key.digest, "test_run": test_run, "error": error, "code": code}
     databases.comment(connection, str(drafted), _dump(record))
     databases.rename(connection, str(drafted), Name("elefast", Kind.FAILED, run, new_serial()))
 
 
 def failure(connection: Connection, key: Key, test_run: str) -> tuple[str, str] | None:
-    """The error with which a build of `key` failed in this test run, and its code; None where none did."""
-    for entry in databases.own_databases(connection, Kind.FAILED):
+    """The error of a failed build of `key` in this test run, and its code; None where no build failed."""
+    for entry in databases.entries(connection, Kind.FAILED):
         record = _read(entry)
         if record.get("key") == key.digest and record.get("test_run") == test_run:
             return str(record["error"]), str(record.get("code", "migration-failed"))
@@ -243,19 +265,58 @@ def failure(connection: Connection, key: Key, test_run: str) -> tuple[str, str] 
 
 
 def retire(connection: Connection, project: str, keep: int) -> list[str]:
-    """Names of the project's templates beyond the newest one and `keep` older ones, which may be dropped."""
+    """The names of templates to drop: all of the project but the newest one and `keep` older ones."""
     found = of_project(connection, project)
     return [entry.text for entry in found[: max(0, len(found) - 1 - keep)]]
 
 
-def of_project(connection: Connection, project: str) -> list[OwnDatabase]:
+def drop_unused(connection: Connection, name: str, lock: str, oid: int = 0) -> bool:
+    """Drop a database unless a process holds its lock or is connected to it.
+
+    Args:
+        connection: To the maintenance database.
+        name: The name of the database.
+        lock: The lock that processes hold while they use it.
+        oid: The OID of the database that is meant; one of the same name with another OID stays. 0 for any.
+
+    Returns:
+        Whether it was dropped.
+
+    Raises:
+        RefusedError: The database does not bear elefast's mark, or belongs to another role.
+    """
+    if not advisory_locks.try_acquire(connection, lock):
+        return False
+    try:
+        return databases.drop(connection, name, oid=oid)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        _log.info("left %s to a later sweep: %s", name, driver_errors.cause(error))
+        return False
+    finally:
+        advisory_locks.release(connection, lock)
+
+
+def drop_orphans(session: MaintenanceSession) -> list[str]:
+    """Drop spare databases whose template is gone; the names of those that were dropped.
+
+    It takes the session instead of a connection, so that a lost connection repeats one drop only.
+    """
+    orphans = spares.orphans(session.call(databases.entries))
+    return [
+        entry.text for entry in orphans if session.call(drop_unused, entry.text, spares.lock(entry.name), entry.oid)
+    ]
+
+
+def of_project(connection: Connection, project: str) -> list[Entry]:
     """The project's templates, oldest first."""
     found = databases.own_databases(connection, Kind.TEMPLATE)
     return [entry for entry in found if _read(entry).get("project") == project]
 
 
-def project_of(entry: OwnDatabase) -> str:
-    """The project that a template belongs to; empty where its comment does not tell."""
+def project_of(entry: Entry) -> str:
+    """The project that a template belongs to; empty where its record has none."""
     return str(_read(entry).get("project", ""))
 
 
@@ -263,17 +324,17 @@ def _dump(record: dict[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
-def _read(entry: OwnDatabase) -> dict[str, Any]:
-    """Our record in the entry's comment; empty where there is none of this format."""
+def _read(entry: Entry) -> dict[str, Any]:
+    """The record in the comment of a database; empty where there is none of this format."""
     record = entry.record
     return record if record.get("elefast") == FORMAT else {}
 
 
 def use_lock(name: str) -> str:
-    """The lock that everybody who clones template `name` shares, so that nobody drops it under them."""
+    """The lock that processes share while they copy the template `name`, so that no other process drops it."""
     return f"use {name}"
 
 
 def build_lock(owner: str) -> str:
-    """The lock that the builder of a key's template holds, by the owner part of its name."""
+    """The lock that a process holds while it builds a template; `owner` is the owner part of its name."""
     return f"build {owner}"

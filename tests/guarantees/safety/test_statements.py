@@ -17,7 +17,6 @@ from elefast.postgres.connections.control_connection import SyncControlConnectio
 from elefast.postgres.connections.engines import MAINTENANCE, maintenance_engine
 from elefast.postgres.names import Kind, Name, new_owner, new_serial
 from elefast.templates import store
-from elefast.templates.builder import drop_unused
 from elefast.templates.fingerprint import Input, Key
 from tests.robustness.faults.server import Server
 
@@ -27,7 +26,7 @@ _KEY = Key.of([Input.of("a", "b")])
 STATEMENTS: dict[str, Callable[[Connection, str], object]] = {
     "drop": databases.drop,
     "drop-by-force": lambda connection, name: databases.drop(connection, name, force=True),
-    "drop-unused": lambda connection, name: drop_unused(connection, name, "nobody has it"),
+    "drop-unused": lambda connection, name: store.drop_unused(connection, name, "nobody has it"),
     "rename": lambda connection, name: databases.rename(connection, name, _NEW),
     "comment": lambda connection, name: databases.comment(connection, name, "mine"),
     "seal": databases.seal,
