@@ -1,6 +1,7 @@
-"""The digest of a Python function: equal as long as it would do the same, as far as that can be told.
+"""The digest of a Python function, for listeners of DDL events: equal as long as the function does the same.
 
-It looks at byte code and at the values that the code refers to. What it cannot look into is not guessed.
+It covers byte code and the values that the code refers to. Where it cannot cover a value, it raises an error instead
+of ignoring it. Then a template is built in every run, because a change of the function would not be noticed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _PLAIN_BY_REPR = (
     enum.Enum,
     range,
 )
-# Names by which a function gets at what is neither in its code nor in a value that it refers to.
+# Names that a function uses to read files, variables or output of programs, which the digest cannot cover.
 _OUTSIDE = frozenset(
     "open read_text read_bytes read environ getenv subprocess import_module __import__ listdir iterdir glob urlopen"
     " scandir walk rglob system popen".split()
@@ -47,15 +48,15 @@ _DIALECT: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 class OpaqueError(Exception):
-    """A function refers to, or reads, something of which the content cannot be told; the text names it."""
+    """The digest of a function cannot be known, because of a value that the text names."""
 
 
 def code_digest(function: object) -> str:
-    """The digest of `function`, of what it refers to, and of the project's functions that it calls.
+    """The digest of `function`, of the values that it refers to, and of the project's functions that it calls.
 
     Raises:
-        OpaqueError: It refers to an object that cannot be looked into, or it may read a file, the environment
-            or what another program says.
+        OpaqueError: It refers to an object of an unknown kind, or it may read a file, the environment or the output
+            of another program.
     """
     return digest(*_Walk().value(function, "it"))
 
@@ -66,7 +67,7 @@ class _Walk:
         self._seen: set[int] = set()
 
     def value(self, value: Any, name: str) -> Iterator[str]:
-        """Text that stands for `value`, which is called `name`."""
+        """Text that represents `value`; errors call it `name`."""
         if isinstance(value, _PLAIN):
             yield repr(value)
         elif id(value) in self._seen:
@@ -104,7 +105,7 @@ class _Walk:
         elif isinstance(value, ClauseElement):
             yield str(value.compile(dialect=_DIALECT))
         elif isinstance(value, ModuleType | BuiltinFunctionType | logging.Logger) or self._is_known_class(value):
-            # A module of the project counts by the attributes that are used; see `_globals`.
+            # Of a module of the project, the attributes that the function uses are covered in `_globals`.
             yield str(getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or value)
         else:
             raise OpaqueError(f"{name} is {value!r}, which cannot be looked into")
@@ -112,7 +113,7 @@ class _Walk:
     def _is_known_class(self, value: Any) -> bool:
         if not isinstance(value, type):
             return False
-        # What a mapped class adds to the schema is in the DDL.
+        # The tables of a mapped class are in the DDL.
         return hasattr(value, "__table__") or not self._is_of_the_project(value)
 
     def _is_of_the_project(self, value: Any) -> bool:
@@ -150,7 +151,7 @@ class _Walk:
 
 
 def _refuse_reading(function: FunctionType) -> None:
-    """Raise OpaqueError where the code, or something that it calls by a name of its own, reads what is outside."""
+    """Raise OpaqueError where a function, or one that it calls, has a name in `_OUTSIDE`."""
     for name in sorted(_names(function.__code__)):
         origins = {name}
         value = function.__globals__.get(name)
@@ -162,14 +163,14 @@ def _refuse_reading(function: FunctionType) -> None:
 
 
 def _names(code: CodeType) -> set[str]:
-    """All names that a function uses, with those of the functions inside it."""
+    """All names that a function uses, including those of its inner functions."""
     inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
     return set(code.co_names).union(*inner)
 
 
 def _is_filled(cell: Any) -> bool:
     try:
-        cell.cell_contents  # noqa: B018  it raises where there is nothing
+        cell.cell_contents  # noqa: B018  raises where the cell is empty
     except ValueError:
         return False
     return True

@@ -1,6 +1,6 @@
-"""What a ``MetaData`` would create, as text, without a server and without running any listener.
+"""The DDL of a ``MetaData`` as text, compiled without a server and without running any listener.
 
-It knows SQLAlchemy's constructs; `elefast.templates.metadata` decides what to do with the text.
+It knows SQLAlchemy's constructs. It must not know what the text is for; see `elefast.templates.metadata`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _DIALECT: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def statements(metadata: MetaData) -> Iterator[tuple[str, str]]:
-    """Everything that ``create_all`` would execute but for listeners: a label and the DDL of each.
+    """The statements that ``create_all`` would execute, without those of listeners; each a label and the DDL.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: Something does not compile.
+        sqlalchemy.exc.SQLAlchemyError: A statement does not compile.
     """
     for schema in schemas(metadata):
         yield f"schema {schema}", _compiled(CreateSchema(schema))
@@ -52,13 +52,13 @@ def statements(metadata: MetaData) -> Iterator[tuple[str, str]]:
 
 
 def schemas(metadata: MetaData) -> list[str]:
-    """The schemas that tables, types and sequences are in, sorted; without the default one."""
+    """The schemas of tables, types and sequences, sorted; without the default one."""
     owners: list[Any] = [*metadata.tables.values(), *_types(metadata), *_sequences(metadata)]
     return sorted({str(owner.schema) for owner in owners if owner.schema})
 
 
 def listeners(metadata: MetaData) -> Iterator[tuple[str, Any]]:
-    """Listeners of the project to the creation of something: a label and what listens."""
+    """The project's own listeners to the creation of objects: a label and the listener of each."""
     for label, target in _targets(metadata):
         for name in ("before_create", "after_create"):
             for listener in getattr(target.dispatch, name):
@@ -70,10 +70,10 @@ def listeners(metadata: MetaData) -> Iterator[tuple[str, Any]]:
 
 
 def listener_digest(listener: Any) -> str:
-    """The digest of a listener: the text of DDL, the code of a function.
+    """The digest of a listener: of the text of DDL, of the code of a function.
 
     Raises:
-        elefast.templates.code_digest.OpaqueError: It cannot be looked into.
+        elefast.templates.code_digest.OpaqueError: The digest of the function cannot be known.
     """
     if isinstance(listener, ExecutableDDLElement):
         element: Any = listener
@@ -105,7 +105,7 @@ def _table(table: Table) -> Iterator[str]:
     for item in sorted(table.constraints, key=lambda item: str(item.name)):
         if item.comment is not None:
             yield _compiled(SetConstraintComment(item))
-    # What ddl_if() leaves out on this dialect or that is part of it.
+    # Constraints and indexes with ddl_if() for a dialect are no part of the statement, so their dialects are added.
     for label, condition in _table_conditions(table):
         yield f"{label} if {condition.dialect!r}"
 
@@ -130,7 +130,7 @@ def _sequences(metadata: MetaData) -> list[Sequence]:
 
 
 def _types(metadata: MetaData) -> list[NamedType]:
-    """Enums and domains that PostgreSQL has to create, whether a column uses them or not."""
+    """Enums and domains to create, including those that no column uses."""
     found: dict[str, NamedType] = {}
     for table in metadata.tables.values():
         for column in table.columns:
@@ -156,7 +156,7 @@ def _collect(type_: Any, found: dict[str, NamedType]) -> None:
 
 
 def _type_behind(listener: Any) -> SchemaType | None:
-    """The type whose own listener this is: SQLAlchemy creates enums and domains that way."""
+    """The type that a listener belongs to: SQLAlchemy itself creates enums and domains by listeners."""
     while isinstance(listener, functools.partial):
         listener = listener.func
     owner = getattr(listener, "__self__", None) or getattr(listener, "target", None)
@@ -169,7 +169,7 @@ def _targets(metadata: MetaData) -> Iterator[tuple[str, Any]]:
         yield f"table {table.key}", table
         for index in sorted(table.indexes, key=lambda item: str(item.name)):
             yield f"index {index.name}", index
-        # Events are for those that are added later, by use_alter or because tables refer to each other.
+        # Events of foreign keys that are added later, by use_alter or because tables refer to each other.
         for constraint in sorted(table.foreign_key_constraints, key=lambda item: str(item.name)):
             yield f"foreign key {constraint.name} of {table.key}", constraint
     for type_ in _types(metadata):
@@ -184,7 +184,7 @@ def _conditional(metadata: MetaData) -> Iterator[tuple[str, Any]]:
 
 
 def _table_conditions(table: Table) -> Iterator[tuple[str, Any]]:
-    """Constraints and indexes with ``ddl_if()``, each with its condition."""
+    """The constraints and indexes with ``ddl_if()``, each a label and its condition."""
     items: list[Any] = [*table.constraints, *table.indexes]
     for item in sorted(items, key=lambda item: str(item.name)):
         if (condition := getattr(item, "_ddl_if", None)) is not None:

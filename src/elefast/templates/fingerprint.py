@@ -1,6 +1,6 @@
-"""The key of a template: the digest of everything that was declared for it, with a name for each part.
+"""The key of a template: its declared inputs, each with a label and a digest.
 
-It knows digests and labels, and not where they come from.
+It knows labels and digests. It must not know where they come from.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["Input", "Key"]
 
 
 class Input(NamedTuple):
-    """One declared thing that a template depends on.
+    """One declared input of a template.
 
     Args:
-        label: What a person calls it: ``migrations/versions/0001_users.py``, ``extensions``.
-        digest: A digest of its content; see `digest`.
+        label: Its name for people: ``migrations/versions/0001_users.py``, ``extensions``.
+        digest: The digest of its content.
     """
 
     label: str
@@ -27,24 +27,24 @@ class Input(NamedTuple):
 
     @classmethod
     def of(cls, label: str, *content: str | bytes) -> Input:
-        """An input from its content."""
+        """An input with the digest of `content`."""
         return cls(label, digest(*content))
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a template is made from, and so what it is called."""
+    """The inputs of a template; their digest is a part of its name."""
 
     inputs: tuple[Input, ...]
 
     @classmethod
     def of(cls, inputs: Iterable[Input]) -> Key:
-        """A key over `inputs`; their order does not matter."""
+        """A key of `inputs`, whose order does not matter."""
         return cls(tuple(sorted(inputs, key=lambda item: (item.label, item.digest))))
 
     @property
     def digest(self) -> str:
-        """The digest over all labels and contents."""
+        """The digest of all labels and contents."""
         return digest(*(part for item in self.inputs for part in (item.label, item.digest)))
 
     def changes(self, earlier: Sequence[Input]) -> list[str]:

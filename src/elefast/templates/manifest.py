@@ -1,19 +1,19 @@
-"""What the build of a template was seen to depend on, besides what was declared in its key.
+"""The observed inputs of a template: what its build was seen to use, besides the declared inputs in its key.
 
-Six kinds of facts, each of which can be looked at again later for the price of one read:
+Six kinds of facts can be compared with the present, for the price of one read each:
 
-- *files* that were imported or read, and files that were looked for and not there,
-- *paths* of which the code asked only whether they exist, and as what,
-- *listings*: directories that the project's own code listed,
-- *lookups*: which of the module names that were searched for in a directory exist there, so that a module
-  that would now be found first is noticed, and an unrelated new file is not,
-- *distributions* that were imported from the installed packages,
+- *files* that were imported or read, or were looked for and absent,
+- *paths* of which the code only asked whether they exist, and of what kind they are,
+- *listings* of directories that the project's own code has made,
+- *lookups*: the module names that were searched for in a directory, and how each was found there. They show a new
+  module that would be found first, and ignore unrelated new files,
+- *distributions* of installed packages that were imported,
 - environment *variables* that the code read.
 
-And one kind that cannot: *programs* that were run, of which nobody knows what they read.
+One kind cannot be compared: *programs* that were run, because the files that they read are unknown.
 
-It compares facts with the file system, the environment and the installed packages.
-How they are observed is not known here.
+The module compares facts with the file system, the environment and the installed packages. It must not know how they
+are observed; `elefast.migrators.sandbox` does that.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 UNSETTLED = "unsettled"
-"""The digest of a file that changed while the template was built; nothing is ever equal to it."""
+"""The digest of a file that changed while the template was built; no digest is equal to it."""
 
-# How a name was found in a directory. A plain directory matters only where nothing better was found.
+# How a module name was found in a directory. A plain directory counts only where no module has the name.
 _PACKAGE, _MODULE, _DIRECTORY, _NOTHING, _NO_MODULE = "package", "module", "directory", "nothing", "no module"
 
 _FILE = "file"
@@ -56,7 +56,7 @@ _FILE = "file"
 _DIGEST_LENGTH = 20  # 80 bits, against accidents only; a comment on a database holds hundreds of them
 _CACHE = "__pycache__"
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
-# What `relpath` would take out of a path.
+# Parts of a path that `relpath` would remove.
 _ODD = re.compile(r"(^|[/\\])(\.{0,2}([/\\]|$))")
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
@@ -66,15 +66,15 @@ class Manifest:
     """What a build was seen to use. Paths are relative to the project directory, with ``/``.
 
     Args:
-        files: Path of each file that was read or imported, with the digest of its bytes; `ABSENT` for one
-            that was looked for in vain.
-        paths: Path of each file or directory that was looked at, with what was there (`path_kind`).
-        listings: Path of each directory that was listed, with the digest of the names in it.
-        lookups: Path of each directory that was searched for modules: how it has them, and their names.
-        distributions: Name of each installed distribution, with its version and the digest of its files.
-        variables: Environment variables that were read.
-        programs: Names of other programs that helped; `differences` knows nothing of what they depend on.
-        test_run: The run of tests that it was built in; only where there are programs.
+        files: The files that were read or imported, each with the digest of its content; `ABSENT` for a file that
+            was looked for and absent.
+        paths: The paths that were looked at, each with its kind (`path_kind`).
+        listings: The directories that were listed, each with the digest of the names in it.
+        lookups: The directories that were searched for modules: for each kind, the names that were found so.
+        distributions: The installed distributions, each with its version and the digest of its files.
+        variables: The environment variables that were read.
+        programs: The names of programs that were run; `differences` does not cover the files that they read.
+        test_run: The test run of the build; empty where no programs were run.
     """
 
     files: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -90,7 +90,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """The digest over all facts."""
+        """The digest of all facts."""
         return digest(repr(sorted(_flat(self.to_json()))))
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
-        """The manifest that `to_json` gave `data` for."""
+        """The manifest that `to_json` made `data` from."""
         distributions: dict[str, tuple[str, str]] = {}
         for name, facts in data["distributions"].items():
             version, _, content = facts.partition(" ")
@@ -130,12 +130,12 @@ class Manifest:
         )
 
     def differences(self, root: Path) -> list[str]:
-        """What is no longer as it was, in words; empty where everything is.
+        """What has changed since the build, in words; empty where nothing has.
 
         Args:
-            root: The project directory that the paths are relative to.
+            root: The project directory, which the paths are relative to.
         """
-        root = root.resolve()  # as the recorder saw it
+        root = root.resolve()  # like the recorder
         return [
             *self.variables.differences(os.environ),
             *self._changed_files(root),
@@ -199,7 +199,7 @@ def _lookup_change(name: str, then: str, now: str) -> str | None:
 
 
 def relative(path: str, root: str) -> str:
-    """`path` relative to the directory `root`, with ``/``; absolute where there is no way between them."""
+    """`path` relative to the directory `root`, with ``/``; absolute where it is on another drive."""
     below = path[len(root) + 1 :]
     if path.startswith(root + os.sep) and below and not _ODD.search(below):
         return below.replace(os.sep, "/")
@@ -210,14 +210,14 @@ def relative(path: str, root: str) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """The digest of a file's bytes; `ABSENT` where there is no file that can be read."""
+    """The digest of a file's content; `ABSENT` where there is no readable file."""
     return file_digests.of(path)[:_DIGEST_LENGTH]
 
 
 def path_kind(path: str | Path) -> str:
-    """What is at `path`: ``file``, ``directory``, or `ABSENT`; of a symbolic link, its target as well.
+    """The kind of `path`: ``file``, ``directory``, or `ABSENT`; for a symbolic link, its target as well.
 
-    The target counts as well, because `os.readlink` and `os.path.realpath` tell it, also where it leads to nothing.
+    Code can find out the target by `os.readlink` and `os.path.realpath`, even where it does not exist.
     """
     try:
         kind = _DIRECTORY if stat.S_ISDIR(os.stat(path).st_mode) else _FILE
@@ -231,7 +231,7 @@ def path_kind(path: str | Path) -> str:
 
 
 def listing_digest(path: str | Path) -> str:
-    """The digest of the names in a directory, without Python's caches; `ABSENT` where it cannot be listed."""
+    """The digest of the names in a directory, without Python's caches; `ABSENT` where the directory is unreadable."""
     try:
         names = os.listdir(path)
     except OSError:
@@ -240,7 +240,7 @@ def listing_digest(path: str | Path) -> str:
 
 
 def module_kinds(directory: str | Path, names: Iterable[str]) -> dict[str, str]:
-    """How an import would find each of `names` in `directory`: as package, module, plain directory or not."""
+    """How an import would find each of `names` in `directory`: as package, module, plain directory, or not at all."""
     place = os.fspath(directory)
     try:
         entries = frozenset(os.listdir(place))
@@ -261,8 +261,8 @@ def _kind(place: str, entries: frozenset[str], name: str) -> str:
 def distribution_facts(name: str) -> tuple[str, str] | None:
     """The version of an installed distribution and the digest of its files; None where it is not installed.
 
-    The digest is over its RECORD, without what an installer writes on this machine (scripts, caches, its own
-    notes), so that the same release is equal on another one. Without a RECORD the version has to do.
+    The digest is that of its RECORD, without the files that an installer writes (scripts, caches, metadata), so that
+    a release has the same digest on every machine. It is empty for a distribution without a RECORD.
     """
     try:
         distribution = metadata.distribution(name)
@@ -279,7 +279,7 @@ def distribution_facts(name: str) -> tuple[str, str] | None:
 
 
 def _version(distribution: metadata.Distribution) -> str:
-    # `distribution.version` has all of the file parsed as an e-mail, which takes longer than the rest.
+    # `distribution.version` would parse the whole file as an e-mail, which takes longer than all other work here.
     head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
     match = _VERSION.search(head)
     return match[1] if match else distribution.version

@@ -1,7 +1,7 @@
-"""A ``MetaData`` in a database: everything that it describes, and everything that this depends on.
+"""Creates the objects of a ``MetaData`` in a database, and finds the inputs of a template of it.
 
-SQLAlchemy's own ``create_all`` leaves out the schemas; and what it would do is known by the DDL that it
-compiles to and by the listeners to DDL events, so nothing has to be observed when it runs.
+SQLAlchemy's own ``create_all`` does not create schemas. The inputs are the DDL that the objects compile to, and the
+listeners of DDL events. They are known without running anything, so no build has to be observed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["create_all", "describe", "inputs", "is_empty", "why_opaque"]
 
 
 def create_all(connection: Connection, metadata: MetaData) -> None:
-    """Create everything that `metadata` describes, and first the schemas that it is in.
+    """Create the schemas that `metadata` uses, and then all its objects.
 
     Args:
-        connection: An empty database, or one where only some of it is there. It is not committed.
-        metadata: Tables with all that belongs to them, types and sequences, in whatever schemas.
+        connection: A connection to a database that may have some of the objects. The work is not committed.
+        metadata: Tables, types and sequences.
     """
     for schema in ddl.schemas(metadata):
         connection.execute(CreateSchema(schema, if_not_exists=True))
@@ -32,38 +32,39 @@ def create_all(connection: Connection, metadata: MetaData) -> None:
 
 
 def inputs(metadata: MetaData) -> list[Input] | None:
-    """Everything that decides what `create_all` does: compiled DDL and listeners of DDL events.
+    """The inputs of `create_all`: compiled DDL, and listeners of DDL events.
 
     Returns:
-        The inputs, or None where something of it cannot be known; `why_opaque` says what.
+        The inputs; None where an input is unknown, for the reason that `why_opaque` gives.
     """
     found, opaque = describe(metadata)
     return None if opaque else found
 
 
 def why_opaque(metadata: MetaData) -> str:
-    """What of `metadata` cannot be known; empty where everything can."""
+    """Which input of `metadata` is unknown, and why; empty where all are known."""
     return describe(metadata)[1]
 
 
 def describe(metadata: MetaData) -> tuple[list[Input], str]:
-    """Everything that can be known, and the first thing that cannot; empty where there is none."""
+    """The known inputs, and the reason for the first unknown one; empty where all are known."""
     found: list[Input] = []
     opaque = ""
-    for part in _parts(metadata):
-        if isinstance(part, Input):
-            found.append(part)
+    for item in _inputs(metadata):
+        if isinstance(item, Input):
+            found.append(item)
         else:
-            opaque = opaque or part
+            opaque = opaque or item
     return found, opaque
 
 
 def is_empty(metadata: MetaData) -> bool:
-    """Whether it describes nothing: no table, type or sequence, and no listener that could make one."""
+    """Whether it has no table, type or sequence, and no listener that could create one."""
     return not any(True for _ in ddl.statements(metadata)) and not any(True for _ in ddl.listeners(metadata))
 
 
-def _parts(metadata: MetaData) -> Iterator[Input | str]:
+def _inputs(metadata: MetaData) -> Iterator[Input | str]:
+    """Each input, or the reason why it is unknown."""
     try:
         for label, text in ddl.statements(metadata):
             yield Input.of(label, text)

@@ -1,4 +1,4 @@
-"""How templates are made and kept, in plain values."""
+"""The options of templates, as plain values."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ class TemplateOptions:
     """How the templates of one recipe are made and kept.
 
     Args:
-        project: The project that the templates and kept databases belong to; older ones of the same project retire.
-            Empty for none.
-        test_run: The same in all processes of one test run, which share a failed build; empty for a single process.
+        project: The project that the templates and kept databases belong to; empty for none. A new template retires
+            older ones of the same project.
+        test_run: The name of the test run, equal in all its processes, which share a failed build. Empty for a
+            single process.
         strategy: How databases are copied: ``auto``, ``file_copy`` or ``wal_log``.
         cache: Whether a template may outlive the run.
-        rebuild: Build the template even where there is one that fits.
-        keep: How many older templates of the project stay.
-        max_age: Seconds after which a template is built again; 0 for never.
+        rebuild: Build the template even if one fits.
+        keep: The number of older templates of the project that are not dropped.
+        max_age: Seconds after which a template is built again; 0 for no limit.
     """
 
     project: str = ""

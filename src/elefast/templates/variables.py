@@ -1,7 +1,7 @@
 """The environment variables that the build of a template was seen to read.
 
-A value may be a password, so only a salted digest of it is kept.
-How reads are observed is not known here; see `elefast.migrators.sandbox.variable_recorder`.
+A value may be a password, so only a salted digest of it is stored.
+`elefast.migrators.sandbox.variable_recorder` observes the reads; this module must not know how.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ANY_REST = "*"
 
 # pytest and pytest-xdist set these; they differ from worker to worker and from test to test.
 _OF_THE_RUN = re.compile(r"PYTEST_(CURRENT_TEST|XDIST_\w+|VERSION)")
-# These differ from one shell, terminal or login to the next, and elefast's own are in the key or irrelevant.
+# These differ between shells, terminals and logins. Elefast's own variables are in the key, or have no effect.
 _OF_THE_SHELL = re.compile(
     r"_|PWD|OLDPWD|SHLVL|TERM|TERM_\w+|COLORTERM|COLUMNS|LINES|WINDOWID|DISPLAY|WAYLAND_DISPLAY|SSH_\w+|XDG_SESSION_\w+"
     r"|DBUS_\w+|NO_COLOR|FORCE_COLOR|TMUX\w*|STY|VTE_VERSION|KONSOLE_\w+|ITERM_\w+|PS1|PPID|RANDOM|SECONDS|PYTEST_\w+"
@@ -34,22 +34,22 @@ _OF_THE_SHELL = re.compile(
 
 
 def is_of_the_run(name: str) -> bool:
-    """Whether a variable identifies a worker or a test of one run; it never counts as an input."""
+    """Whether a variable identifies a worker or a test of one run. Such a variable is never an input."""
     return _OF_THE_RUN.fullmatch(name) is not None
 
 
 def is_of_the_shell(name: str) -> bool:
-    """Whether a variable describes a shell, a terminal or a run; it counts only where the project names it."""
+    """Whether a variable describes a shell, a terminal or a run. It is an input only where the project names it."""
     return _OF_THE_SHELL.fullmatch(name) is not None
 
 
 def matching(pattern: str, environment: Mapping[str, str]) -> list[str]:
-    """The names of the variables that `pattern` stands for, sorted.
+    """The sorted names of the variables that `pattern` matches.
 
     Args:
-        pattern: A name. A ``~`` in front of it lets upper and lower case match each other, and a ``*`` at its end
-            stands for any rest.
-        environment: The variables that there are.
+        pattern: A name. With ``~`` in front of it, upper and lower case match each other. ``*`` at its end matches
+            any rest.
+        environment: The variables to search.
     """
     any_case, any_rest = pattern.startswith(_ANY_CASE), pattern.endswith(_ANY_REST)
     text = pattern.removeprefix(_ANY_CASE).removesuffix(_ANY_REST)
@@ -66,9 +66,9 @@ class Variables:
 
     Args:
         salt: Part of each digest, so that equal values of two templates do not look equal.
-        digests: Each pattern (see `matching`) with the digest of what it stood for; `UNSET` for nothing.
-        left_out: Where code read the environment as a whole: the names that do not count. Then every other
-            variable counts, also one that is set later. None where no code did that.
+        digests: Each pattern (see `matching`) with the digest of the variables that it matched; `UNSET` for none.
+        left_out: The names that are no inputs, if code has read the whole environment. Then all other variables are
+            inputs, also those that are set later. None if no code has done that.
     """
 
     salt: str = ""
@@ -79,7 +79,13 @@ class Variables:
     def of(
         cls, patterns: Iterable[str], environment: Mapping[str, str], left_out: Iterable[str] | None = None
     ) -> Variables:
-        """What `patterns` stand for in `environment`; all of it where `left_out` says what does not count."""
+        """Record the variables of `environment` that `patterns` match; all of them if `left_out` is given.
+
+        Args:
+            patterns: Patterns as for `matching`.
+            environment: The variables.
+            left_out: As the attribute.
+        """
         salt = secrets.token_hex(8)
         names = set(patterns)
         if left_out is not None:
@@ -97,12 +103,12 @@ class Variables:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Variables:
-        """The variables that `to_json` gave `data` for."""
+        """The variables that `to_json` made `data` from."""
         left_out = data.get("left_out")
         return cls(data["salt"], dict(data["digests"]), None if left_out is None else tuple(left_out))
 
     def differences(self, environment: Mapping[str, str]) -> list[str]:
-        """What is no longer as it was, in words; empty where everything is. No value is named."""
+        """What has changed, in words without any value; empty where nothing has."""
         found: list[str] = []
         for pattern, then in self.digests.items():
             now = _digest(self.salt, pattern, environment)
@@ -132,7 +138,7 @@ def _digest(salt: str, pattern: str, environment: Mapping[str, str]) -> str:
 
 
 def _shown(pattern: str, environment: Mapping[str, str]) -> str:
-    """What a message calls the variables: the one there is, else as environments usually spell it."""
+    """The name for messages: that of the one variable that matches, else the pattern in its usual spelling."""
     names = matching(pattern, environment)
     if len(names) == 1:
         return names[0]
