@@ -88,7 +88,7 @@ def from_config(
         stack = _stacks.get(identity)
         if stack is None or stack.closed:
             _check_engines(loaded)
-            recipe = _recipe(loaded, environment, test_run, owned=_named_url(loaded) is None)
+            recipe = _recipe(loaded, test_run, owned=_named_url(loaded) is None)
             settings = loaded.settings
             stack = _stacks[identity] = Stack(
                 _spec(loaded, environment, recipe, rebuild=rebuild, test_run=test_run),
@@ -295,7 +295,7 @@ def _scram_iterations(loaded: Loaded, driver: str) -> int:
     return 1 if short else 4096
 
 
-def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str, *, owned: bool) -> Plan | None:
+def _recipe(loaded: Loaded, test_run: str, *, owned: bool) -> Plan | None:
     """How databases are made; None where there is nothing to put into them."""
     settings = loaded.settings
     migrator = _migrator(loaded)
@@ -311,18 +311,9 @@ def _recipe(loaded: Loaded, env: Mapping[str, str], test_run: str, *, owned: boo
         url_variables=[*settings.export_env, *settings.alembic.env],
         driver=sync_driver(settings).partition("+")[2],
         async_driver=async_driver(settings).partition("+")[2],
-        kept_digests=_kept_digests(loaded, env),
         test_run=test_run,
         owned=owned,
     )
-
-
-def _kept_digests(loaded: Loaded, env: Mapping[str, str]) -> str:
-    """Where the digests of the project's files are kept for the next run; nowhere in CI, which starts from nothing."""
-    place = cache_dir.cache_directory(env)
-    if not place or not loaded.settings.template.cache:
-        return ""
-    return os.path.join(place, f"digests-{digest(str(loaded.project))}.json")
 
 
 def _migrator(loaded: Loaded) -> Step | None:

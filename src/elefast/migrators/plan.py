@@ -48,7 +48,6 @@ class Plan:
             with `driver`.
         driver: Driver of the connection that a function of the project gets.
         async_driver: Driver of the connection that an async function gets.
-        kept_digests: The file that keeps the digests of the project's files for the next run; empty for none.
         test_run: The name of this test run. It is part of ``application_name``, and limits a template that other
             programs helped to build to the processes of the run.
         owned: Elefast starts the server, so libpq's environment variables are meant for another one.
@@ -69,7 +68,6 @@ class Plan:
         url_variables: Sequence[str] = (),
         driver: str = "psycopg",
         async_driver: str = "psycopg",
-        kept_digests: str = "",
         test_run: str = "",
         owned: bool = False,
     ) -> None:
@@ -87,7 +85,6 @@ class Plan:
         self._variables = _variables(url_variables, driver)
         self._driver = driver
         self._async_driver = async_driver
-        self._digests = kept_digests
         self._test_run = test_run
         self._owned = owned
         self._application_name = f"elefast build {test_run}".rstrip()
@@ -105,8 +102,6 @@ class Plan:
         Raises:
             ConfigurationError: A file or module that a step names does not exist.
         """
-        if self._digests:
-            file_digests.load(self._digests)
         described = [step.describe(self.root) for step in self.steps]
         found = [item for items, _ in described for item in items]
         found += watched(self.root, self._watch)
@@ -138,8 +133,6 @@ class Plan:
         only, unless ``template.watch`` names those files.
         """
         changes = manifest.differences(self.root)
-        if self._digests:
-            file_digests.save(self._digests)
         same_run = self._test_run and manifest.test_run == self._test_run
         if manifest.programs and not self._watch and not same_run:
             programs = ", ".join(manifest.programs)

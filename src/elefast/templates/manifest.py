@@ -269,12 +269,8 @@ def distribution_facts(name: str) -> tuple[str, str] | None:
     except metadata.PackageNotFoundError:
         return None
     record = distribution.read_text("RECORD") or ""
-    content = file_digests.memo(record)
-    if content is None:
-        lines = [line for line in record.splitlines() if line and not _of_the_installer(line)]
-        content = digest(*sorted(lines))[:_DIGEST_LENGTH] if lines else ""
-        if content:
-            file_digests.remember(record, content)
+    lines = [line for line in record.splitlines() if line and not _of_the_installer(line)]
+    content = digest(*sorted(lines))[:_DIGEST_LENGTH] if lines else ""
     return _version(distribution), content
 
 

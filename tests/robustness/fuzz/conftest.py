@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from elefast.templates import file_digests
 from tests.integration.migrators.conftest import new_database, new_directory
-from tests.robustness.fuzz.fuzz_support import SEED, SETTLED, forget
+from tests.robustness.fuzz.fuzz_support import SEED
 from tests.robustness.fuzz.world import World
 
 __all__ = ["new_database"]
@@ -20,7 +19,6 @@ __all__ = ["new_database"]
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Generator[World]:
     """A project with a library beside it on the import path, as a `.pth` file of an editable install puts it there."""
-    monkeypatch.setattr(file_digests, "SETTLED", SETTLED)
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for name in ("WORLD_NAME", "WORLD_OTHER", "PYTEST_XDIST_WORKER"):
         monkeypatch.setenv(name, "")  # so that whatever becomes of it is undone
@@ -29,4 +27,3 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Generator[World]:
         made = World(Path(directory) / "world", random.Random(SEED))
         monkeypatch.setattr(sys, "path", [*sys.path, *made.path[1:]])
         yield made
-    forget()

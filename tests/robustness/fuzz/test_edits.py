@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from elefast.migrators import Function, Plan
 from elefast.templates.fingerprint import Input
 from elefast.templates.manifest import Manifest
 from tests.integration.migrators.conftest import DatabaseFactory
 from tests.integration.migrators.migrator_support import tables
-from tests.robustness.fuzz.fuzz_support import ROUNDS, SEED, forget
+from tests.robustness.fuzz.fuzz_support import ROUNDS, SEED
 from tests.robustness.fuzz.world import World
 
 
@@ -27,20 +26,15 @@ class Built:
 class Harness:
     """What a run of tests does with a project, without a stack around it."""
 
-    def __init__(self, world: World, new_database: DatabaseFactory, kept: Path) -> None:
+    def __init__(self, world: World, new_database: DatabaseFactory) -> None:
         self.world = world
         self.new_database = new_database
-        self.kept = kept
         self.templates: list[Built] = []
         world.look = self.fitting  # type: ignore[assignment,method-assign]
 
     def plan(self) -> Plan:
-        """As the next run makes it; often in a new process, which knows only what was kept."""
-        if self.world.chance.random() < 0.5:
-            forget()
-        if self.world.chance.random() < 0.05:
-            self.kept.write_text('{"format": 1, "files": {"x": [1')
-        return Plan(root=self.world.root, migrator=Function("creating:create"), kept_digests=str(self.kept))
+        """A plan as the next run makes it."""
+        return Plan(root=self.world.root, migrator=Function("creating:create"))
 
     def fitting(self) -> list[Built]:
         """The templates that would be taken."""
@@ -61,11 +55,10 @@ class Harness:
         self.templates.append(Built(inputs, manifest, tables(url)))
 
 
-def test_random_edits(world: World, new_database: DatabaseFactory, tmp_path: Path) -> None:
+def test_random_edits(world: World, new_database: DatabaseFactory) -> None:
     """After each of many random edits only a template that is right is found, and after a harmless one it is found."""
     print(f"TEST_FUZZ_SEED={SEED} TEST_FUZZ_ROUNDS={ROUNDS}")
-    harness = Harness(world, new_database, tmp_path / "digests" / "kept.json")
-    harness.kept.parent.mkdir(mode=0o700)
+    harness = Harness(world, new_database)
     harness.build()
     assert harness.templates[0].tables == world.schema()
     for number in range(ROUNDS):

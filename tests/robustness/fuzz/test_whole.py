@@ -9,7 +9,7 @@ import psycopg
 from elefast import from_config
 from elefast.postgres.names import Name
 from tests.integration.migrators.migrator_support import tables
-from tests.robustness.fuzz.fuzz_support import ROUNDS, SEED, forget
+from tests.robustness.fuzz.fuzz_support import ROUNDS, SEED
 from tests.robustness.fuzz.world import World
 
 _CONFIGURATION = """\
@@ -78,7 +78,6 @@ def test_random_edits_with_a_server(world: World, server_url: str) -> None:
             action = world.chance.choice(world.harmless if is_harmless else harmful)
             print(number, action.__name__)
             action()
-            forget()
             with from_config(world.root, env={"ELEFAST_ENGINE__URL": server_url}) as stack:
                 with stack.server.create_database() as database:
                     found = tables(database.url)
