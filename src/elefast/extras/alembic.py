@@ -1,6 +1,6 @@
 """An Alembic project as a migrator for any server: ``DatabaseServer(url, schema=AlembicMigrator("alembic.ini"))``.
 
-env.py needs no edits. Neither Alembic nor greenlet is imported before they are used.
+env.py needs no changes. Alembic and greenlet are imported on first use only.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["AlembicMigrator"]
 class AlembicMigrator:
     """Runs ``alembic upgrade`` on a database; both a `Migrator` and an `AsyncMigrator`.
 
-    The migrations run in an interpreter of their own that can connect to this one database only.
-    Where the database cannot be opened from there, they run here on the given connection, which env.py must
-    then take from ``config.attributes["connection"]``.
+    The migrations run in a separate interpreter, which can connect to this database only. Where that interpreter
+    cannot open the database, they run in this process on the given connection. Then env.py must use
+    ``config.attributes["connection"]``.
 
     Args:
-        config_path: An alembic.ini, or a pyproject.toml with ``[tool.alembic]``. Of the other kind, the one
-            beside it counts as well.
-        revision: Where to upgrade to.
+        config_path: An alembic.ini, or a pyproject.toml with ``[tool.alembic]``. A file of the other kind in the
+            same directory is read as well.
+        revision: The revision to upgrade to.
         section: Section of the ini file, as with ``alembic -n``.
         x: Arguments for env.py, as with ``alembic -x``.
         env: Environment variables that env.py reads its URL from: ``NAME``, or ``NAME=postgresql+asyncpg`` for
@@ -65,31 +65,38 @@ class AlembicMigrator:
         Raises:
             ConfigurationError: The Alembic project is not complete.
             MigrationError: A revision failed, or the revisions did not arrive in this database.
+            MissingDependencyError: Alembic is not installed.
         """
         self._plan.migrate(connection)
 
     async def migrate_async(self, connection: AsyncConnection) -> None:
-        """Upgrade the database of `connection`; the event loop goes on meanwhile, and env.py may be async."""
+        """Upgrade the database of `connection` without blocking the event loop; env.py may be async.
+
+        Raises:
+            ConfigurationError: The Alembic project is not complete.
+            MigrationError: A revision failed, or the revisions did not arrive in this database.
+            MissingDependencyError: Alembic is not installed.
+        """
         await self._plan.migrate_async(connection)
 
-    # It is a recipe as well, so that servers know when a template of it is out of date.
+    # The methods of a recipe, by which servers know when a template is out of date.
 
     def inputs(self) -> Sequence[Input]:
-        """Everything that is declared: configuration, env.py and revisions."""
+        """All declared inputs: configuration, env.py and revisions."""
         return self._plan.inputs()
 
     def fingerprint(self) -> Sequence[Input] | None:
-        """The `inputs` where they are all that the result depends on, else None."""
+        """The `inputs`; None where the result may depend on anything else."""
         return self._plan.fingerprint()
 
     def why_not_kept(self) -> str:
-        """Why a template must not outlive the run; empty, for it may."""
+        """Why a template must not outlive the run; always empty, because it may."""
         return self._plan.why_not_kept()
 
     def build(self, url: URL, *, mark: str = "") -> Manifest:
-        """Upgrade the empty database at `url`; what env.py and the revisions were seen to use."""
+        """Upgrade the empty database at `url`; returns what env.py and the revisions were seen to use."""
         return self._plan.build(url, mark=mark)
 
     def still_fits(self, manifest: Manifest) -> list[str]:
-        """What has changed since `manifest` was taken, in words."""
+        """What has changed since `manifest` was recorded, in words; empty where nothing has."""
         return self._plan.still_fits(manifest)

@@ -91,7 +91,7 @@ class Command:
             words = self.arguments[0].split()
             remedy = "Install it, or write its path."
             if len(words) > 1:
-                remedy = f"Each argument is an item of its own: {json.dumps([*words, *self.arguments[1:]])}."
+                remedy = f"Each argument is a separate item: {json.dumps([*words, *self.arguments[1:]])}."
             raise MigrationError(
                 f'command.run: there is no program "{self.arguments[0]}" on PATH, nor in {root}. {remedy}',
                 code="command-not-found",

@@ -203,7 +203,7 @@ def _message(name: str, statement: Statement, error: psycopg.Error) -> str:
     head = head if len(head) <= _HEAD_LENGTH else f"{head[: _HEAD_LENGTH - 1]}…"
     text = error.diag.message_primary or str(error).strip()
     if error.sqlstate is None and statement.text[:4].upper() == "COPY":
-        text = "nobody reads what COPY writes here; take it out, or copy to a file of the server"
+        text = "the output of COPY TO STDOUT is not read here; take it out, or copy to a file of the server"
     lines = [f"{name}:{line}: {text}"]
     for word, detail in (
         ("detail", error.diag.message_detail),

@@ -201,7 +201,7 @@ def test_copy_to_nobody(project: Project, template: URL) -> None:
     """There is nowhere to write to, and the error says so in the words of SQL."""
     project.write("1.sql", "SELECT 1;\nCOPY (SELECT 1) TO stdout;")
 
-    with pytest.raises(MigrationError, match=r"1\.sql:2: nobody reads what COPY writes here"):
+    with pytest.raises(MigrationError, match=r"1\.sql:2: the output of COPY TO STDOUT is not read here"):
         run(project, template, "1.sql")
 
 

@@ -1,6 +1,6 @@
-"""What `elefast.extras.docker.postgres` can be told, as objects.
+"""The options of `elefast.extras.docker.postgres`, as objects.
 
-The same settings stand in ``[tool.elefast.docker]`` and ``[tool.elefast.tuning]``, which need no code.
+``[tool.elefast.docker]`` and ``[tool.elefast.tuning]`` have the same options for projects without such code.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ __all__ = ["Configuration", "Container", "Credentials", "Optimizations"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """Which container, of which image.
+    """The container and its image.
 
     Args:
-        name: The default stands for a name of elefast's choice, so that projects do not meet in one container.
-        image: Without a tag it gets `version`. With one, or with a digest, it is taken as it is.
-        version: The tag, or a digest (``sha256:...``). ``latest`` is another major version some day: better
-            name one.
-        database_port: The port in the container, which must be 5432, and the one on the engine's machine, where
-            ``None`` means any. Without the pair the variable ``ELEFAST_HOST_PORT`` pins the latter.
+        name: The name. The default stands for a name that elefast chooses, so that projects do not share a container.
+        image: The image. Without a tag or a digest, `version` is added to it.
+        version: The tag, or a digest (``sha256:...``). ``latest`` will become another major version some day, so
+            better name one.
+        database_port: The port in the container, which must be 5432, and the port on the engine's machine, where
+            ``None`` means any. If omitted, the variable ``ELEFAST_HOST_PORT`` sets the latter.
     """
 
     name: str = "elefast"
@@ -31,13 +31,12 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Who connects, and where.
+    """The role and the host of the URL.
 
     Args:
-        user: The superuser that the container is made with.
-        password: The superuser's.
-        host: Where the container's port is reached. The default stands for what follows from the engine, which is
-            another host where that is remote.
+        user: The superuser that the container creates.
+        password: The password of the superuser.
+        host: The host of the container's port. The default stands for the host of the engine, which may be remote.
     """
 
     user: str = "postgres"
@@ -47,25 +46,25 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizations:
-    """How the server is tuned for tests; nothing of it is fit for data that matter.
+    """How the server is tuned for tests. With these settings, a crash of the server may lose data.
 
     ``False`` and ``None`` leave a setting to PostgreSQL.
 
     Args:
-        tmpfs: Data in memory: yes, no, or at most so many megabytes.
-        fsync_off: Nothing waits for the disk.
-        synchronous_commit_off: No commit waits for its log.
-        full_page_writes_off: No copies of whole pages in the log.
-        wal_level_minimal: As little log as possible; needs `disable_wal_senders`.
-        disable_wal_senders: No replication.
-        disable_archiving: Finished log files are not archived.
-        autovacuum_off: Nothing runs beside the tests.
-        jit_off: No compiling of queries.
-        shared_buffers_mb: Megabytes of shared memory; large ones slow down every new database.
+        tmpfs: Keep the data in memory; a number is a limit in megabytes.
+        fsync_off: Do not wait for the disk.
+        synchronous_commit_off: Do not wait for the write-ahead log in a commit.
+        full_page_writes_off: Do not write copies of whole pages to the log.
+        wal_level_minimal: Write as little log as possible; needs `disable_wal_senders`.
+        disable_wal_senders: Disable replication.
+        disable_archiving: Do not archive completed log files.
+        autovacuum_off: Do not vacuum while tests run.
+        jit_off: Do not compile queries.
+        shared_buffers_mb: Megabytes of shared memory; many of them slow down every new database.
         work_mem_mb: Megabytes for each sort.
         maintenance_work_mem_mb: Megabytes for each index that is built.
         checkpoint_timeout_seconds: Seconds between two checkpoints.
-        disable_statement_logging: Otherwise all statements are in the container's log.
+        disable_statement_logging: Do not write all statements to the container's log.
     """
 
     tmpfs: int | bool = True
@@ -86,7 +85,13 @@ class Optimizations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """All of it."""
+    """Container, credentials and tuning together.
+
+    Args:
+        container: The container and its image.
+        credentials: The role and the host of the URL.
+        optimizations: How the server is tuned.
+    """
 
     container: Container = Container()
     credentials: Credentials = Credentials()

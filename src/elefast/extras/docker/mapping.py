@@ -1,4 +1,4 @@
-"""From the objects of `configuration` to what the provider of containers takes."""
+"""Translates the objects of `configuration` to arguments of the provider of containers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ _DATABASE_PORT = 5432
 
 
 def provider_arguments(config: Configuration, env: Mapping[str, str]) -> dict[str, Any]:
-    """Keyword arguments for `elefast.providers.DockerProvider`.
+    """The keyword arguments for `elefast.providers.DockerProvider`.
+
+    Args:
+        config: The options.
+        env: The environment variables.
 
     Raises:
-        ConfigurationError: With all that cannot work.
+        ConfigurationError: Values are invalid; it lists all of them.
     """
     problems: list[Problem] = []
     container, credentials = config.container, config.credentials
@@ -105,8 +109,8 @@ def _settings(optimizations: Optimizations, problems: list[Problem]) -> dict[str
     )
 
 
-def _off(wished: bool) -> bool | None:
-    return False if wished else None
+def _off(disabled: bool) -> bool | None:
+    return False if disabled else None
 
 
 def _megabytes(number: int | None) -> str | None:
