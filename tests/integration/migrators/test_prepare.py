@@ -1,4 +1,4 @@
-"""The interpreter that builds a template is started before there is a server, and does nothing before it is told."""
+"""The interpreter that builds a template starts before the server does, and runs no code of the project until then."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ def create(connection):
 
 
 def waiting(plan: Plan) -> int:
-    """The process that waits."""
+    """The process that `prepare` has started."""
     assert plan._prepared
     return plan._prepared._process.pid
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """Whether the process exists, and has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def test_it_waits_and_then_builds(project: Project, template: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code of the project runs when there is a database, with the environment of that moment, and is observed."""
+def test_the_prepared_interpreter_builds_with_the_files_and_variables_of_that_moment(
+    project: Project, template: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code of the project runs once there is a database, and is observed."""
     project.write("testing.py", _TESTING)
     plan = Plan(root=project.root, migrator=Function("testing:create"))
     plan.prepare()
@@ -64,8 +66,8 @@ def test_it_waits_and_then_builds(project: Project, template: URL, monkeypatch: 
     assert plan._prepared is None
 
 
-def test_nobody_needs_it(project: Project) -> None:
-    """It ends when it is let go of, and has done nothing."""
+def test_an_interpreter_that_is_not_needed_ends_without_running_code(project: Project) -> None:
+    """It ends in `stop_preparation`, which may be called twice."""
     project.write("testing.py", _TESTING)
     plan = Plan(root=project.root, migrator=Function("testing:create"))
     plan.prepare()
@@ -76,8 +78,10 @@ def test_nobody_needs_it(project: Project) -> None:
     assert not (project.root / "ran").exists()
 
 
-def test_another_import_path(project: Project, template: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that would import from elsewhere than this process does by now is not used."""
+def test_a_prepared_interpreter_with_another_import_path_is_replaced(
+    project: Project, template: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would import other modules than this process does now."""
     project.write("testing.py", _TESTING)
     plan = Plan(root=project.root, migrator=Function("testing:create"))
     plan.prepare()
@@ -88,16 +92,16 @@ def test_another_import_path(project: Project, template: URL, monkeypatch: pytes
     assert not is_alive(pid)
 
 
-def test_without_code_of_the_project_none_is_started(project: Project) -> None:
-    """SQL files need no interpreter."""
+def test_no_interpreter_is_prepared_without_code_of_the_project(project: Project) -> None:
+    """This process runs SQL files itself."""
     project.write("schema.sql", "CREATE TABLE made (id int)")
     plan = Plan(root=project.root, migrator=Sql(("schema.sql",)))
     plan.prepare()
     assert plan._prepared is None
 
 
-def test_it_ends_with_who_started_it(project: Project) -> None:
-    """Also while it waits, and also if that is killed."""
+def test_a_prepared_interpreter_ends_with_the_process_that_started_it(project: Project) -> None:
+    """Even if that process is killed."""
     project.write("testing.py", _TESTING)
     code = (
         "import os, signal; from pathlib import Path; from elefast.migrators import Function, Plan\n"
@@ -112,8 +116,10 @@ def test_it_ends_with_who_started_it(project: Project) -> None:
         time.sleep(0.02)
 
 
-def test_a_new_server_has_one_ready(project: Project, elefast_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stack asks for it when its server is new, and has none left when it has its template."""
+def test_a_stack_prepares_an_interpreter_for_a_new_server_only(
+    project: Project, elefast_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No prepared interpreter is left once there is a template."""
     project.write("testing.py", _TESTING)
     project.write("pyproject.toml", '[tool.elefast]\nprovider = "local"\ncallable.target = "testing:create"\n')
     started: list[str] = []
