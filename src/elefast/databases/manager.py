@@ -293,10 +293,12 @@ class DatabaseManager:
                 _log.info("left some of %s to a later sweep: %s", display_url(self.url), error)
         self.session.close()
 
-    def _leave(self, unused: Sequence[str], leave: int) -> None:
-        call = self.session.call
+    def _leave_spares(self, unused: Sequence[str], limit: int) -> None:
         if unused and self._templates is not None and (kept := self._templates.reusable_template("utf8")):
-            call(spares.leave, kept, unused, leave)
+            self.session.call(spares.add, kept, unused, limit)
+
+    def _drop_all(self) -> None:
+        call = self.session.call
         ours = [
             entry
             for entry in call(databases.own_databases)

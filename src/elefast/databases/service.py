@@ -280,8 +280,8 @@ class DatabaseService:
         start = clock.now()
         self.checkouts.close()
         self._stop_preparation()
-        # Elsewhere, too, somebody may look at what was kept on this server.
-        passing = self.lease.ephemeral and not self.report.kept
+        # A server with kept databases stays, so that a person can inspect them.
+        server_ends = self.lease.ephemeral and not self.report.kept
         unused: Sequence[str] = []
         spare_limit = 0 if self.lease.ephemeral else self._spec.pool.size
         try:

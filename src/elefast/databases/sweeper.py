@@ -11,9 +11,9 @@ from typing import NamedTuple
 from elefast.databases.inventory import lock_of
 from elefast.postgres import advisory_locks, databases, spares
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.databases import Entry
-from elefast.postgres.drop_blockers import blockers
-from elefast.postgres.names import Kind, Name
+from elefast.postgres.databases import OwnDatabase
+from elefast.postgres.drop_blockers import find_blockers
+from elefast.postgres.names import Kind
 from elefast.templates.store import drop_orphans, drop_unused
 
 __all__ = ["SweepScope", "sweep", "would_sweep"]

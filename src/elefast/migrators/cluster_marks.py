@@ -31,7 +31,7 @@ class Marking:
     """Marks the roles and tablespaces of one statement; create it before the statement runs.
 
     Args:
-        statement: The text of the statement, which matches `CREATES`.
+        statement: The text of the statement, which matches `CREATE_STATEMENT`.
         run: Runs statements on the same connection.
     """
 
@@ -58,7 +58,7 @@ def mark_all(mark: str) -> None:
 
     def before(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
         connection.info.pop("elefast_marking", None)
-        if CREATES.search(statement):
+        if CREATE_STATEMENT.search(statement):
             # In a transaction that has failed, the statement itself fails next, and its error has the reason.
             with suppress(Exception):
                 connection.info["elefast_marking"] = Marking(statement, _runner(connection))

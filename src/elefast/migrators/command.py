@@ -62,9 +62,9 @@ class Command:
     def run(self, target: BuildTarget) -> None:
         environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
         # In this process, the application's variables have an unreachable host. The command needs the template's.
-        environment |= variables(target.url, target.variables, target.driver)
+        environment |= variable_values(target.url, target.variables, target.driver)
         own = [ExportedVariable.parse(entry) for entry in self.variables]
-        environment |= variables(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
+        environment |= variable_values(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
         # The output goes into a file: a child of the program that lives on would keep a pipe open.
         with tempfile.TemporaryFile() as output:
             status = self._call(target.root, environment, output.fileno())

@@ -172,7 +172,7 @@ class Plan:
         if not sandboxed:
             _refuse_changed_files(declared)
             return Manifest()
-        progress.begin(sandboxed[0].label)
+        progress.begin_part(sandboxed[0].label)
         manifest = self._build_process(sandboxed).run(target, declared)
         _refuse_changed_files(declared)
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
@@ -250,7 +250,7 @@ class Plan:
 
 def _run(step: Step, target: BuildTarget) -> None:
     """Run a step in this process."""
-    progress.begin(step.label)
+    progress.begin_part(step.label)
     try:
         step.run(target)
     except ElefastError:

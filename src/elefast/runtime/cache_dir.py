@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 
 __all__ = ["ROOT_VARIABLE", "cache_directory", "is_private", "write_atomically"]
 
 ROOT_VARIABLE = "_ELEFAST_ROOT"
-_MONTH = 30 * 24 * 3600.0
-"""For tests: everything of elefast goes below this directory."""
+"""For tests: this variable names a directory below which elefast keeps all of its files."""
 
 
 def cache_directory(env: Mapping[str, str]) -> str:
@@ -48,11 +46,12 @@ def is_private(status: os.stat_result, forbidden: int) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & forbidden
 
 
-def replace(kept: str, text: str) -> None:
-    """Write the file `kept`, as a whole or not at all.
+def write_atomically(path: str, text: str) -> None:
+    """Write the whole file or nothing, and remove temporary files of processes that were killed while they wrote it.
 
-    Removes temporary files of killed processes for it, and all files of the directory that are older than a month:
-    those of projects that are gone.
+    Args:
+        path: The file; its directory is made if there is none.
+        text: Its new text.
 
     Raises:
         OSError: The file cannot be written, or another thread of this process is writing it.
@@ -63,9 +62,8 @@ def replace(kept: str, text: str) -> None:
         head, _, process = entry.rpartition(".")
         if head == name and process.isdigit() and not _process_exists(int(process)):
             with suppress(FileNotFoundError):
-                os.unlink(os.path.join(place, entry))
-    _remove_old(place)
-    temporary = f"{kept}.{os.getpid()}"
+                os.unlink(os.path.join(directory, entry))
+    temporary = f"{path}.{os.getpid()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -77,16 +75,8 @@ def replace(kept: str, text: str) -> None:
         raise
 
 
-def _remove_old(place: str) -> None:
-    with os.scandir(place) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > _MONTH:
-                    os.unlink(entry.path)
-
-
-def _lives(process: int) -> bool:
-    """Whether there is another process of this number; on Windows, where nobody can just ask, there always is."""
+def _process_exists(process: int) -> bool:
+    """Whether another process has this id. Always true on Windows, which has no signal 0."""
     if sys.platform == "win32":
         return True
     try:

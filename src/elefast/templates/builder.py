@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from elefast.errors import DatabaseNotReadyError, ElefastError, MigrationError
 from elefast.postgres import advisory_locks, cluster_objects, contents, databases, driver_errors, keepalives, server
-from elefast.postgres.cluster_objects import Made
+from elefast.postgres.cluster_objects import ClusterObject
 from elefast.postgres.connections.maintenance_session import Connector, MaintenanceSession
 from elefast.postgres.contents import TemplateContents
 from elefast.postgres.names import Kind, Name
@@ -150,22 +150,22 @@ class TemplateBuilder:
     def _build(self, key: Key, encoding: str, kept: bool, reason: str) -> Template:
         """Build a draft and publish it, or record the failure."""
         session = self._session
-        strategy = session.facts.strategy(self._options.strategy)
+        strategy = session.server_info.strategy(self._options.strategy)
         draft = store.draft_name(key)
         name = str(draft)
         if not kept:
             # Noted before the template exists, so that `close` drops it even after an interrupt during `publish`.
             self._volatile.add(str(draft._replace(kind=Kind.VOLATILE)))
         # A new connection has lost the build lock, so that another process may build the same template.
-        connects = session.connects
+        connects = session.connection_count
         _log.info("building a template (%s)", reason)
         if self._owned:
             self._clear_cluster()
         try:
-            session.copy(store.draft, draft, encoding=encoding, strategy=strategy)
-            if session.facts.elsewhere:
-                session.call(keepalives.of_all_sessions, name)
-            connects = session.connects
+            session.copy_database(store.draft, draft, encoding=encoding, strategy=strategy)
+            if session.server_info.is_remote:
+                session.call(keepalives.set_for_database, name)
+            connects = session.connection_count
             manifest = self._recipe.build(
                 session.url.set(database=name), mark=cluster_objects.mark_comment(name) if self._owned else ""
             )
@@ -174,8 +174,8 @@ class TemplateBuilder:
                     "files that the template is made from changed while it was built; run again.", code="files-changed"
                 )
             has = self._polish(name)
-            session.empty(name)
-            if session.connects != connects:
+            session.end_sessions(name)
+            if session.connection_count != connects:
                 raise _connection_lost()
             made = session.call(
                 store.publish, draft, key, manifest, has, project=self._options.project, reason=reason, kept=kept
@@ -184,10 +184,10 @@ class TemplateBuilder:
             raise  # the lock of the draft is free now, so the next sweep drops it
         except ElefastError as error:
             error = self._with_conflict(error)
-            session.empty(name, grace=0)
-            if session.connects != connects:
+            session.end_sessions(name, grace=0)
+            if session.connection_count != connects:
                 raise _connection_lost() from error  # not the migration's fault, so it is not recorded as a failure
-            if driver_errors.full(error):
+            if driver_errors.no_connections_left(error):
                 session.drop(name, grace=0)
                 raise self._no_free_connection(error) from error
             self._drop_made_by_failed(draft, encoding, strategy)
@@ -204,11 +204,11 @@ class TemplateBuilder:
             self._retire()
         return made
 
-    def _polish(self, name: str) -> Contents | None:
+    def _polish(self, name: str) -> TemplateContents | None:
         """Prepare a built draft for its copies (see `store.polish`); what it contains, or None where that fails."""
-        facts = self._session.facts
+        facts = self._session.server_info
         # A login trigger of the project must not write a row for this session into the template.
-        silent = facts.superuser and facts.version >= server.FIRST_LOGIN
+        silent = facts.superuser and facts.version >= server.LOGIN_TRIGGERS_VERSION
         make = self._link_to(name, settings=server.NO_EVENT_TRIGGERS if silent else "")
         if make is None:
             return None
@@ -219,13 +219,13 @@ class TemplateBuilder:
             link.call(store.polish)
             return link.call(contents.read_contents)
         except Exception as error:
-            _log.info("%s has no statistics: %s", name, driver_errors.cause(error))
+            _log.info("%s has no statistics: %s", name, driver_errors.driver_message(error))
             return None
         finally:
             link.close()
 
     def _no_free_connection(self, error: ElefastError) -> DatabaseNotReadyError:
-        holders = "\n  ".join(self._session.call(server.holders))
+        holders = "\n  ".join(self._session.call(server.connection_holders))
         return DatabaseNotReadyError(f"{error}\nThe server's connections, {holders}", code="too-many-connections")
 
     def _retire(self) -> None:
@@ -306,7 +306,7 @@ class TemplateBuilder:
     # -- keys, and reasons in words ---------------------------------------------------------------------------
 
     def _key(self, encoding: str, kept: bool) -> Key:
-        facts = self._session.facts
+        facts = self._session.server_info
         inputs = [
             *(self._recipe.inputs() or ()),
             Input.of("PostgreSQL's version", str(facts.version // 10000)),
@@ -347,11 +347,13 @@ class TemplateBuilder:
         """
         call = self._session.call
         # Marks are read before the list of databases: a build has its draft before it makes a role.
-        found = call(cluster_objects.made)
+        found = call(cluster_objects.marked_objects)
         if not found:
             return
-        entries = {(entry.name.owner, entry.name.serial): entry for entry in call(databases.entries, *_BUILD_KINDS)}
-        doomed: list[Made] = []
+        entries = {
+            (entry.name.owner, entry.name.serial): entry for entry in call(databases.own_databases, *_BUILD_KINDS)
+        }
+        doomed: list[ClusterObject] = []
         for item in found:
             entry = entries.get((item.draft.owner, item.draft.serial))
             if entry is None:
@@ -373,25 +375,25 @@ class TemplateBuilder:
         The draft depends on them, so it is dropped as well. An empty one takes its place, to record the failure.
         """
         session = self._session
-        if not self._owned or not any(item.draft == draft for item in session.call(cluster_objects.made)):
+        if not self._owned or not any(item.draft == draft for item in session.call(cluster_objects.marked_objects)):
             return
         session.drop(str(draft), grace=0)
         self._drop_made_by(draft)
-        session.copy(store.draft, draft, encoding=encoding, strategy=strategy)
+        session.copy_database(store.draft, draft, encoding=encoding, strategy=strategy)
 
     def _drop_made_by(self, draft: Name) -> None:
         """Drop the roles and tablespaces that the build of `draft` made; that database is gone already."""
         if self._owned:
-            found = self._session.call(cluster_objects.made)
+            found = self._session.call(cluster_objects.marked_objects)
             self._drop_cluster_objects([item for item in found if item.draft == draft])
 
-    def _drop_cluster_objects(self, doomed: list[Made]) -> None:
-        for item in self._session.call(cluster_objects.remove, doomed):
+    def _drop_cluster_objects(self, doomed: list[ClusterObject]) -> None:
+        for item in self._session.call(cluster_objects.drop_objects, doomed):
             _log.warning("%s %s stays on the server: other objects depend on it", item.kind, item.name)
 
     def _with_conflict(self, error: ElefastError) -> ElefastError:
         """`error`; with advice in its text where a role or tablespace that the build makes exists already."""
-        found = cluster_objects.conflict(str(error)) if isinstance(error, MigrationError) else None
+        found = cluster_objects.existing_object(str(error)) if isinstance(error, MigrationError) else None
         if found is None:
             return error
         kind, name = found

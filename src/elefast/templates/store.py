@@ -24,8 +24,8 @@ from sqlalchemy.exc import DBAPIError
 
 from elefast.postgres import advisory_locks, database_properties, databases, driver_errors, spares
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
-from elefast.postgres.contents import FIRST_OWN, Contents
-from elefast.postgres.databases import Entry
+from elefast.postgres.contents import FIRST_NORMAL_OID, TemplateContents
+from elefast.postgres.databases import OwnDatabase
 from elefast.postgres.names import OWNER_LENGTH, Kind, Name, new_serial
 from elefast.postgres.sql import execute, rows, scalar
 from elefast.runtime.hashing import short_digest
@@ -100,7 +100,7 @@ class State(NamedTuple):
 
 def owner_of(key: Key) -> str:
     """The owner part of the names of all templates with `key`."""
-    return short(key.digest, OWNER_LENGTH)
+    return short_digest(key.digest, OWNER_LENGTH)
 
 
 def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -> tuple[Template | None, list[str]]:
@@ -257,7 +257,7 @@ def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run:
 
 def failure(connection: Connection, key: Key, test_run: str) -> tuple[str, str] | None:
     """The error of a failed build of `key` in this test run, and its code; None where no build failed."""
-    for entry in databases.entries(connection, Kind.FAILED):
+    for entry in databases.own_databases(connection, Kind.FAILED):
         record = _read(entry)
         if record.get("key") == key.digest and record.get("test_run") == test_run:
             return str(record["error"]), str(record.get("code", "migration-failed"))
@@ -292,7 +292,7 @@ def drop_unused(connection: Connection, name: str, lock: str, oid: int = 0) -> b
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        _log.info("left %s to a later sweep: %s", name, driver_errors.cause(error))
+        _log.info("left %s to a later sweep: %s", name, driver_errors.driver_message(error))
         return False
     finally:
         advisory_locks.release(connection, lock)
@@ -303,19 +303,21 @@ def drop_orphans(session: MaintenanceSession) -> list[str]:
 
     It takes the session instead of a connection, so that a lost connection repeats one drop only.
     """
-    orphans = spares.orphans(session.call(databases.entries))
+    orphans = spares.orphaned(session.call(databases.own_databases))
     return [
-        entry.text for entry in orphans if session.call(drop_unused, entry.text, spares.lock(entry.name), entry.oid)
+        entry.text
+        for entry in orphans
+        if session.call(drop_unused, entry.text, spares.lock_name(entry.name), entry.oid)
     ]
 
 
-def of_project(connection: Connection, project: str) -> list[Entry]:
+def of_project(connection: Connection, project: str) -> list[OwnDatabase]:
     """The project's templates, oldest first."""
     found = databases.own_databases(connection, Kind.TEMPLATE)
     return [entry for entry in found if _read(entry).get("project") == project]
 
 
-def project_of(entry: Entry) -> str:
+def project_of(entry: OwnDatabase) -> str:
     """The project that a template belongs to; empty where its record has none."""
     return str(_read(entry).get("project", ""))
 
@@ -324,7 +326,7 @@ def _dump(record: dict[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
-def _read(entry: Entry) -> dict[str, Any]:
+def _read(entry: OwnDatabase) -> dict[str, Any]:
     """The record in the comment of a database; empty where there is none of this format."""
     record = entry.record
     return record if record.get("elefast") == FORMAT else {}

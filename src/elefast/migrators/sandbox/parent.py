@@ -29,8 +29,8 @@ from elefast import errors
 from elefast.errors import ConfigurationError, ElefastError, MigrationError, Problem
 from elefast.migrators.error_report import tail, without_secret
 from elefast.migrators.steps import BuildTarget, Step, send, to_json
-from elefast.postgres import libpq
-from elefast.postgres.environment import libpq_environment, variables
+from elefast.postgres.libpq_variables import VARIABLES, libpq_environment
+from elefast.postgres.url_variables import variable_values
 from elefast.runtime import progress
 from elefast.templates.manifest import Manifest
 
@@ -150,9 +150,9 @@ class BuildProcess:
 def _build_message(target: BuildTarget, declared: Iterable[Path]) -> dict[str, Any]:
     """The second message: the database and the environment."""
     environment = libpq_environment(target.url, os.environ, target.application_name, owned=target.owned)
-    environment |= variables(target.url, target.variables, target.driver)
+    environment |= variable_values(target.url, target.variables, target.driver)
     # Variables that elefast sets differ from build to build, so they are no inputs of the template.
-    set_here = {*target.variables, *libpq.VARIABLES}
+    set_here = {*target.variables, *VARIABLES}
     set_here |= {
         name for name in environment.keys() | os.environ.keys() if environment.get(name) != os.environ.get(name)
     }
