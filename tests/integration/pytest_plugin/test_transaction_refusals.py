@@ -48,7 +48,7 @@ def test_it(db, ask):
             f"*Use a session or the fixture db_connection or async_db_connection, or {OWN}",
         ]
     )
-    result.stdout.no_fnmatch_line("*joined.py*in connect*")
+    result.stdout.no_fnmatch_line("*isolation*engine.py*")
 
 
 def test_sync_and_async_in_one_test_are_refused(shop: Project) -> None:
@@ -145,6 +145,11 @@ def test_it_would_undo_the_other(two, db_session):
         f"Commit before the other one begins, or {OWN}"
     )
 
+def test_it_would_undo_what_the_earlier_one_wrote_later(two, db_session):
+    two[0].execute(INSERT, {"name": "c"})
+    with pytest.raises(RefusedError, match="would undo the other one"):
+        two[1].rollback()
+
 def test_a_savepoint_would_undo_the_other(db, db_session):
     with pytest.raises(RefusedError, match="would undo the other one"), db_session.begin_nested():
         db_session.execute(INSERT, {"name": "a"})
@@ -161,7 +166,7 @@ def test_after(db_session):
     assert db_session.scalar(COUNT) == 0
 """
     )
-    shop.run().assert_outcomes(passed=6)
+    shop.run().assert_outcomes(passed=7)
 
 
 def test_what_is_of_the_whole_transaction_is_refused(shop: Project) -> None:
@@ -273,6 +278,10 @@ INTRUSIONS = {
     "rollback": ('db_session.execute(text("ROLLBACK"))', "ended the transaction that it was in, *"),
     "chain": ('db_session.execute(text("COMMIT AND CHAIN"))', "ended the transaction that it was in, *"),
     "driver": ("db_session.connection().connection.driver_connection.commit()", "ended the transaction that *"),
+    "driver between transactions": (
+        "raw = db_session.connection().connection.driver_connection; db_session.commit(); raw.commit()",
+        "ended the transaction that *",
+    ),
     "close": ("db_session.connection().connection.driver_connection.close()", "left its connection broken: *"),
     "kill": ('db_session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))', "left its connection *"),
     "session": ("write(db.dsn)", NOT_ALONE),
