@@ -138,8 +138,9 @@ class Stack:
             if self._shared is None or not self._shared.usable:
                 name = service.checkout("elefast_shared")
                 service.shared.add(name)
-                counts = service.manager.session.server_info.version >= 150000
-                self._shared = SharedDatabase(service, name, counts=counts, before=service.session_counts(name)[0])
+                at_once = service.manager.session.facts.version >= 150000
+                earlier = service.session_counts(name)[0]
+                self._shared = SharedDatabase(service, name, counts_at_once=at_once, earlier_sessions=earlier)
             service.leak_detector.began(test)
             return TransactionCheckout(service, self.server, lambda: self.async_server, self._shared, test)
 

@@ -22,10 +22,10 @@ __all__ = ["DatabaseCheckout"]
 
 
 class DatabaseCheckout:
-    """A database that one test has checked out; the views are made when they are first asked for.
+    """A database that one test has checked out. Its views are made at their first use.
 
     Args:
-        service: The service that the database is from, and is released to.
+        service: The service that the database is from.
         server: The server of the sync view.
         async_server: Gives the server of the async view.
         name: The name of the database.
@@ -33,7 +33,7 @@ class DatabaseCheckout:
     """
 
     session_options: Mapping[str, Any] = {}
-    """What sessions of the application must be made with."""
+    """Keywords that the session makers of the application need."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class DatabaseCheckout:
             MissingDependencyError: SQLAlchemy's asyncio half cannot be used here.
         """
         if self._async is None:
-            server = self._async_server()  # first, because its error says what to install
+            server = self._async_server()  # first, because its error names the package to install
             from sqlalchemy.ext.asyncio import AsyncEngine
 
             from elefast.asyncio import AsyncDatabase
 
-            self._service.close_preconnection(self.name)  # opened for a sync engine, and of no use for this view
+            self._service.withdraw(self.name)  # closes the connection that was opened in advance for a sync engine
             engine = AsyncEngine(self._service.async_engine(self.name))
             self._async = AsyncDatabase(engine, server, server.sessionmaker_factory)
         return self._async
@@ -102,15 +102,16 @@ class DatabaseCheckout:
         return dsn(self.url)
 
     def end_test(self) -> None:
-        """Note that the test only closes from here on what it has open; nothing follows from that here."""
+        """Do nothing; `TransactionCheckout` needs to know when the test ends."""
 
     def release(self, *, failed: bool = False, keep: str = "never", wait: bool = False) -> list[Leak]:
-        """Give the database back to the pool, which ends what is still connected to it.
+        """Release the database to the pool, which ends the connections that are still open.
 
         Args:
             failed: Whether the test failed.
-            keep: ``never``, ``failed`` or ``always``: whether the database stays, so that a person can look into it.
-            wait: Wait until it is dropped, and return what was left open, instead of leaving both to the background.
+            keep: ``never``, ``failed`` or ``always``: whether the database stays for inspection.
+            wait: Wait until the database is reset or dropped, and return the leaks that this found. Otherwise the pool
+                does that in the background.
         """
         if self._sync is not None:
             self._sync.engine.dispose()

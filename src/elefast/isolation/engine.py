@@ -1,7 +1,7 @@
 """Engines whose sessions share the one connection of a test, each with a savepoint for its transaction.
 
-To a session it is an ordinary engine. Whoever asks the engine itself for a connection is refused: that one would
-not be the second connection that it is taken for.
+To a session it is an ordinary engine. Code that asks the engine itself for a connection is refused. It expects a second
+connection to the server, and would get the transaction of the test instead.
 """
 
 from __future__ import annotations
@@ -19,51 +19,47 @@ from sqlalchemy.engine.base import OptionEngineMixin
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 from elefast.errors import RefusedError
-from elefast.isolation.outer_transaction import OuterTransaction
-from elefast.isolation.savepoints import OWN_DATABASE, SessionScope
-from elefast.postgres.driver_errors import driver_message
+from elefast.isolation.outer_transaction import OWN_DATABASE, OuterTransaction, SessionScope
+from elefast.postgres.driver_errors import cause
 
-__all__ = ["SharedConnectionEngine", "SharedConnectionProxy", "closing_fixture", "connected", "shared_dialect"]
-
-_RAW = "raw access"
-"""In place of a statement that nobody but the driver will see."""
+__all__ = ["SharedConnectionEngine", "SharedConnectionProxy", "closing_fixture", "connect", "shared_dialect"]
 
 
 class SharedConnectionProxy(PoolProxiedConnection):
-    """The one connection, as one of those who use it has it.
+    """The one connection of a test, as one session or another user has it from the pool.
 
     Args:
-        outer: Whose connection it is.
+        transaction: The transaction of the test.
         kind: ``sync`` or ``async``.
     """
 
-    def __init__(self, outer: OuterTransaction, kind: str) -> None:
-        self.outer = outer
-        self.frame = SessionScope()
+    def __init__(self, transaction: OuterTransaction, kind: str) -> None:
+        self._transaction = transaction
+        self._scope = SessionScope()
         self._kind = kind
         self._valid = True
         self._info: dict[Any, Any] = {}
-        # Where SQLAlchemy notes what to undo before a pool has the connection back; it does not get that back.
+        # SQLAlchemy notes here what to undo before a pool gets the connection back. This one never goes back to one.
         self._connection_record = SimpleNamespace(finalize_callback=deque[Any]())
 
     @property
     def dbapi_connection(self) -> Any:  # type: ignore[override]
-        """The connection; opens it."""
-        return self.outer.opened(self._kind)
+        """The connection as SQLAlchemy wraps it; the first access opens it."""
+        return self._transaction.connect(self._kind)
 
     @property
     def driver_connection(self) -> Any:  # type: ignore[override]
-        """The driver's own connection; opens it."""
+        """The driver's own connection; the first access opens it."""
         return getattr(self.dbapi_connection, "driver_connection", self.dbapi_connection)
 
     @property
     def info(self) -> dict[Any, Any]:
-        """Of nobody but this one."""
+        """A dictionary that no other user of the connection sees."""
         return self._info
 
     @property
     def record_info(self) -> dict[Any, Any] | None:
-        """As `info`."""
+        """The same as `info`."""
         return self.info
 
     @property
@@ -73,54 +69,58 @@ class SharedConnectionProxy(PoolProxiedConnection):
 
     @property
     def is_detached(self) -> bool:
-        """No: there is no pool to leave."""
+        """Always false: there is no pool to detach it from."""
         return False
 
     def executing(self, statement: str) -> AbstractContextManager[None]:
-        """While `statement` is executed."""
-        self.outer.opened(self._kind)
-        return self.outer.executing(self.frame, statement)
+        """Surround the execution of `statement`."""
+        self._transaction.connect(self._kind)
+        return self._transaction.executing(self._scope, statement)
 
-    def enter(self) -> None:
-        """Somebody is about to use the driver itself."""
-        self.outer.enter(self._kind, self.frame, _RAW)
+    def allow_raw_access(self) -> None:
+        """Prepare for code that uses the driver itself."""
+        self._transaction.allow_raw_access(self._kind, self._scope)
 
     def cursor(self, *args: Any, **keywords: Any) -> Any:
         """A cursor of the driver."""
         if not _caller().startswith("sqlalchemy."):
-            self.enter()
+            self.allow_raw_access()
         try:
             return self.dbapi_connection.cursor(*args, **keywords)
         except RefusedError:
-            # SQLAlchemy would wrap it here, and does not where the statement is executed.
-            return _NoCursor()
+            # SQLAlchemy would wrap the error here. The execution raises it again, and there it is not wrapped.
+            return _NullCursor()
 
     def commit(self) -> None:
-        """Keep what was done through this one."""
-        self.outer.end(self.frame, commit=True)
+        """Release the savepoint."""
+        self._transaction.end_scope(self._scope, commit=True)
 
     def rollback(self) -> None:
-        """Undo what was done through this one."""
-        self.outer.end(self.frame, commit=False)
+        """Roll back to the savepoint."""
+        self._transaction.end_scope(self._scope, commit=False)
 
     def close(self) -> None:
-        """Roll back; the connection stays open for the others."""
+        """Roll back to the savepoint; the connection stays open for its other users."""
         if self._valid:
             self._valid = False
             self.rollback()
 
     def detach(self) -> None:
-        """It belongs to the test."""
+        """Refuse, because the connection belongs to the test.
+
+        Raises:
+            RefusedError: Always.
+        """
         raise RefusedError(
             f'with isolation = "transaction" the connection belongs to the test; {OWN_DATABASE}',
             code="second-connection",
         )
 
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
-        """A statement ended in a way that leaves the connection in doubt."""
+        """Give the transaction up, because a statement left the connection in an unknown state."""
         self._valid = False
         if not soft:
-            self.outer.lose(f"left its connection broken: {'invalidated' if e is None else driver_message(e)}")
+            self._transaction.mark_lost(f"left its connection broken: {'invalidated' if e is None else cause(e)}")
 
     def _close_special(self, *, transaction_reset: bool = False) -> None:
         if transaction_reset:
@@ -131,28 +131,28 @@ class SharedConnectionProxy(PoolProxiedConnection):
         return getattr(self.dbapi_connection, key)
 
 
-class _NoCursor:
-    """In place of a cursor that nothing will be executed with."""
+class _NullCursor:
+    """Stands for a cursor where the execution will be refused."""
 
     def __getattr__(self, name: str) -> Any:
-        def nothing(*args: object, **keywords: object) -> None: ...
+        def do_nothing(*args: object, **keywords: object) -> None: ...
 
-        return nothing
+        return do_nothing
 
 
-class _JoinedPool(Pool):
-    """Gives everybody the same connection."""
+class _SharedConnectionPool(Pool):
+    """Gives every user the same connection."""
 
-    def __init__(self, outer: OuterTransaction, dialect: Dialect) -> None:
+    def __init__(self, transaction: OuterTransaction, dialect: Dialect) -> None:
         super().__init__(_never, dialect=dialect)
-        self.outer = outer
+        self.transaction = transaction
         self._kind = "async" if dialect.is_async else "sync"
 
-    def connect(self, *, at_first_use: bool = False) -> PoolProxiedConnection:
-        joined = SharedConnectionProxy(self.outer, self._kind)
-        if not at_first_use:
-            self.outer.opened(self._kind)
-        return joined
+    def connect(self, *, lazy: bool = False) -> PoolProxiedConnection:
+        proxy = SharedConnectionProxy(self.transaction, self._kind)
+        if not lazy:
+            self.transaction.connect(self._kind)
+        return proxy
 
     def _invalidate(
         self, connection: PoolProxiedConnection, exception: BaseException | None = None, _checkin: bool = True
@@ -169,31 +169,31 @@ class _JoinedPool(Pool):
         return "one connection for all"
 
 
-class _JoinedConnection(Connection):
+class _SharedConnection(Connection):
     """A connection of a `SharedConnectionEngine`."""
 
     @property
     def connection(self) -> PoolProxiedConnection:
-        """What goes past SQLAlchemy has to be inside of the transaction, too."""
-        joined = super().connection
-        if isinstance(joined, SharedConnectionProxy) and not _caller().startswith(_INSIDE):
-            joined.enter()
-        return joined
+        """The proxy. Its use by other code than SQLAlchemy's has to be inside of the transaction as well."""
+        proxy = super().connection
+        if isinstance(proxy, SharedConnectionProxy) and not _caller().startswith(_SQLALCHEMY_CORE):
+            proxy.allow_raw_access()
+        return proxy
 
 
 class SharedConnectionEngine(Engine):
     """An engine for the sessions of one test.
 
     Args:
-        outer: The transaction of the test.
+        transaction: The transaction of the test.
         original: An engine to the same database.
         dialect: From `shared_dialect`.
     """
 
-    def __init__(self, outer: OuterTransaction, original: Engine, dialect: Dialect) -> None:
-        pool = _JoinedPool(outer, dialect)
+    def __init__(self, transaction: OuterTransaction, original: Engine, dialect: Dialect) -> None:
+        pool = _SharedConnectionPool(transaction, dialect)
         echo: Any = original.echo
-        # As large as the project wants it. Each test compiles for itself, because a test may change how SQL compiles.
+        # The size is the project's. The cache is the test's, because a test may change how SQL compiles.
         cache: Any = original._compiled_cache
         size = 0 if cache is None else cache.capacity
         super().__init__(
@@ -207,19 +207,19 @@ class SharedConnectionEngine(Engine):
         self._execution_options = original.get_execution_options()
 
     def connect(self) -> Connection:
-        """For sessions only.
+        """A connection for a session.
 
         Raises:
-            RefusedError: Somebody else asked.
+            RefusedError: Other code than a session's asked.
         """
         __tracebackhide__ = True
-        # There is nothing else that a session does differently.
+        # A session calls this like any other code, so only the caller tells them apart.
         if _caller() != "sqlalchemy.orm.session":
             _refuse("connect()")
-        return self.join()
+        return self.connect_scope()
 
     def raw_connection(self) -> PoolProxiedConnection:
-        """For nobody.
+        """Refuse: there is no second connection.
 
         Raises:
             RefusedError: Always.
@@ -227,97 +227,96 @@ class SharedConnectionEngine(Engine):
         __tracebackhide__ = True
         _refuse("raw_connection()")
 
-    def join(self, *, at_first_use: bool = False) -> Connection:
-        """A connection with a transaction of its own inside of the test's.
+    def connect_scope(self, *, lazy: bool = False) -> Connection:
+        """A connection that has a savepoint for its transaction.
 
         Args:
-            at_first_use: Do not open the one connection before it is used.
+            lazy: Leave the opening of the one connection to the first statement.
         """
         pool: Any = self.pool
-        return _JoinedConnection(self, pool.connect(at_first_use=at_first_use))
+        return _SharedConnection(self, pool.connect(lazy=lazy))
 
     def dispose(self, close: bool = True) -> None:
-        """Nothing: applications do that when they end, and the test goes on."""
+        """Do nothing: an application disposes its engine when it ends, and the test goes on."""
 
 
-class _OptionJoinedEngine(OptionEngineMixin, SharedConnectionEngine):
-    """What `SharedConnectionEngine.execution_options` gives."""
+class _OptionSharedConnectionEngine(OptionEngineMixin, SharedConnectionEngine):
+    """The result of `SharedConnectionEngine.execution_options`."""
 
     def update_execution_options(self, **opt: Any) -> None:
         Engine.update_execution_options(self, **opt)
 
 
-SharedConnectionEngine._option_cls = _OptionJoinedEngine  # type: ignore[assignment]  # as SQLAlchemy does with its own
+SharedConnectionEngine._option_cls = _OptionSharedConnectionEngine  # type: ignore[assignment]  # as SQLAlchemy's Engine does
 
 
 def shared_dialect(original: Dialect) -> Dialect:
-    """A dialect like `original` that keeps account of what joined connections execute; without its listeners."""
+    """A dialect like `original`, without its listeners, that passes each execution to the transaction of its test."""
     dialect: Any = copy.copy(original)
     dialect.__dict__.pop("dispatch", None)
 
-    def accounted(execute: Callable[..., Any]) -> Callable[..., Any]:
+    def in_scope(execute: Callable[..., Any]) -> Callable[..., Any]:
         def executed(cursor: Any, statement: str, *args: Any, **keywords: Any) -> Any:
             context = keywords.get("context", args[-1] if args else None)
-            joined = None if context is None else context.root_connection.connection
-            if not isinstance(joined, SharedConnectionProxy):
+            proxy = None if context is None else context.root_connection.connection
+            if not isinstance(proxy, SharedConnectionProxy):
                 return execute(cursor, statement, *args, **keywords)
-            with joined.executing(statement):
+            with proxy.executing(statement):
                 return execute(cursor, statement, *args, **keywords)
 
         return executed
 
     for name in ("do_execute", "do_executemany", "do_execute_no_params"):
-        setattr(dialect, name, accounted(getattr(dialect, name)))
-    for name, what in _TRANSACTION.items():
-        setattr(dialect, name, _refusing(what))
-    joined: Dialect = dialect
-    return joined
+        setattr(dialect, name, in_scope(getattr(dialect, name)))
+    for name, property_ in _TRANSACTION_PROPERTIES.items():
+        setattr(dialect, name, _refusing(property_))
+    shared: Dialect = dialect
+    return shared
 
 
-def connected(engine: Engine, *, at_first_use: bool = False) -> Connection:
-    """A connection of `engine`, also where it has none to give to everybody."""
-    return engine.join(at_first_use=at_first_use) if isinstance(engine, SharedConnectionEngine) else engine.connect()
+def connect(engine: Engine, *, lazy: bool = False) -> Connection:
+    """A connection of `engine` for a fixture, also where the engine refuses connections to other code."""
+    return engine.connect_scope(lazy=lazy) if isinstance(engine, SharedConnectionEngine) else engine.connect()
 
 
 @contextmanager
 def closing_fixture(engine: Engine) -> Generator[None]:
-    """While a fixture closes what it gave out: what cannot be undone by itself goes with the test."""
+    """Surround the closing of what a fixture gave out; what cannot be undone by itself is undone with the test."""
     if not isinstance(engine, SharedConnectionEngine):
         yield
         return
     pool: Any = engine.pool
-    frames = pool.outer.frames
-    before, frames.lenient = frames.lenient, True
+    savepoints = pool.transaction.savepoints
+    before, savepoints.only_closing = savepoints.only_closing, True
     try:
         yield
     finally:
-        frames.lenient = before
+        savepoints.only_closing = before
 
 
-# Of the whole transaction, and so not for one of its users to change.
-_TRANSACTION = {
+# Methods of a dialect that change a property of the whole transaction, which all sessions of the test share.
+_TRANSACTION_PROPERTIES = {
     "set_isolation_level": "isolation level",
     "set_readonly": "access mode",
     "set_deferrable": "deferrable mode",
     "do_begin_twophase": "commit in two phases",
 }
 
-
-# Not sqlalchemy.ext.asyncio and the greenlets that it needs: these ask on behalf of somebody else.
-_INSIDE = ("sqlalchemy.engine.", "sqlalchemy.dialects.", "sqlalchemy.orm.", __name__)
+# Without sqlalchemy.ext.asyncio and the greenlets that it needs: these act on behalf of the application.
+_SQLALCHEMY_CORE = ("sqlalchemy.engine.", "sqlalchemy.dialects.", "sqlalchemy.orm.", __name__)
 
 
 def _caller() -> str:
-    """The module that called the function which asks; empty where that is the first one of a greenlet."""
+    """The module that called the calling function; empty where that function is the first one of a greenlet."""
     frame = sys._getframe(1).f_back  # pyright: ignore[reportPrivateUsage]
     return str(frame.f_globals.get("__name__")) if frame is not None else ""
 
 
-def _refusing(what: str) -> Callable[..., NoReturn]:
+def _refusing(property_: str) -> Callable[..., NoReturn]:
     def refuse(*args: Any, **keywords: Any) -> NoReturn:
         __tracebackhide__ = True
         raise RefusedError(
-            f'with isolation = "transaction" all of a test is in one transaction, and its {what} is that one\'s.\n'
+            f'with isolation = "transaction" all of a test is in one transaction, and its {property_} is that one\'s.\n'
             f"Do without, or {OWN_DATABASE}",
             code="transaction-control",
         )
@@ -325,10 +324,10 @@ def _refusing(what: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-def _refuse(what: str) -> NoReturn:
+def _refuse(call: str) -> NoReturn:
     __tracebackhide__ = True
     raise RefusedError(
-        f'engine.{what} is refused: with isolation = "transaction" a test has one connection, and a second one '
+        f'engine.{call} is refused: with isolation = "transaction" a test has one connection, and a second one '
         "would see nothing of what it did.\n"
         f"Use a session or the fixture db_connection or async_db_connection, or {OWN_DATABASE}",
         code="second-connection",
@@ -336,4 +335,4 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _never() -> NoReturn:
-    raise AssertionError("a joined pool makes no connections")
+    raise AssertionError("the pool of a shared connection makes no connections")

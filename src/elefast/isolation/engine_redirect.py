@@ -1,12 +1,13 @@
-"""An engine of the application, led to the database of one test after the other, in place.
+"""An engine of the application, redirected in place to the database of one test after the other.
 
-The engine stays the same object with its own dialect, pool class, options and listeners. Only where it connects to
-changes. So every name, closure, partial and session maker that has the engine follows, whenever it was bound.
-This module knows SQLAlchemy's engines, and neither pytest nor configuration.
+The engine stays the same object with its own dialect, pool class, options and listeners. Only the database that it
+connects to changes. So all code that holds the engine follows, however it got it: by a module's name, a closure, a
+partial or a session maker.
+This module knows SQLAlchemy's engines. It must not know pytest or configuration.
 """
 
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# SQLAlchemy has no public way to change an engine in place, and types little of what is inside.
+# SQLAlchemy has no public way to change an engine in place, and types few of its internals.
 
 from __future__ import annotations
 
@@ -33,23 +34,23 @@ if TYPE_CHECKING:
     from elefast.isolation.database import DatabaseCheckout
     from elefast.isolation.transaction import TransactionCheckout
 
-    Lent = DatabaseCheckout | TransactionCheckout
+    Checkout = DatabaseCheckout | TransactionCheckout
 
 __all__ = ["NOWHERE", "EngineRedirect", "database_of", "root_of"]
 
 NOWHERE = "request-the-db-fixture.elefast.invalid"
-"""The host in the engine's URL while no test has it. Names under .invalid never resolve (RFC 6761)."""
+"""The host in the engine's URL between tests. Names under .invalid never resolve (RFC 6761)."""
 
-# Connect arguments that say where to connect and as whom, in the words of libpq, asyncpg, pg8000 and SQLAlchemy.
-_PLACE = frozenset(
+# Connect arguments for the server, the database and the user, as libpq, asyncpg, pg8000 and SQLAlchemy name them.
+_ADDRESS_ARGUMENTS = frozenset(
     "host hostaddr port dbname database user password passfile service servicefile dsn unix_sock direct_tls "
     "target_session_attrs load_balance_hosts require_auth requirepeer channel_binding async_creator_fn context".split()
 )
-_PLACE_PREFIXES = ("ssl", "gss", "krb", "oauth")
-# Execution options of a whole transaction, which a test that is one transaction cannot change.
-_OF_TRANSACTION = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
-# Attributes that differ between any two dialects that were made with the same keywords.
-_EACH_DIALECTS_OWN = {
+_ADDRESS_PREFIXES = ("ssl", "gss", "krb", "oauth")
+# Execution options of a whole transaction. A test that is one transaction cannot change them.
+_TRANSACTION_OPTIONS = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
+# Attributes in which two dialects differ although they were made with the same keywords.
+_DIALECT_IDENTITY = {
     "connect",
     "dispatch",
     "identifier_preparer",
@@ -59,11 +60,11 @@ _EACH_DIALECTS_OWN = {
     "_elefast_test",
     "_psycopg_adapters_map",
 }
-_tests = count()
+_test_numbers = count()
 
 
 def root_of(engine: Any) -> Engine:
-    """The engine with the pool behind an `Engine`, an ``AsyncEngine`` or what ``execution_options()`` gave."""
+    """The engine that has the pool, for an `Engine`, an ``AsyncEngine`` or a result of ``execution_options()``."""
     root: Any = getattr(engine, "sync_engine", engine)
     while isinstance(root, OptionEngineMixin):
         root = root._proxied
@@ -72,10 +73,10 @@ def root_of(engine: Any) -> Engine:
 
 
 def database_of(connection: Any, pool: Any) -> str:
-    """The name of the database that a driver's connection leads to; empty where nothing says.
+    """The name of the database that a driver's connection is open to; empty where the driver does not tell.
 
     Args:
-        connection: As SQLAlchemy has it.
+        connection: The connection as SQLAlchemy wraps it.
         pool: The pool that opened it.
     """
     driver = getattr(connection, "driver_connection", connection)
@@ -91,13 +92,13 @@ def database_of(connection: Any, pool: Any) -> str:
 
 
 class EngineRedirect:
-    """One engine of the application, for as long as elefast decides where it leads.
+    """One engine of the application, while elefast decides which database it connects to.
 
-    `hold` takes it from the application, `lead` and `part` surround a test, `give_back` ends it all.
+    `block` makes it refuse connections, `redirect` and `end_redirect` surround a test, and `restore` ends all of that.
 
     Args:
         engine: The engine with the pool, see `root_of`.
-        label: What it is called in messages, such as ``app.db:engine``.
+        label: The name of the engine in messages, such as ``app.db:engine``.
     """
 
     def __init__(self, engine: Engine, label: str) -> None:
@@ -106,30 +107,30 @@ class EngineRedirect:
         self._dialect: Any = engine.dialect
         self._pool: Pool = engine.pool
         self.url = engine.url
-        """What the engine was made with."""
+        """The URL that the engine was made with."""
         self._creator: Any = vars(self._pool)["_creator_arg"]
-        self._own_arguments = _behaviour(_connect_arguments(engine.pool))
+        self._own_arguments = _without_address(_connect_arguments(engine.pool))
         self._dialects = DialectCache()
-        self._alike: bool | None = None
+        self._same_dialect: bool | None = None
         self._derived: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._original: list[_State] = []
-        self._held: list[_State] = []
+        self._original: list[_Snapshot] = []
+        self._blocked: list[_Snapshot] = []
         self.in_use = 0
-        """Connections that the application had checked out when `hold` came, and that lead past any redirect."""
+        """Connections that were checked out when `block` was called. No redirect reaches them."""
 
     # -- outside of tests -----------------------------------------------------------------------------------
 
-    def hold(self) -> None:
-        """From here on the engine connects to nothing, and says why where it is asked to."""
+    def block(self) -> None:
+        """Let the engine refuse connections from now on."""
         if self._original:
             return
         checked_out = getattr(self._pool, "checkedout", None)
         self.in_use = checked_out() if callable(checked_out) else 0
         self._find_derived()
-        self._original = self._states()
+        self._original = self._snapshots()
         if not self._dialect.is_async:
             self._pool.dispose()
-        # The pool object itself, too, for whoever has taken it from the engine.
+        # Code that took the pool from the engine gets the refusal as well.
         _set_creator(self._pool, self._refuse)
         pool = self._pool.recreate()
         _set_creator(pool, self._refuse)
@@ -137,10 +138,10 @@ class EngineRedirect:
         attributes["pool"] = pool
         attributes["_option_cls"] = self._derive
         self._set_url(URL.create(self.url.drivername, "elefast", host=NOWHERE, database="elefast"))
-        self._held = self._states()
+        self._blocked = self._snapshots()
 
-    def give_back(self) -> None:
-        """Make the engine what it was before `hold`."""
+    def restore(self) -> None:
+        """Make the engine what it was before `block`."""
         if not self._original:
             return
         _set_creator(self._pool, self._creator)
@@ -148,7 +149,7 @@ class EngineRedirect:
         for derived in self._derived:
             vars(derived).pop("_option_cls", None)
             vars(derived)["url"] = self.url
-        self._original, self._held = [], []
+        self._original, self._blocked = [], []
 
     def _refuse(self, record: object = None) -> NoReturn:
         __tracebackhide__ = True
@@ -162,93 +163,95 @@ class EngineRedirect:
 
     # -- during a test --------------------------------------------------------------------------------------
 
-    def lead(self, database: Lent) -> None:
-        """Lead the engine to the database of a test.
+    def redirect(self, database: Checkout) -> None:
+        """Let the engine connect to the database of a test.
 
         Args:
-            database: Of the test.
+            database: The checkout of the test.
         """
-        self.hold()
+        self.block()
         target: Any = root_of(database.async_engine) if self._dialect.is_async else database.engine
         self._copy_listeners(self.engine)
         if isinstance(target, SharedConnectionEngine) or self._dialect.name != "postgresql":
-            self._become(target)
+            self._share(target)
         else:
             self._connect_to(database, target)
         for derived in self._derived:
             vars(derived)["dispatch"] = derived.dispatch.local._join(_dispatch(self.engine))
 
-    def part(self) -> None:
-        """End `lead`: close the connections that are not in use, and let the engine lead nowhere again."""
+    def end_redirect(self) -> None:
+        """End `redirect`: close the idle connections, and let the engine refuse connections again."""
         pool = self.engine.pool
         if not isinstance(self.engine, SharedConnectionEngine) and not self._dialect.is_async:
             pool.dispose()
-        known = {id(state.owner) for state in self._held}
+        known = {id(snapshot.owner) for snapshot in self._blocked}
         late = [derived for derived in self._derived if id(derived) not in known]
-        _restore(self._held)
+        _restore(self._blocked)
         for derived in late:
-            # Made during the test, perhaps by a module that keeps it.
+            # The test made it, and a module may keep it.
             derived.__class__ = Engine._option_cls
             vars(derived).update(dialect=self._dialect, url=self.engine.url)
             vars(derived)["dispatch"] = derived.dispatch.local._join(_dispatch(self.engine))
-            self._held.append(_State(derived))
+            self._blocked.append(_Snapshot(derived))
 
-    def _connect_to(self, database: Lent, target: Engine) -> None:
-        """Give the engine a pool to the test's database, of its own class and with its own options."""
+    def _connect_to(self, database: Checkout, target: Engine) -> None:
+        """Give the engine a pool for the test's database, of the class and with the options of its own pool."""
         dialect, attributes = self._dialect, vars(self._dialect)
         self._copy_listeners(dialect)
-        # SQLAlchemy and its mappers remember compiled statements by the dialect. What one test compiled, perhaps with
-        # something patched, must not reach the next one.
+        # SQLAlchemy and its mappers cache compiled statements by dialect. A statement that one test compiled, perhaps
+        # with something patched, must not be used by the next test. So the dialect gets another hash.
         kind: Any = type(dialect)
-        dialect.__class__ = _renewable(kind)
-        attributes["_elefast_test"] = next(_tests)
+        dialect.__class__ = _class_with_hash_per_test(kind)
+        attributes["_elefast_test"] = next(_test_numbers)
         url = database.url_for(self.url.drivername)
         arguments: list[Any] = []
         keywords: dict[str, Any] = {}
-        theirs = _connect_arguments(target.pool) if type(target.dialect).__name__ == type(dialect).__name__ else None
-        if theirs is not None:
-            # With what the configuration says of connections, which may be what the server insists on.
-            keywords = dict(theirs)
+        target_arguments = (
+            _connect_arguments(target.pool) if type(target.dialect).__name__ == type(dialect).__name__ else None
+        )
+        if target_arguments is not None:
+            # The server may require connect arguments that only elefast's configuration has.
+            keywords = dict(target_arguments)
         else:
             given, keywords = dialect.create_connect_args(url)
             arguments = list(given)
-        alike = self._is_like(target.dialect) and theirs is not None
-        if alike and not dialect.is_async:
-            # It may have a connection that was opened ahead.
+        same_dialect = self._has_same_dialect(target.dialect) and target_arguments is not None
+        if same_dialect and not dialect.is_async:
+            # The target's dialect may have a connection that was opened in advance.
             attributes["connect"] = target.dialect.connect
         if "_psycopg_adapters_map" in attributes and attributes["_psycopg_adapters_map"] is not None:
             own: Any = attributes["_psycopg_adapters_map"]
-            adapters: Any = vars(target.dialect)["_psycopg_adapters_map"] if alike else own.__class__(own)
+            adapters: Any = vars(target.dialect)["_psycopg_adapters_map"] if same_dialect else own.__class__(own)
             attributes["_psycopg_adapters_map"] = keywords["context"] = adapters
         keywords = {**self._own_arguments, **keywords}
         pool = self._new_pool()
         _set_creator(pool, _Creator(dialect, arguments, keywords, database.name, self.label))
         vars(self.engine)["pool"] = pool
-        known = {key: value for key, value in self.url.query.items() if _behaves(key)}
-        self._set_url(url.update_query_dict(known))
+        query = {key: value for key, value in self.url.query.items() if not _is_address(key)}
+        self._set_url(url.update_query_dict(query))
         event.listen(pool, "connect", self._initialize)
         self._dialects.share(self.engine, _ignore)
 
     def _new_pool(self) -> Pool:
-        """A pool like the application's; an async one keeps no connection, since each test has a loop of its own."""
+        """A pool like the application's. An async one keeps no connection, because each test has its own event loop."""
         if not self._dialect.is_async:
             return self._pool.recreate()
-        like: Any = self._pool
+        own: Any = self._pool
         return NullPool(
-            like._creator,
-            recycle=like._recycle,
-            echo=like.echo,
-            logging_name=like._orig_logging_name,
-            reset_on_return=like._reset_on_return,
-            pre_ping=like._pre_ping,
-            _dispatch=like.dispatch,
+            own._creator,
+            recycle=own._recycle,
+            echo=own.echo,
+            logging_name=own._orig_logging_name,
+            reset_on_return=own._reset_on_return,
+            pre_ping=own._pre_ping,
+            _dispatch=own.dispatch,
             dialect=self._dialect,
         )
 
     def _initialize(self, connection: Any, record: Any) -> None:
-        """Let the dialect ask the first connection of a test what it needs to know.
+        """Initialize the dialect with the first connection of a test.
 
-        SQLAlchemy's own listener does that once in the life of an engine.
+        SQLAlchemy's own listener does that only with the first connection of an engine.
         """
         dialect = self._dialect
         if "initialize" not in vars(dialect):
@@ -264,38 +267,38 @@ class EngineRedirect:
         dialect.initialize(adhoc)
         dialect.do_rollback(adhoc.connection)
 
-    def _is_like(self, other: Any) -> bool:
+    def _has_same_dialect(self, other: Any) -> bool:
         """Whether `other` was made with the keywords of this engine's dialect."""
-        if self._alike is None:
-            mine = {key: value for key, value in vars(self._dialect).items() if key not in _EACH_DIALECTS_OWN}
-            theirs = {key: value for key, value in vars(other).items() if key not in _EACH_DIALECTS_OWN}
-            self._alike = mine == theirs
-        return self._alike
+        if self._same_dialect is None:
+            own = {key: value for key, value in vars(self._dialect).items() if key not in _DIALECT_IDENTITY}
+            others = {key: value for key, value in vars(other).items() if key not in _DIALECT_IDENTITY}
+            self._same_dialect = own == others
+        return self._same_dialect
 
-    def _become(self, target: Any) -> None:
+    def _share(self, target: Any) -> None:
         """Let the engine share the pool and the dialect of `target`, and keep its own listeners and options."""
         engine: Any = self.engine
         engine.__class__ = type(target)
         self._copy_listeners(engine)  # for the new class
-        _forget_characteristics(engine)
+        _remove_isolation_level(engine)
         for name in ("pool", "dialect", "_compiled_cache", "_connection_cls"):
             if name in vars(target):
                 vars(engine)[name] = vars(target)[name]
-        vars(engine)["_execution_options"] = _without_transaction(engine._execution_options)
+        vars(engine)["_execution_options"] = _without_transaction_options(engine._execution_options)
         for derived in self._derived:
             derived.__class__ = type(target)._option_cls
             vars(derived).update(dialect=target.dialect, _compiled_cache=target._compiled_cache)
-            vars(derived)["_execution_options"] = _without_transaction(derived._execution_options)
+            vars(derived)["_execution_options"] = _without_transaction_options(derived._execution_options)
             local = type(derived).dispatch._for_instance(derived)
             local._update(derived.dispatch.local, only_propagate=False)
             vars(derived)["dispatch"] = local._join(_dispatch(engine))
-            _forget_characteristics(derived)
+            _remove_isolation_level(derived)
         self._set_url(target.url)
 
-    # -- what belongs to the engine -------------------------------------------------------------------------
+    # -- the engine and its parts ---------------------------------------------------------------------------
 
-    def _states(self) -> list[_State]:
-        return [_State(self.engine), _State(self._dialect), *map(_State, self._derived)]
+    def _snapshots(self) -> list[_Snapshot]:
+        return [_Snapshot(self.engine), _Snapshot(self._dialect), *map(_Snapshot, self._derived)]
 
     def _set_url(self, url: URL) -> None:
         for engine in (self.engine, *self._derived):
@@ -303,23 +306,23 @@ class EngineRedirect:
 
     @staticmethod
     def _copy_listeners(owner: Any) -> None:
-        """Let `owner` have a copy of its listeners, so that those of a test go with it."""
+        """Give `owner` a copy of its listeners, so that those which a test adds end with the test."""
         listeners = vars(owner).pop("dispatch", None)
         if listeners is not None:
             _dispatch(owner)._update(listeners, only_propagate=False)
 
     def _derive(self, engine: Engine, options: Mapping[str, Any]) -> Any:
-        """In place of ``Engine._option_cls``: what ``execution_options()`` calls."""
-        made: Any = type(engine)._option_cls(engine, options)
-        self._adopt(made)
-        return made
+        """Stand in for ``Engine._option_cls``, which ``execution_options()`` calls."""
+        derived: Any = type(engine)._option_cls(engine, options)
+        self._add_derived(derived)
+        return derived
 
-    def _adopt(self, derived: Any) -> None:
+    def _add_derived(self, derived: Any) -> None:
         self._derived.add(derived)
         vars(derived)["_option_cls"] = self._derive
 
     def _find_derived(self) -> None:
-        """Find what ``execution_options()`` gave before elefast knew of the engine."""
+        """Find the results of ``execution_options()`` from before elefast knew the engine."""
         seen: set[int] = set()
         found: list[Any] = [self.engine]
         while found:
@@ -329,11 +332,11 @@ class EngineRedirect:
                     if isinstance(owner, OptionEngineMixin) and id(owner) not in seen:
                         seen.add(id(owner))
                         if root_of(owner) is self.engine:
-                            self._adopt(owner)
+                            self._add_derived(owner)
                             found.append(owner)
 
 
-class _State:
+class _Snapshot:
     """The class and the attributes of an object at one time."""
 
     def __init__(self, owner: Any) -> None:
@@ -342,7 +345,7 @@ class _State:
         self._attributes = _attributes(owner).copy()
 
     def restore(self) -> None:
-        """Give them back; in an order that never leaves the object without an attribute that it needs."""
+        """Set the class and the attributes again. At no time does the object lack an attribute that it needs."""
         attributes = _attributes(self.owner)
         self.owner.__class__ = self._class
         attributes.update(self._attributes)
@@ -350,20 +353,20 @@ class _State:
             del attributes[name]
 
 
-def _restore(states: list[_State]) -> None:
-    for state in states:
-        state.restore()
+def _restore(snapshots: list[_Snapshot]) -> None:
+    for snapshot in snapshots:
+        snapshot.restore()
 
 
 class _Creator:
-    """Connects as SQLAlchemy does, and refuses what a listener has led elsewhere.
+    """Connects as SQLAlchemy does, and refuses a connection that a listener opened to another database.
 
     Args:
-        dialect: Connects.
-        arguments: For the driver.
-        keywords: For the driver.
-        database: The name of the only database that a connection may lead to.
-        label: Of the engine.
+        dialect: The dialect to connect with.
+        arguments: Positional arguments for the driver.
+        keywords: Keyword arguments for the driver.
+        database: The only database that a connection may be open to.
+        label: The name of the engine in messages.
     """
 
     def __init__(self, dialect: Any, arguments: list[Any], keywords: dict[str, Any], database: str, label: str) -> None:
@@ -376,31 +379,32 @@ class _Creator:
     def __call__(self, connection_record: Any) -> Any:
         arguments, keywords = list(self._arguments), dict(self.keywords)
         for listener in self._dialect.dispatch.do_connect:
-            made = listener(self._dialect, connection_record, arguments, keywords)
-            if made is not None:
+            connection = listener(self._dialect, connection_record, arguments, keywords)
+            if connection is not None:
                 break
         else:
-            made = self._dialect.connect(*arguments, **keywords)
-        found = database_of(made, None)
+            connection = self._dialect.connect(*arguments, **keywords)
+        found = database_of(connection, None)
         if found and found != self._database:
-            made.close()
+            connection.close()
             raise RefusedError(
                 f'a listener for "do_connect" of {self._label} connected to database "{found}" instead of the '
-                f'database of the test, "{self._database}". Let it change only what does not say where to connect to',
+                f'database of the test, "{self._database}". It may change only arguments that do not name '
+                "the server, the database or the user",
                 code="patched-elsewhere",
             )
-        return made
+        return connection
 
 
 @cache
-def _renewable(kind: type[Any]) -> type[Any]:
+def _class_with_hash_per_test(kind: type[Any]) -> type[Any]:
     """A class like `kind`, whose objects have another hash in each test."""
 
-    def digest(one: Any) -> int:
-        return hash((id(one), one._elefast_test))
+    def hash_per_test(dialect: Any) -> int:
+        return hash((id(dialect), dialect._elefast_test))
 
-    content: dict[str, Any] = {"__module__": kind.__module__, "__hash__": digest}
-    if "supports_statement_cache" in vars(kind):  # which each class must say of itself
+    content: dict[str, Any] = {"__module__": kind.__module__, "__hash__": hash_per_test}
+    if "supports_statement_cache" in vars(kind):  # SQLAlchemy does not look for it in base classes
         content["supports_statement_cache"] = kind.supports_statement_cache
     return type(kind.__name__, (kind,), content)
 
@@ -424,7 +428,7 @@ def _set_creator(pool: Any, creator: Callable[..., Any]) -> None:
 def _connect_arguments(pool: Pool) -> Mapping[str, Any] | None:
     """The keywords that SQLAlchemy's own creator calls the driver with; None where the pool has another creator.
 
-    They are read from the closure of the creator. To ask the creator itself would connect, where it is the user's.
+    They are read from the closure of the creator, because a call of the creator would connect.
     """
     creator: Any = getattr(pool, "_creator", None)
     if not isinstance(creator, FunctionType) or creator.__module__ != "sqlalchemy.engine.create":
@@ -434,21 +438,21 @@ def _connect_arguments(pool: Pool) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
-def _behaves(name: str) -> bool:
-    return name not in _PLACE and not name.startswith(_PLACE_PREFIXES)
+def _is_address(name: str) -> bool:
+    """Whether a connect argument says where to connect, or as which user."""
+    return name in _ADDRESS_ARGUMENTS or name.startswith(_ADDRESS_PREFIXES)
 
 
-def _behaviour(arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Those of `arguments` that say how to connect, and not where or as whom."""
-    return {name: value for name, value in (arguments or {}).items() if _behaves(name)}
+def _without_address(arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (arguments or {}).items() if not _is_address(name)}
 
 
-def _without_transaction(options: Any) -> Any:
-    return type(options)({name: value for name, value in options.items() if name not in _OF_TRANSACTION})
+def _without_transaction_options(options: Any) -> Any:
+    return type(options)({name: value for name, value in options.items() if name not in _TRANSACTION_OPTIONS})
 
 
-def _forget_characteristics(engine: Any) -> None:
-    """Take out the listener by which SQLAlchemy sets an engine's isolation level on its connections."""
+def _remove_isolation_level(engine: Any) -> None:
+    """Remove the listener with which SQLAlchemy sets an engine's isolation level on its connections."""
     dispatch = getattr(engine.dispatch, "local", engine.dispatch)
     listeners = dispatch.engine_connect
     if getattr(listeners, "listeners", None):

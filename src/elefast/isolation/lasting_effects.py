@@ -1,6 +1,6 @@
-"""What leaves something in a session that no rollback undoes, as far as the text of SQL tells.
+"""Which SQL leaves something in a session that no rollback undoes, as far as its text tells.
 
-A session may serve another test only if nothing of this kind was done in it; in doubt it is taken to have been done.
+A session may serve another test only if it executed no such SQL. In doubt a statement counts as such.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from functools import lru_cache
 
 from elefast.postgres.sql import literal
 
-__all__ = ["functions_that_last", "may_last"]
+__all__ = ["lasting_functions_condition", "may_outlast_rollback"]
 
-# Functions that change a session for good, or run text that may; commands with the same effect; custom settings.
+# Functions that change a session for good, or run SQL from a string; commands with the same effect.
 _WORDS = (
     "set_config|setseed|dblink[a-z_]*|pg_replication_origin[a-z_]*|pg_stat_reset[a-z_]*|ts_stat|ts_rewrite"
     "|[a-z]+_to_xml[a-z_]*|load|prepare|execute|listen"
 )
+# A custom setting. After its first use PostgreSQL keeps it as an empty one, whatever is rolled back.
 _CUSTOM = r"set\s+(?:local\s+|session\s+)?[\w\"]+\.[\w\"]+"
 
-# What begins a statement of which PostgreSQL rolls all back, but for what the words above name.
+# The beginning of a statement that PostgreSQL rolls back as a whole, except for the functions and settings above.
 _ROLLED_BACK = re.compile(
     r"[\s(]*(?:"
     r"(?:select|values|table|show|with|fetch|insert|update|delete|merge|truncate|lock|savepoint|release|rollback\s+to"
@@ -30,11 +31,11 @@ _ROLLED_BACK = re.compile(
 _LASTS = re.compile(rf"\b(?:{_WORDS})\b|\b{_CUSTOM}|;\s*\S", re.IGNORECASE)
 
 
-def functions_that_last() -> str:
+def lasting_functions_condition() -> str:
     """A condition in SQL: a function of the database may leave something in the session that calls it.
 
-    Statements call functions by triggers, policies and defaults as well. Functions in C, of extensions, are taken to
-    leave nothing, but for those of dblink.
+    It covers functions that no statement names, because triggers, policies and defaults call functions as well.
+    Functions in C, which belong to extensions, count as harmless, except for those of dblink.
     """
     words = literal(rf"\y({_WORDS})\y|\y{_CUSTOM}")
     custom_setting = literal(r"[a-z]\.[a-z]")
@@ -51,6 +52,6 @@ def functions_that_last() -> str:
 
 
 @lru_cache(maxsize=1024)
-def may_last(statement: str) -> bool:
+def may_outlast_rollback(statement: str) -> bool:
     """Whether `statement` may leave something in its session that a rollback does not undo."""
     return not _ROLLED_BACK.match(statement) or bool(_LASTS.search(statement))

@@ -1,4 +1,8 @@
-"""The database that all tests of a process share with ``isolation = "transaction"``, and its one connection."""
+"""The database that all tests of a process share with ``isolation = "transaction"``, and its one connection.
+
+It also verifies after each test that no other session was in the database: what such a session committed would be
+there for the next test.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from sqlalchemy import Connection, Dialect, Engine
 from elefast.databases.service import DatabaseService
 from elefast.errors import RefusedError
 from elefast.isolation.engine import SharedConnectionEngine, shared_dialect
-from elefast.isolation.lasting_effects import functions_that_last
+from elefast.isolation.lasting_effects import lasting_functions_condition
 from elefast.isolation.outer_transaction import OuterTransaction
 from elefast.postgres.databases import last_reset
 from elefast.postgres.sql import literal, rows
@@ -21,182 +25,178 @@ from elefast.runtime.process_lifetime import OwnerProcess
 __all__ = ["SharedDatabase"]
 
 _GRACE = 1.0
-"""Seconds that sessions of elefast's own may take to be gone, where the server does not count who was there."""
+"""Seconds that elefast's own sessions may take to end on the server, where it does not count sessions at once."""
 
 
 class SharedDatabase:
-    """The database and its connection; an async one is opened anew in each test's loop.
+    """The database and its connection. The sync connection stays open; an async one serves one test and its loop.
 
     Args:
         service: The service that the database is from.
         name: Its name on the server.
-        counts: Whether the server counts sessions at once; PostgreSQL 14 does up to half a second later.
-        before: The sessions that it has had already: a database that an earlier run has left may have had some.
+        counts_at_once: Whether the server counts sessions at once. PostgreSQL 14 does so up to half a second later.
+        earlier_sessions: The sessions that the server has counted already; an earlier run may have left the database.
     """
 
-    def __init__(self, service: DatabaseService, name: str, *, counts: bool, before: int) -> None:
+    def __init__(self, service: DatabaseService, name: str, *, counts_at_once: bool, earlier_sessions: int) -> None:
         self._service = service
-        self.counts = counts
+        self.counts_at_once = counts_at_once
         self.name = name
         self._owner = OwnerProcess()
         self._oid = 0
         self._may_have_slots = False
-        self._since = ""
+        self._statistics_reset = ""
         """When its statistics were last reset, see `last_reset`."""
-        self._renews = False
-        self._sessions = before
-        self._open = 0
-        self._level = ""
+        self._has_lasting_functions = False
+        self._expected_sessions = earlier_sessions
+        self._open_connections = 0
+        self._isolation_level = ""
         self._engines: dict[str, Engine] = {}
         self._dialects: dict[str, Dialect] = {}
-        self._kept: Connection | None = None
+        self._sync_connection: Connection | None = None
         self._retired = False
 
     @property
     def usable(self) -> bool:
-        """Whether this process made it, and tests may still have it."""
-        return self._is_ours and not self._retired
+        """Whether this process checked it out, and further tests may use it."""
+        return self._owner.is_current and not self._retired
 
-    @property
-    def _is_ours(self) -> bool:
-        return self._owner.is_current
-
-    def engine(self, kind: str, outer: OuterTransaction) -> SharedConnectionEngine:
-        """An engine for ``sync`` or ``async`` sessions of the test that has `outer`."""
+    def engine(self, kind: str, transaction: OuterTransaction) -> SharedConnectionEngine:
+        """An engine for ``sync`` or ``async`` sessions of the test that has `transaction`."""
         original = self._original(kind)
-        # Mappers keep compiled statements by their dialect, and listeners of a test are on it.
+        # A new one for each test: mappers cache compiled statements by dialect, and a test may add listeners to it.
         self._dialects[kind] = shared_dialect(original.dialect)
-        return SharedConnectionEngine(outer, original, self._dialects[kind])
+        return SharedConnectionEngine(transaction, original, self._dialects[kind])
 
-    # -- what `OuterTransaction` needs ---------------------------------------------------------------------------------
+    # -- the `ConnectionSource` of `OuterTransaction` -----------------------------------------------------------
 
     def open(self, kind: str) -> Connection:
-        """See `elefast.isolation.outer_transaction.Source`."""
-        if kind == "sync" and self._kept is not None:
-            return self._kept
+        """See `elefast.isolation.outer_transaction.ConnectionSource`."""
+        if kind == "sync" and self._sync_connection is not None:
+            return self._sync_connection
         connection = self._original(kind).connect()
         try:
-            self._sessions += 1
-            self._open += 1
+            self._expected_sessions += 1
+            self._open_connections += 1
             self._set_up(kind, connection)
         except BaseException:
-            self.shut("async", connection)
+            self.release("async", connection)
             raise
         if kind == "sync":
-            self._kept = connection
+            self._sync_connection = connection
         return connection
 
-    def shut(self, kind: str, connection: Connection) -> None:
-        """See `elefast.isolation.outer_transaction.Source`."""
+    def release(self, kind: str, connection: Connection) -> None:
+        """See `elefast.isolation.outer_transaction.ConnectionSource`."""
         if kind == "sync":
             return
-        self._open -= 1
-        _end(connection)
+        self._open_connections -= 1
+        _close_for_good(connection)
 
-    def begin(self) -> str:
-        """See `elefast.isolation.outer_transaction.Source`."""
-        return f"BEGIN ISOLATION LEVEL {self._level}"
+    def begin_statement(self) -> str:
+        """See `elefast.isolation.outer_transaction.ConnectionSource`."""
+        return f"BEGIN ISOLATION LEVEL {self._isolation_level}"
 
-    def check(self) -> str:
-        """See `elefast.isolation.outer_transaction.Source`."""
-        if not self.counts:
+    def exclusive_condition(self) -> str:
+        """See `elefast.isolation.outer_transaction.ConnectionSource`."""
+        if not self.counts_at_once:
             return ""
-        # A reset of the statistics hides the sessions that there were.
-        since = last_reset(str(self._oid))
-        return f"pg_stat_get_db_sessions({self._oid}) <= {self._sessions} AND {since} = {literal(self._since)}"
+        # A reset of the statistics hides earlier sessions.
+        not_reset = f"{last_reset(str(self._oid))} = {literal(self._statistics_reset)}"
+        return f"pg_stat_get_db_sessions({self._oid}) <= {self._expected_sessions} AND {not_reset}"
 
-    def no_slots(self) -> str:
-        """See `elefast.isolation.outer_transaction.Source`."""
+    def no_slots_condition(self) -> str:
+        """See `elefast.isolation.outer_transaction.ConnectionSource`."""
         if not self._may_have_slots:
             return ""
         return f"NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE datoid = {self._oid})"
 
-    # -- its end --------------------------------------------------------------------------------------------
+    # -- the end of a test ----------------------------------------------------------------------------------
 
     def was_alone(self) -> bool:
-        """Whether no session but elefast's own was in the database, as seen from another one."""
+        """Whether only elefast's own sessions were in the database, as seen from another database."""
         sessions, connected, since = self._service.session_counts(self.name)
         # PostgreSQL 14 sets that time by itself, when it first hears of the database.
-        if self.counts and self._oid and since != self._since:
+        if self.counts_at_once and self._oid and since != self._statistics_reset:
             return False
-        if not self.counts:
-            # Who is connected now counts as well; and a backend whose client has said goodbye takes a moment to go.
+        if not self.counts_at_once:
+            # Sessions that are open now count as well. A backend outlives the connection of its client for a moment.
             deadline = clock.now() + _GRACE
-            while connected > self._open and clock.now() < deadline:
+            while connected > self._open_connections and clock.now() < deadline:
                 time.sleep(0.005)
                 sessions, connected, since = self._service.session_counts(self.name)
-            if connected > self._open:
+            if connected > self._open_connections:
                 return False
-        return sessions <= self._sessions
+        return sessions <= self._expected_sessions
 
-    def renew(self, outer: OuterTransaction) -> None:
-        """Close the sync connection where its session, or the driver, may not be as it was before the test."""
-        if self._kept is not None and (outer.renews or self._renews):
-            self._open -= 1
+    def close_changed_session(self, transaction: OuterTransaction) -> None:
+        """Close the sync connection if its session, or the driver's object, may not be as it was before the test."""
+        if self._sync_connection is not None and (transaction.session_changed or self._has_lasting_functions):
+            self._open_connections -= 1
             self.close()
 
     def retire(self) -> None:
-        """Let no further test have the database, and close the connection."""
+        """Keep the database from further tests, and close the connection."""
         self._retired = True
         self.close()
 
     def close(self) -> None:
-        """Close the connection; in a forked child, which has its parent's, leave it alone."""
-        kept, self._kept = self._kept, None
-        if kept is not None and self._is_ours:
-            _end(kept)
+        """Close the sync connection, but in a forked child only forget it: it is the parent's."""
+        connection, self._sync_connection = self._sync_connection, None
+        if connection is not None and self._owner.is_current:
+            _close_for_good(connection)
 
     def _original(self, kind: str) -> Engine:
         if kind not in self._engines:
-            make = self._service.async_engine if kind == "async" else self._service.engine
-            self._engines[kind] = make(self.name)
+            create = self._service.async_engine if kind == "async" else self._service.engine
+            self._engines[kind] = create(self.name)
         return self._engines[kind]
 
     def _set_up(self, kind: str, connection: Connection) -> None:
         driver: Any = connection.connection.dbapi_connection
-        if not self._level:
+        if not self._isolation_level:
             if getattr(driver, "autocommit", False):
                 raise RefusedError(
                     'isolation_level = "AUTOCOMMIT" in engine.options leaves nothing to roll back; it cannot go '
                     'with isolation = "transaction".\nTake it out, or set isolation = "database"',
                     code="transaction-autocommit",
                 )
-            self._level = connection.get_isolation_level()
+            self._isolation_level = connection.get_isolation_level()
             driver.rollback()
         if not self._oid:
-            self._oid, self._may_have_slots, self._since, self._renews = rows(
+            self._oid, self._may_have_slots, self._statistics_reset, self._has_lasting_functions = rows(
                 connection,
                 "SELECT oid::bigint, current_setting('wal_level') = 'logical', "
-                f"{last_reset('oid')}, {functions_that_last()} "
+                f"{last_reset('oid')}, {lasting_functions_condition()} "
                 "FROM pg_database WHERE datname = current_database()",
             )[0]
-        # What listeners have set stays, and a transaction that they or we have begun ends.
+        # A commit, so that settings by the project's listeners for "connect" stay.
         driver.commit()
         if connection.dialect.driver == "psycopg2":
-            # Without autocommit, since it refuses named cursors with it; and so that it takes itself to be in a
-            # transaction for good, and begins none by itself.
+            # psycopg2 refuses named cursors in autocommit mode. It sends a BEGIN before this statement, and does not
+            # notice its end. So it stays in a transaction as far as it knows, and sends no BEGIN any more.
             with driver.cursor() as cursor:
                 cursor.execute("ROLLBACK")
         else:
             connection.execution_options(isolation_level="AUTOCOMMIT")
         if kind in self._dialects:
-            # An engine learns from its first connection what its dialect may use.
-            learnt, told = vars(connection.dialect), vars(self._dialects[kind])
-            for name, value in learnt.items():
-                # Listeners of a test would be the original's with it, and stay.
-                if name != "dispatch" and (name not in told or _is_plain(value)):
-                    told[name] = value
+            # The first connection of an engine tells its dialect what the server can do. The copy was made before.
+            initialized, shared = vars(connection.dialect), vars(self._dialects[kind])
+            for name, value in initialized.items():
+                # With the original's listeners, those that a test adds would stay.
+                if name != "dispatch" and (name not in shared or _is_plain(value)):
+                    shared[name] = value
 
 
-def _end(connection: Connection) -> None:
-    """Close it and the driver's connection; a pool that it is of, if the project wants one, must not have it back."""
+def _close_for_good(connection: Connection) -> None:
+    """Close it and the driver's connection, so that a pool, if the project configures one, does not keep it."""
 
     def close_driver() -> None:
         driver: Any = connection.connection.dbapi_connection
         driver.close()
 
     for close in (close_driver, connection.invalidate, connection.close):
-        with suppress(Exception):  # whatever a test has done to it, it ends
+        with suppress(Exception):  # a test may have broken it in any way
             close()
 
 

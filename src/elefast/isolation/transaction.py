@@ -1,7 +1,7 @@
 """``isolation = "transaction"``: a transaction in the shared database for one test.
 
-The test's sessions see what the test commits, and no other session does. At the end of the test all of it is rolled
-back. Where that did not work, the database is dropped, and the next test gets a fresh one.
+The test's sessions see what the test commits, and no other session of the server does. When the test ends, all of it
+is rolled back. If that fails, the database is dropped, and the next test gets a new one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["NOWHERE", "TransactionCheckout"]
 
 NOWHERE = "isolation-is-transaction.elefast.invalid"
-"""The host of URLs that an application would connect to by itself. Names under .invalid never resolve (RFC 6761)."""
+"""The host in the URLs of this isolation, which must not be connected to. RFC 6761 reserves .invalid."""
 
-_THROWN_AWAY = (
+_DROPPED = (
     "the database was thrown away, and the next test has a fresh one. Such a test needs a database of its own: "
     '@pytest.mark.elefast(isolation="database")'
 )
@@ -40,7 +40,7 @@ SESSION_OPTIONS: Mapping[str, Any] = {"join_transaction_mode": "create_savepoint
 
 
 class TransactionCheckout:
-    """The shared database, checked out by one test; with the shape of `elefast.isolation.database.DatabaseCheckout`.
+    """The shared database, checked out by one test. It has the attributes of `DatabaseCheckout`.
 
     Args:
         service: The service that the database is from.
@@ -64,7 +64,7 @@ class TransactionCheckout:
         self._server = server
         self._async_server = async_server
         self._shared = shared
-        self._outer = OuterTransaction(test, shared)
+        self._transaction = OuterTransaction(test, shared)
         self._engine: SharedConnectionEngine | None = None
         self._async_engine: AsyncEngine | None = None
         self._sync: Database | None = None
@@ -76,17 +76,17 @@ class TransactionCheckout:
     def engine(self) -> Engine:
         """An engine for sync sessions; no other code may connect with it."""
         if self._engine is None:
-            self._engine = self._shared.engine("sync", self._outer)
+            self._engine = self._shared.engine("sync", self._transaction)
         return self._engine
 
     @property
     def async_engine(self) -> AsyncEngine:
         """An engine for async sessions; no other code may connect with it."""
         if self._async_engine is None:
-            self._async_server()  # first, because its error says what to install
+            self._async_server()  # first, because its error names the package to install
             from sqlalchemy.ext.asyncio import AsyncEngine
 
-            self._async_engine = AsyncEngine(self._shared.engine("async", self._outer))
+            self._async_engine = AsyncEngine(self._shared.engine("async", self._transaction))
         return self._async_engine
 
     @property
@@ -96,7 +96,7 @@ class TransactionCheckout:
         Raises:
             RefusedError: The test has the other view already.
         """
-        self._outer.claim("sync")
+        self._transaction.require_kind("sync")
         if self._sync is None:
             self._sync = Database(self.engine, self._server, self._server.sessionmaker_factory)
             self._sync.sessionmaker.configure(**SESSION_OPTIONS)
@@ -109,7 +109,7 @@ class TransactionCheckout:
         Raises:
             RefusedError: The test has the other view already.
         """
-        self._outer.claim("async")
+        self._transaction.require_kind("async")
         if self._async is None:
             from elefast.asyncio import AsyncDatabase
 
@@ -119,29 +119,29 @@ class TransactionCheckout:
         return self._async
 
     def url_for(self, driver: str) -> URL:
-        """A URL that leads nowhere: a connection by it would write past the transaction."""
+        """A URL with a host that does not exist, because a connection by it would write outside of the transaction."""
         return URL.create(driver, username="elefast", host=NOWHERE, database=self.name)
 
     def end_test(self) -> None:
-        """Note that the test only closes from here on what it has open."""
-        self._outer.frames.lenient = True
+        """Note that the test only closes what it has open from now on."""
+        self._transaction.savepoints.only_closing = True
 
     def release(self, *, failed: bool = False, keep: str = "never", wait: bool = False) -> list[Leak]:
-        """Roll back; where that did not do, throw the database away and say why.
+        """Roll back. If that is not enough, drop the database, and return the reason as a leak.
 
         Args:
-            failed: Not used: what a failed test wrote is rolled back as well.
+            failed: Not used, because the writes of a failed test are rolled back as well.
             keep: Not used, for the same reason.
-            wait: Wait until a database that was thrown away is dropped.
+            wait: Wait until the database is dropped.
         """
-        self._outer.release()
-        checked = self._outer.checked and self._shared.check()
-        if not checked and not self._outer.lost and not self._shared.was_alone():
-            self._outer.lose(_NOT_ALONE + ("" if self._shared.counts else _OR_BEFORE))
-        if not self._outer.lost:
-            self._shared.renew(self._outer)
-            self._service.leak_detector.ended(self.test, rolled_back=True)
+        self._transaction.release()
+        verified = self._transaction.verified_exclusive and self._shared.exclusive_condition()
+        if not verified and not self._transaction.lost and not self._shared.was_alone():
+            self._transaction.mark_lost(_NOT_ALONE + ("" if self._shared.counts_at_once else _OR_BEFORE))
+        if not self._transaction.lost:
+            self._shared.close_changed_session(self._transaction)
+            self._service.leak_detector.ended(self.test, undone=True)
             return []
         self._shared.retire()
         leaks = self._service.release(self.name, self.test, wait=wait)
-        return [Leak(self.test, _THROWN_AWAY, self._outer.lost), *leaks]
+        return [Leak(self.test, _DROPPED, self._transaction.lost), *leaks]

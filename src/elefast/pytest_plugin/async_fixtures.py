@@ -21,7 +21,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from elefast.errors import ElefastError
-from elefast.isolation.engine import SharedConnectionEngine, closing_fixture, connected
+from elefast.isolation.engine import SharedConnectionEngine, closing_fixture, connect
 
 __all__ = ["closed_by_test", "closer", "unopened"]
 
@@ -34,7 +34,7 @@ def unopened(engine: AsyncEngine) -> AsyncConnection:
     To SQLAlchemy it is a connection that was invalidated, which it opens again on demand.
     """
     if isinstance(engine.sync_engine, SharedConnectionEngine):
-        return AsyncConnection(engine, connected(engine.sync_engine, at_first_use=True))
+        return AsyncConnection(engine, connect(engine.sync_engine, lazy=True))
     nothing: Any = SimpleNamespace(is_valid=False)
     connection = Connection(engine.sync_engine, nothing)
     connection.invalidate()

@@ -132,9 +132,9 @@ def elefast_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Datab
 @pytest.fixture
 def db_connection(elefast_db: Database) -> Iterator[Connection]:
     """A connection to the test's database; what is not committed at the end is rolled back."""
-    from elefast.isolation.engine import closing_fixture, connected
+    from elefast.isolation.engine import closing_fixture, connect
 
-    connection = connected(elefast_db.engine)
+    connection = connect(elefast_db.engine)
     yield connection
     with closing_fixture(elefast_db.engine):
         connection.close()

@@ -89,7 +89,7 @@ class Patch:
                 found = found_by(target)
                 for engine in self._engines_of(found, target):
                     if self._database is None:
-                        self._redirect(engine, target).hold()
+                        self._redirect(engine, target).block()
                     else:  # imported again by the test
                         self._lead(engine, target, self._database)
             except WrongTargetError:
@@ -145,7 +145,7 @@ class Patch:
         for extension in self._extensions:
             del extension._make_engine
         for redirect in reversed(self._redirects.values()):
-            redirect.give_back()
+            redirect.restore()
         self._extensions, self._redirects = [], {}
 
     def _problem(self, target: str, error: WrongTargetError) -> Problem:
@@ -166,7 +166,7 @@ class Patch:
         if is_kept_by_name(found):
             set_attribute(owner, name, found)
             for engine in self._made_from(url_of(found)):
-                self._redirect(engine, f"the engine made from {target}").hold()
+                self._redirect(engine, f"the engine made from {target}").block()
             return
         if not has_engines(found):
             raise WrongTargetError(f"{EXPECTED}, found {described(found)}", "target-wrong-kind")
@@ -176,7 +176,7 @@ class Patch:
             )
         for engine in self._engines_of(found, target):
             redirect = self._redirect(engine, target)
-            redirect.hold()
+            redirect.block()
             _require_free(redirect)
 
     def _require_export(self) -> None:
@@ -215,11 +215,11 @@ class Patch:
         redirect = self._redirect(engine, target)
         if id(redirect.engine) in self._led:
             return
-        redirect.hold()
+        redirect.block()
         _require_free(redirect)
         # Before it is led: what an error interrupts is ended as well.
-        self._undo.callback(redirect.part)
-        redirect.lead(database)
+        self._undo.callback(redirect.end_redirect)
+        redirect.redirect(database)
         self._led.add(id(redirect.engine))
 
     def _redirect(self, engine: Any, target: str) -> EngineRedirect:
@@ -258,7 +258,7 @@ class Patch:
             engine = make(bind_key, *args, **keywords)
             if is_bind_of_ours(bind_key, engine):
                 if self._database is None:
-                    self._redirect(engine, target).hold()
+                    self._redirect(engine, target).block()
                 else:
                     # An application that is made for one test ends with it, and so must what elefast keeps of it.
                     self._undo.callback(self._redirects.pop, id(root_of(engine)), None)

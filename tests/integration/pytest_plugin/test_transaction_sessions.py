@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elefast.isolation.lasting_effects import may_last
+from elefast.isolation.lasting_effects import may_outlast_rollback
 from tests.integration.pytest_plugin.conftest import Project
 
 SCHEMA = "CREATE TABLE item (id int PRIMARY KEY, name text);"
@@ -152,7 +152,7 @@ def test_statistics_that_were_reset_hide_nobody(project: Project, counted_at_onc
 )
 def test_what_a_rollback_undoes(statement: str) -> None:
     """What SQLAlchemy sends for usual work needs no new session."""
-    assert not may_last(statement)
+    assert not may_outlast_rollback(statement)
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_what_a_rollback_undoes(statement: str) -> None:
 )
 def test_what_a_rollback_may_not_undo(statement: str) -> None:
     """In doubt the session is renewed."""
-    assert may_last(statement)
+    assert may_outlast_rollback(statement)
