@@ -123,8 +123,6 @@ class SharedConnectionProxy(PoolProxiedConnection):
             self._transaction.mark_lost(f"left its connection broken: {'invalidated' if e is None else cause(e)}")
 
     def _close_special(self, *, transaction_reset: bool = False) -> None:
-        if transaction_reset:
-            self._valid = False
         self.close()
 
     def __getattr__(self, key: str) -> Any:
