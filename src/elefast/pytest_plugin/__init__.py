@@ -1,8 +1,12 @@
-"""The pytest plugin: hooks only.
+"""The pytest plugin: the hooks, options and fixtures that give each test its database.
 
-It is loaded by every pytest run of an environment that has elefast, so it imports the standard library and
-pytest; the rest is imported when a project turns out to be configured, and SQLAlchemy when a test wants
-a database.
+Every pytest run in an environment with elefast loads this module. So it imports only the standard library and pytest.
+The other modules of this room are imported in a configured project, and SQLAlchemy for the first test with a database.
+This room must not know how databases are made: it gets them from the stack of the run.
+
+    def test_add(db_session):  # fixtures.py checks a database out; harness.py has the stack of the run
+        db_session.add(Item(name="a"))
+        db_session.commit()
 """
 
 from __future__ import annotations
@@ -26,12 +30,12 @@ __all__ = [
 
 _MARKER = (
     'elefast(isolation="database"|"transaction", keep="failed"|"always"|"never"): how this test gets its database, '
-    "and whether the database stays for a look afterwards"
+    "and whether the database is kept afterwards"
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the four options; they exist in unconfigured projects too, so that `addopts` may be shared."""
+    """Add the four options. They exist in unconfigured projects as well, so that projects can share `addopts`."""
     group = parser.getgroup("elefast", "elefast: PostgreSQL databases for tests")
     group.addoption("--elefast-profile", metavar="NAME", help="the profile of the configuration to use")
     group.addoption(
@@ -42,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--elefast-keep=never none",
     )
     for value in KEEP:
-        # An option of its own for each value: one option with an optional value would swallow the path after it.
+        # Each value is a separate option, because an option with an optional value would take the path after it.
         group.addoption(
             f"--elefast-keep={value}", action="store_const", const=value, dest="elefast_keep", help=argparse.SUPPRESS
         )
@@ -52,25 +56,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    """Before any conftest is imported: see whether the project is configured, and protect its databases.
+    """Set the plugin up before a conftest is imported, so that the project's databases are protected from then on.
 
-    It is a wrapper because those come before all others, also before plugins that set variables as early as they can.
+    Wrappers run before other implementations, so this also comes before plugins that set variables early.
     """
-    _begin(early_config)
+    _set_up(early_config)
     return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and `db` where no other plugin has it."""
+    """Register the marker, and the fixture `db` unless pytest-django has one."""
     config.addinivalue_line("markers", _MARKER)
-    if _begin(config) and not config.pluginmanager.hasplugin("django"):
+    if _set_up(config) and not config.pluginmanager.hasplugin("django"):
         from elefast.pytest_plugin import db_fixture
 
         config.pluginmanager.register(db_fixture, "elefast-db")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """In a project that is not configured: say so where a test failed because it has none of elefast's fixtures."""
+    """Explain in an unconfigured project why a test did not find a fixture of elefast."""
     errors = terminalreporter.stats.get("error")
     if errors and not config.pluginmanager.hasplugin("elefast-harness"):
         from elefast.pytest_plugin import unconfigured
@@ -79,25 +83,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _without_capture(config: pytest.Config) -> AbstractContextManager[object]:
-    # Asked for when it is needed: pytest registers its capture manager after `_begin` was called.
+    # pytest registers its capture manager after `_set_up` was called, so this looks it up at each use.
     capture: Any = config.pluginmanager.getplugin("capturemanager")
     lifted: AbstractContextManager[object] = capture.global_and_fixture_disabled() if capture else nullcontext()
     return lifted
 
 
-def _begin(config: pytest.Config) -> bool:
-    """Set the plugin up for a configured project; True if it is one. Does its work once for a config.
+def _set_up(config: pytest.Config) -> bool:
+    """Set the plugin up in a configured project, once; return whether the project is configured.
 
-    It is called twice because the first hook does not reach a plugin that a conftest names.
+    Two hooks call it, because the first one is not called for a plugin that a conftest names.
     """
     if config.pluginmanager.hasplugin("elefast-harness"):
         return True
-    # What is imported for everyone is small and needs the standard library alone.
+    # These imports happen in every project. The modules are small and need only the standard library.
     from elefast.config.discovery import find
     from elefast.runtime import terminal
 
-    # Also without a configuration: `elefast.extras.docker.postgres()` may have an image to pull.
-    config.add_cleanup(terminal.register_capture(lambda: _without_capture(config)))
+    # This is for unconfigured projects as well: `elefast.extras.docker.postgres()` shows the pull of an image.
+    config.add_cleanup(terminal.behind(lambda: _without_capture(config)))
 
     found = find(config.rootpath)
     if found is None:

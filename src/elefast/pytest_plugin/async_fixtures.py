@@ -1,8 +1,8 @@
-"""Async sessions and connections from sync fixtures: opened and closed in the test's own event loop.
+"""Async sessions and connections from sync fixtures, opened and closed in the event loop of the test.
 
-A sync fixture has no loop, and must not pick one: pytest-asyncio and anyio run tests in loops of their own.
-So what it hands out opens itself when it is first used, and is closed where the test function ends.
-It knows SQLAlchemy and test functions, and no plugin that runs them.
+A sync fixture has no loop, and must not choose one, because pytest-asyncio and anyio run tests in their own loops.
+So its connection opens at the first use, and is closed where the test function ends.
+This module knows SQLAlchemy and test functions. It must not know the plugins that run them.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from elefast.errors import ElefastError
 from elefast.isolation.engine import SharedConnectionEngine, closing_fixture, connect
 
-__all__ = ["closed_by_test", "closer", "unopened"]
+__all__ = ["closing_fixture_callback", "closing_in_test", "lazy_connection"]
 
 _CLOSERS = pytest.StashKey[list[Callable[[], Awaitable[None]]]]()
 
 
-def unopened(engine: AsyncEngine) -> AsyncConnection:
-    """A connection that opens itself when it is first used, in the loop that uses it.
+def lazy_connection(engine: AsyncEngine) -> AsyncConnection:
+    """A connection that opens at its first use, in the loop of that use.
 
-    To SQLAlchemy it is a connection that was invalidated, which it opens again on demand.
+    SQLAlchemy takes it for an invalidated connection, which it opens again on demand.
     """
     if isinstance(engine.sync_engine, SharedConnectionEngine):
         return AsyncConnection(engine, connect(engine.sync_engine, lazy=True))
     nothing: Any = SimpleNamespace(is_valid=False)
     connection = Connection(engine.sync_engine, nothing)
     connection.invalidate()
-    _bind_to_first_loop(connection)
+    _refuse_second_loop(connection)
     return AsyncConnection(engine, connection)
 
 
-def _bind_to_first_loop(connection: Connection) -> None:
-    """Say what is wrong where a second loop uses the connection; the drivers' own messages do not."""
+def _refuse_second_loop(connection: Connection) -> None:
+    """Raise an error where a second loop uses the connection. The errors of the drivers do not name the cause."""
     first: list[asyncio.AbstractEventLoop] = []
 
     def check(*_: object) -> None:
@@ -63,23 +63,25 @@ def _bind_to_first_loop(connection: Connection) -> None:
     event.listen(connection, "commit", check)
 
 
-def closer(engine: AsyncEngine, close: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    """`close` of something on `engine`, for the end of a test."""
+def closing_fixture_callback(
+    engine: AsyncEngine, close: Callable[[], Awaitable[None]]
+) -> Callable[[], Awaitable[None]]:
+    """A function that calls `close`, which closes something on `engine`, at the end of a test."""
 
-    async def close_leniently() -> None:
+    async def close_for_fixture() -> None:
         with closing_fixture(engine.sync_engine):
             await close()
 
-    return close_leniently
+    return close_for_fixture
 
 
 @contextmanager
-def closed_by_test(item: Any, close: Callable[[], Awaitable[None]]) -> Generator[None]:
-    """While this lasts, the coroutine function of test `item` ends with `close`; of several, the last one first.
+def closing_in_test(item: Any, close: Callable[[], Awaitable[None]]) -> Generator[None]:
+    """Let the coroutine function of test `item` end with a call of `close`; of several, the last one comes first.
 
-    The fixture's own end would be too late: by then the test's loop may be gone.
+    The teardown of the fixture would be too late, because the test's loop may be closed by then.
     `unittest.IsolatedAsyncioTestCase` runs cleanups in its loop, after the test and its `asyncTearDown`.
-    Other tests that are no coroutine functions are left alone; they run loops as they like.
+    Other tests that are no coroutine functions are not changed, because they run their loops themselves.
     """
     instance = getattr(item, "instance", None)
     if isinstance(instance, unittest.IsolatedAsyncioTestCase):
@@ -94,7 +96,7 @@ def closed_by_test(item: Any, close: Callable[[], Awaitable[None]]) -> Generator
     outermost = not closers
     closers.append(close)
     if outermost:
-        item.obj = _ending_with(closers, function)
+        item.obj = _closing_after(closers, function)
     try:
         yield
     finally:
@@ -103,8 +105,8 @@ def closed_by_test(item: Any, close: Callable[[], Awaitable[None]]) -> Generator
             item.obj = function
 
 
-def _ending_with(closers: list[Callable[[], Awaitable[None]]], function: Any) -> Any:
-    """A test function that does the same, and then closes."""
+def _closing_after(closers: list[Callable[[], Awaitable[None]]], function: Any) -> Any:
+    """A test function that calls `function`, and then the closers."""
 
     @functools.wraps(function)
     async def test(*args: Any, **kwargs: Any) -> Any:
@@ -112,7 +114,7 @@ def _ending_with(closers: list[Callable[[], Awaitable[None]]], function: Any) ->
             result = await function(*args, **kwargs)
         except BaseException:
             for close in reversed(closers):
-                with suppress(Exception):  # the test's own error is the one to see
+                with suppress(Exception):  # the error of the test is raised instead
                     await close()
             raise
         for close in reversed(closers):

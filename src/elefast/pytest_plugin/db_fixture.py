@@ -1,4 +1,4 @@
-"""The fixture `db`, apart from the others because pytest-django has one of the same name and keeps it."""
+"""The fixture `db`. It is in a separate module, because it is not registered where pytest-django has a `db`."""
 
 from __future__ import annotations
 

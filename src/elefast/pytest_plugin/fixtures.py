@@ -1,7 +1,7 @@
-"""The fixtures of a configured project; a conftest overrides any of them by name.
+"""The fixtures of a configured project. A conftest can override each of them by name.
 
-All of them are sync, so that no plugin for async tests has to agree with them.
-The fixture `db` has a module of its own.
+All of them are sync functions, so that they work with every plugin for async tests and without one.
+The fixture `db` is in `db_fixture.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from elefast.errors import LeakWarning, told
-from elefast.pytest_plugin import harness, terminal_report
+from elefast.pytest_plugin import terminal_report
+from elefast.pytest_plugin.harness import harness_of, has_failed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from elefast.stack import Stack
     from elefast.sync import Database, DatabaseServer
 
-    Lent = DatabaseCheckout | TransactionCheckout
+    Checkout = DatabaseCheckout | TransactionCheckout
 
 __all__ = [
     "async_db",
@@ -44,16 +45,16 @@ __all__ = [
 
 _NOT_KEPT = (
     'nothing is kept of this test: with isolation = "transaction" all that it wrote is rolled back.\n'
-    'For a look at its database add @pytest.mark.elefast(isolation="database")'
+    'To inspect its database afterwards, add @pytest.mark.elefast(isolation="database")'
 )
 
 
 @pytest.fixture(scope="session")
 def elefast_stack(request: pytest.FixtureRequest) -> Stack:
     """The stack of the run, as `elefast.from_config()` gives it; nothing starts until it is used."""
-    run = harness.of(request.config)
-    with run.explaining():
-        return run.stack
+    harness = harness_of(request.config)
+    with harness.failing_by_message():
+        return harness.stack
 
 
 @pytest.fixture(scope="session")
@@ -65,45 +66,46 @@ def db_server(elefast_stack: Stack) -> DatabaseServer:
 @pytest.fixture(scope="session")
 def async_db_server(request: pytest.FixtureRequest, elefast_stack: Stack) -> AsyncDatabaseServer:
     """The server for asyncio: `async with await async_db_server.create_database() as database`."""
-    with harness.of(request.config).explaining():
+    with harness_of(request.config).failing_by_message():
         return elefast_stack.async_server
 
 
 @pytest.fixture
-def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
-    """The one database of a test, with the application led to it; the other fixtures are views of it."""
-    run = harness.of(request.config)
+def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
+    """The checkout of a test, with the application redirected to it. The other fixtures are views of it."""
+    harness = harness_of(request.config)
     item: pytest.Item = request.node
     leaks: list[Leak] = []
-    with ExitStack() as undo:
-        with run.explaining(), run.build_timeouts.during_build(item) if run.may_build_template else nullcontext():
-            options = run.item_options(item)
-            shared = options.isolation == "transaction"
-            patch = run.patch if run.settings.patch else None
+    with ExitStack() as cleanup:
+        with harness.failing_by_message():
+            options = harness.item_options(item)
+            in_transaction = options.isolation == "transaction"
+            patch = harness.patch if harness.settings.patch else None
             if patch is not None:
                 patch.check()
-            database = run.stack.checkout_transaction(item.nodeid) if shared else run.stack.checkout(item.nodeid)
-        with run.explaining():
-            undo.callback(
+            stack = harness.stack
+            checkout = stack.checkout_transaction(item.nodeid) if in_transaction else stack.checkout(item.nodeid)
+            cleanup.callback(
                 lambda: leaks.extend(
-                    database.release(failed=harness.has_failed(item), keep=options.keep, wait=options.leaks == "error")
+                    checkout.release(failed=has_failed(item), keep=options.keep, wait=options.leaks == "error")
                 )
             )
-            if shared and options.keep != "never":
-                item.add_report_section("setup", "elefast", _NOT_KEPT)
-            if not shared:
-                run.stale.lend(database.name, item.nodeid)
-                undo.callback(run.stale.end, database.name)
-                undo.enter_context(run.environment.during_test(database.url_for))
+            if in_transaction:
+                if options.keep != "never":
+                    item.add_report_section("setup", "elefast", _NOT_KEPT)
+            else:
+                harness.stale_connections.begin_test(checkout.name, item.nodeid)
+                cleanup.callback(harness.stale_connections.end_test, checkout.name)
+                cleanup.enter_context(harness.environment.during_test(checkout.url_for))
             if patch is not None:
-                undo.enter_context(patch.during_test(database))
-                if patch.renews_caches:
-                    # Before they are cleared, and with them what has the connections.
-                    undo.callback(run.stale.close_idle, database.name)
-        undo.callback(database.end_test)
-        yield database
-    refused = run.stale.take_refused()
-    if refused and not harness.has_failed(item):
+                cleanup.enter_context(patch.during_test(checkout))
+                if patch.clears_caches:
+                    # This runs before the caches are cleared, because that would lose the pools to be closed.
+                    cleanup.callback(harness.stale_connections.close_idle, checkout.name)
+        cleanup.callback(checkout.end_test)
+        yield checkout
+    refused = harness.stale_connections.take_refused()
+    if refused and not has_failed(item):
         pytest.fail(refused[0], pytrace=False)
     if options.leaks == "error" and leaks:
         pytest.fail(told(LeakWarning("\n".join(terminal_report.leak_line(leak) for leak in leaks))), pytrace=False)
@@ -113,19 +115,18 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Lent]:
 
 @pytest.fixture(autouse=True)
 def _elefast_first(request: pytest.FixtureRequest) -> None:
-    """Make the database before other fixtures: they may read the variables, or use what is patched.
+    """Check the database out before other fixtures: they may read the exported variables, or use a patched engine.
 
-    With `autouse = true` it is made for every test.
+    With `autouse = true` every test gets a database.
     """
-    run = harness.of(request.config)
-    if "_elefast_database" in request.fixturenames or run.gives_every_test_a_database:
+    if "_elefast_database" in request.fixturenames or harness_of(request.config).gives_every_test_a_database:
         request.getfixturevalue("_elefast_database")
 
 
 @pytest.fixture
-def elefast_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Database:
+def elefast_db(request: pytest.FixtureRequest, _elefast_database: Checkout) -> Database:
     """The test's own database, migrated; gone afterwards."""
-    with harness.of(request.config).explaining():
+    with harness_of(request.config).failing_by_message():
         return _elefast_database.sync
 
 
@@ -152,32 +153,32 @@ def db_session(elefast_db: Database) -> Iterator[Session]:
 
 
 @pytest.fixture
-def async_db(request: pytest.FixtureRequest, _elefast_database: Lent) -> Iterator[AsyncDatabase]:
+def async_db(request: pytest.FixtureRequest, _elefast_database: Checkout) -> Iterator[AsyncDatabase]:
     """The test's own database for asyncio; the same database as `db`."""
-    with harness.of(request.config).explaining():
-        database = _elefast_database.async_  # says what to install where asyncio cannot be used
-    from elefast.pytest_plugin.async_fixtures import closed_by_test
+    with harness_of(request.config).failing_by_message():
+        database = _elefast_database.async_  # its error names the package to install
+    from elefast.pytest_plugin.async_fixtures import closing_in_test
 
-    # Connections that a pool keeps, if the project wants one, can only be closed in the loop that made them.
-    with closed_by_test(request.node, database.engine.dispose):
+    # A pool, if the project configures one, keeps connections that can only be closed in the loop that made them.
+    with closing_in_test(request.node, database.engine.dispose):
         yield database
 
 
 @pytest.fixture
 def async_db_connection(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncConnection]:
     """A connection to the test's database; opens at its first use, closes where the test function ends."""
-    from elefast.pytest_plugin.async_fixtures import closed_by_test, closer, unopened
+    from elefast.pytest_plugin.async_fixtures import closing_fixture_callback, closing_in_test, lazy_connection
 
-    connection = unopened(async_db.engine)
-    with closed_by_test(request.node, closer(async_db.engine, connection.close)):
+    connection = lazy_connection(async_db.engine)
+    with closing_in_test(request.node, closing_fixture_callback(async_db.engine, connection.close)):
         yield connection
 
 
 @pytest.fixture
 def async_db_session(request: pytest.FixtureRequest, async_db: AsyncDatabase) -> Iterator[AsyncSession]:
     """A session on the test's database; connects at its first use, closes where the test function ends."""
-    from elefast.pytest_plugin.async_fixtures import closed_by_test, closer
+    from elefast.pytest_plugin.async_fixtures import closing_fixture_callback, closing_in_test
 
     session = async_db.session()
-    with closed_by_test(request.node, closer(async_db.engine, session.close)):
+    with closing_in_test(request.node, closing_fixture_callback(async_db.engine, session.close)):
         yield session

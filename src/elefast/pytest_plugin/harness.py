@@ -1,7 +1,7 @@
 """One run of pytest in a configured project: its settings, its stack, and the hooks that need them.
 
-Settings are read when somebody asks for them, the stack is made when a test does.
-It must not know how a fixture or a report looks.
+The settings are read at their first use, and the stack is made for the first test that needs a database.
+This module must not know what fixtures provide, or how a report is laid out.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from elefast.errors import ElefastError, LeakWarning
 from elefast.postgres import libpq_variables
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.pytest_plugin import terminal_report
-from elefast.pytest_plugin.build_timeouts import BuildTimeouts
-from elefast.pytest_plugin.export_env import ExportedEnvironment, mentioned, mentions
-from elefast.pytest_plugin.import_watch import ImportWatch, mentions_patch
-from elefast.pytest_plugin.interrupt_traceback import shorten
+from elefast.pytest_plugin.export_env import ExportedEnvironment, mentions_key, variables_in_text
+from elefast.pytest_plugin.import_watch import ImportWatch
+from elefast.pytest_plugin.interrupt_traceback import shorten_traceback
 from elefast.pytest_plugin.item_options import ItemOptions
-from elefast.pytest_plugin.unreachable_host import advice_on_unreachable, met_unreachable
+from elefast.pytest_plugin.unreachable_host import advice_on_unreachable, is_unreachable_host_error
 from elefast.runtime import cache_dir, clock
 from elefast.runtime.process_lifetime import OwnerProcess
 from elefast.runtime.signals import close_unfinished
@@ -44,16 +43,16 @@ if TYPE_CHECKING:
     from elefast.pytest_plugin.stale_connections import StaleConnections
     from elefast.stack import Stack
 
-__all__ = ["Harness", "has_failed", "of"]
+__all__ = ["Harness", "harness_of", "has_failed"]
 
 _KEY = pytest.StashKey["Harness"]()
 _FAILED = pytest.StashKey[bool]()
-# The whole message of an error of elefast's, on a failure and on a report; pytest-xdist takes it to the controller.
+# The attribute of failures and reports that has the message of an error of elefast. pytest-xdist sends it along.
 _ERROR = "elefast_error"
 
 
-def of(config: pytest.Config) -> Harness:
-    """The harness of a run; there is one wherever elefast's fixtures are registered."""
+def harness_of(config: pytest.Config) -> Harness:
+    """The harness of a run; it exists where elefast's fixtures are registered."""
     return config.stash[_KEY]
 
 
@@ -63,11 +62,11 @@ def has_failed(item: pytest.Item) -> bool:
 
 
 class Harness:
-    """The plugin object of a run; also what its fixtures work with.
+    """The plugin object of a run. The fixtures get the settings and the stack from it.
 
     Args:
-        config: Of this run.
-        found: The files of the configuration.
+        config: The configuration of pytest for this run.
+        found: The files of elefast's configuration.
     """
 
     def __init__(self, config: pytest.Config, found: Found) -> None:
@@ -80,19 +79,18 @@ class Harness:
         self._loaded_for: dict[str, str] = {}
         self._stack: Stack | None = None
         self._load_seconds = 0.0
-        self._told: dict[str, str] = {}
+        self._first_with_message: dict[str, str] = {}
         self._reports: list[Report] = []
         self._late_leaks: list[Leak] = []
-        self._findings: list[ClusterChanges] = []
-        self._problems: list[str] = []
-        self._intrusions: list[str] = []
-        self.build_timeouts = BuildTimeouts()
+        self._cluster_changes: list[ClusterChanges] = []
+        self._failing_leaks: list[str] = []
+        self._worker_changes: list[str] = []
         self._patch: Patch | None = None
-        self._imports: ImportWatch | None = None
-        self._stale: StaleConnections | None = None
+        self._import_watch: ImportWatch | None = None
+        self._stale_connections: StaleConnections | None = None
         config.stash[_KEY] = self
-        # From here on `elefast.from_config()` in a conftest means the stack of this run.
-        self._outer_run = current_run.enter(
+        # From now on `elefast.from_config()` in a conftest gives the stack of this run.
+        self._previous_run = current_run.enter(
             current_run.CurrentRun(
                 start=config.rootpath,
                 profile=self.option("elefast_profile") or "",
@@ -103,13 +101,13 @@ class Harness:
         )
 
     def __dir__(self) -> list[str]:
-        """The hooks alone: pytest 8.0 and 8.1 read every attribute of a plugin, in search of fixtures.
+        """Only the hooks, because pytest 8.0 and 8.1 read every listed attribute of a plugin to find fixtures.
 
-        They would evaluate the properties as well, and so read the settings and open the stack.
+        They would evaluate the properties, and so read the settings and make the stack.
         """
         return [name for name in super().__dir__() if name.startswith("pytest_")]
 
-    # -- what the project said ------------------------------------------------------------------------------
+    # -- settings and options -------------------------------------------------------------------------------
 
     def option(self, name: str) -> Any:
         """The value of a command line option, also before all of them are parsed."""
@@ -127,7 +125,7 @@ class Harness:
     @property
     def files(self) -> list[str]:
         """The names of the files of the configuration."""
-        return [path.name for path in self._paths]
+        return [path.name for path in self._files]
 
     @property
     def loaded(self) -> Loaded:
@@ -146,7 +144,7 @@ class Harness:
             return self._loaded
 
     def _resolve_now(self) -> Loaded:
-        """The settings and their origins for the environment as it is now: a conftest may set variables of elefast's.
+        """The settings and their origins for the current environment, because a conftest may set elefast's variables.
 
         Raises:
             ConfigurationError: They are wrong.
@@ -174,7 +172,7 @@ class Harness:
 
     @contextmanager
     def _loading(self) -> Generator[None]:
-        """Add what is done meanwhile to what the report says of it."""
+        """Add the time that this takes to the loading time in the report."""
         start = clock.now()
         try:
             yield
@@ -188,31 +186,31 @@ class Harness:
 
     @cached_property
     def gives_every_test_a_database(self) -> bool:
-        """Whether `autouse` is set. Settings are read for it only where the key seems to be used.
+        """Whether `autouse` is set. The settings are read for it only where a file contains the word.
 
         Raises:
             pytest.fail.Exception: The settings are wrong.
         """
-        if not mentions("autouse", self._paths):
+        if not mentions_key("autouse", self._files):
             return False
-        with self.explaining():
+        with self.failing_by_message():
             return self.settings.autouse
 
     @property
-    def _paths(self) -> list[Path]:
+    def _files(self) -> list[Path]:
         return [path for path in (self.found.overlay, self.found.pyproject) if path is not None]
 
     def protect(self) -> None:
-        """Give the variables of `export_env` unreachable values, before the project's own code is imported.
+        """Set the variables of `export_env` to unreachable values, before code of the project is imported.
 
-        Reading the settings costs some tenths of a second, so it is done only where the key seems to be used.
+        Reading the settings takes some tenths of a second, so it is done only where a file contains the key.
         """
-        if self.option("help") or self.option("version") or not mentions("export_env", self._paths):
+        if self.option("help") or self.option("version") or not mentions_key("export_env", self._files):
             return
         try:
             settings = self.settings
         except ElefastError:
-            variables, driver = mentioned(self._paths), "postgresql+psycopg"
+            variables, driver = variables_in_text(self._files), "postgresql+psycopg"
         else:
             variables, driver = [ExportedVariable.parse(entry) for entry in settings.export_env], sync_driver(settings)
         if variables:
@@ -221,22 +219,21 @@ class Harness:
             self.config.pluginmanager.register(self.environment, "elefast-environment")
 
     def watch_imports(self) -> None:
-        """Hold the engines that `patch` names as soon as their modules are imported, which conftests may do."""
-        files = [path for path in (self.found.overlay, self.found.pyproject) if path is not None]
-        if self.option("help") or self.option("version") or not mentions_patch(files):
+        """Block the engines that `patch` names as soon as their modules are imported, which a conftest may do."""
+        if self.option("help") or self.option("version") or not mentions_key("patch", self._files):
             return
         try:
             targets = self.settings.patch
         except ElefastError:
-            return  # tests that need a database say so
+            return  # tests that need a database fail with this error
         modules = [target.partition(":")[0] for target in targets]
         if modules:
-            self._imports = ImportWatch(modules, lambda module: self.patch.imported(module))
-            self._imports.start()
+            self._import_watch = ImportWatch(modules, lambda module: self.patch.module_imported(module))
+            self._import_watch.start()
 
     @property
     def patch(self) -> Patch:
-        """What the key `patch` names."""
+        """The targets of the key `patch`."""
         if self._patch is None:
             from elefast.pytest_plugin.patch import Patch
 
@@ -246,14 +243,14 @@ class Harness:
         return self._patch
 
     @property
-    def stale(self) -> StaleConnections:
-        """What the application keeps of databases whose tests are over."""
-        if self._stale is None:
+    def stale_connections(self) -> StaleConnections:
+        """The check for connections that the application keeps after their test."""
+        if self._stale_connections is None:
             from elefast.pytest_plugin.stale_connections import StaleConnections
 
-            self._stale = StaleConnections()
-            self._stale.start()
-        return self._stale
+            self._stale_connections = StaleConnections()
+            self._stale_connections.start()
+        return self._stale_connections
 
     # -- the stack ------------------------------------------------------------------------------------------
 
@@ -279,36 +276,36 @@ class Harness:
         return service is None or not service.report.databases
 
     @contextmanager
-    def explaining(self) -> Generator[None]:
-        """Report an error of elefast as the test's own, by its message alone."""
+    def failing_by_message(self) -> Generator[None]:
+        """Turn an error of elefast into a failure of the test that shows the message and no traceback."""
         try:
             yield
         except ElefastError as error:
-            message = terminal_report.failure(error)
+            message = terminal_report.failure_message(error)
             failure = pytest.fail.Exception(message, pytrace=False)
             setattr(failure, _ERROR, message)
             raise failure from None
 
     def close(self) -> None:
-        """End everything; pytest calls it when the configuration goes out of use, whatever happened."""
+        """End the run. pytest calls it after the run, also after one that failed."""
         try:
             self._finish()
         finally:
-            if self._imports is not None:
-                self._imports.stop()
+            if self._import_watch is not None:
+                self._import_watch.stop()
             if self._patch is not None:
                 self._patch.close()
-            if self._stale is not None:
-                self._stale.stop()
+            if self._stale_connections is not None:
+                self._stale_connections.stop()
             self.environment.restore()
-            current_run.enter(self._outer_run)
+            current_run.enter(self._previous_run)
 
     def _finish(self) -> None:
-        """Close the stack, also one that only a conftest has used, and keep what it has to tell."""
+        """Close the stack, also one that only a conftest used, and keep its report and its leaks."""
         with self._lock:
             if self._stack is None and "elefast.factory" in sys.modules:
                 with suppress(ElefastError):
-                    self.stack  # noqa: B018  the one of the run; without any use, closing it costs nothing
+                    self.stack  # noqa: B018  from_config() returns the run's stack; closing an unused one is free
             stack, self._stack = self._stack, None
         if stack is None:
             return
@@ -317,63 +314,70 @@ class Harness:
             service.report.load_seconds = self._load_seconds
             self._reports.append(service.report)
             self._late_leaks += service.take_leaks()
-            if (findings := service.leak_detector.changes()) is not None:
-                self._findings.append(findings)
+            if (changes := service.leak_detector.findings()) is not None:
+                self._cluster_changes.append(changes)
 
     # -- hooks ----------------------------------------------------------------------------------------------
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> None:
-        """Note which libpq variables the environment has, so that those of a test are told apart from them."""
+        """Note the libpq variables of the environment, to tell variables that a test sets from them."""
         current = current_run.current()
         if current is not None:
             current_run.enter(current._replace(variables=libpq_variables.variables_in_effect()))
 
     def pytest_report_header(self) -> str | None:
-        """One line: what was configured, and where.
+        """One line with the configured values and their sources.
 
-        Collecting alone reads no settings, so that it stays instant; what is known already is shown.
+        A run that only collects does not read the settings for it, because that takes time.
         """
         if self.config.getoption("collectonly") and self._loaded is None:
             return f"elefast: configured in {' and '.join(self.files)}"
         try:
             return terminal_report.header(self.loaded)
         except ElefastError as error:
-            return terminal_report.broken_header(error)
+            return terminal_report.error_header(error)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Remember whether the test failed, for ``keep = "failed"``, and which error of elefast's it had."""
+        """Note whether the test failed, for ``keep = "failed"``, and add explanations to its report."""
         outcome = yield
         error = call.excinfo.value if call.excinfo is not None else None
-        # Fixtures of the project's own raise elefast's errors as they are, and get a traceback.
-        message = terminal_report.failure(error) if isinstance(error, ElefastError) else getattr(error, _ERROR, "")
+        if isinstance(error, ElefastError):  # from a fixture of the project, and so not turned into a failure
+            message = terminal_report.failure_message(error)
+        else:
+            message = getattr(error, _ERROR, "")
         if call.when == "setup" and message:
             setattr(outcome, _ERROR, message)
-        if error is not None and (who := self._holders(error)):
-            outcome.sections.append(("The server's connections", "\n".join(who)))
-        if error is not None and self._stale is not None and (stale := self._stale.named_in(str(error))):
-            outcome.sections.append(("elefast", stale))
-        if error is not None and (advice := self._advice_on_unreachable(item, error)):
-            outcome.sections.append(("elefast", advice))
+        if error is not None:
+            outcome.sections += self._explanations(item, error)
         item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
         return outcome
 
+    def _explanations(self, item: pytest.Item, error: BaseException) -> list[tuple[str, str]]:
+        """Sections of the report that explain an error of a driver."""
+        texts = [
+            ("The server's connections", "\n".join(self._connection_holders(error))),
+            ("elefast", "" if self._stale_connections is None else self._stale_connections.explain(str(error))),
+            ("elefast", self._advice_on_unreachable(item, error)),
+        ]
+        return [(title, text) for title, text in texts if text]
+
     def _advice_on_unreachable(self, item: pytest.Item, error: BaseException) -> str:
-        """What to do where something connected to the host that the variables of `export_env` name outside of tests."""
-        if not self.environment.variables or not met_unreachable(error):
+        """Advice where code connected to the host that the variables of `export_env` name outside of tests."""
+        if not self.environment.variables or not is_unreachable_host_error(error):
             return ""
-        asked = "_elefast_database" in getattr(item, "fixturenames", ()) or self.gives_every_test_a_database
+        has_database = "_elefast_database" in getattr(item, "fixturenames", ()) or self.gives_every_test_a_database
         return advice_on_unreachable(
             [variable.name for variable in self.environment.variables],
-            asked=asked,
-            shared=asked and self.item_options(item).isolation == "transaction",
+            has_database=has_database,
+            in_transaction=has_database and self.item_options(item).isolation == "transaction",
         )
 
-    def _holders(self, error: BaseException) -> list[str]:
-        """Who has the server's connections, where a test failed because there are no more."""
+    def _connection_holders(self, error: BaseException) -> list[str]:
+        """The holders of the server's connections, where a test failed because none was free."""
         try:
             service = self._stack.started if self._stack is not None else None
             return service.manager.holders(error) if service is not None and service.is_ours else []
@@ -382,7 +386,7 @@ class Harness:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-        """Close the stack with the last test of a forked child: nobody calls `pytest_sessionfinish` there."""
+        """Close the stack with the last test of a forked child, where `pytest_sessionfinish` is not called."""
         __tracebackhide__ = True
         try:
             return (yield)
@@ -392,8 +396,8 @@ class Harness:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Generator[None, None, None]:
-        """Before pytest renders the traceback of Ctrl-C, and after that."""
-        shorten(self.config, excinfo)
+        """Shorten the traceback of Ctrl-C before pytest renders it."""
+        shorten_traceback(self.config, excinfo)
         try:
             return (yield)
         finally:
@@ -401,21 +405,21 @@ class Harness:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Show an error that several tests have in full once; the others name the test that has it.
+        """Show an error that several tests have in full once. The other tests refer to the first one.
 
-        Workers of pytest-xdist send all that they have, and it is for the controller to tell.
+        Workers of pytest-xdist send the full message, and the controller shortens it.
         """
         message: str = getattr(report, _ERROR, "")
         if message and not hasattr(self.config, "workeroutput"):
-            first = self._told.setdefault(message, report.nodeid)
+            first = self._first_with_message.setdefault(message, report.nodeid)
             if first != report.nodeid:
                 report.longrepr = f"{message.splitlines()[0]} (in full at {first})"
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """When all fixtures are gone: close the stack, so that its report is complete.
+        """Close the stack after all fixtures, so that its report is complete.
 
-        This is the innermost wrapper, inside pytest's own that collects warnings.
+        This is the innermost wrapper, so that pytest still collects the warnings that come from it.
         """
         try:
             return (yield)
@@ -423,36 +427,38 @@ class Harness:
             self._finish()
             output: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
             if output is not None:
-                intrusions = [str(it) for it in self.environment.intrusions]
-                output["elefast"] = terminal_report.packed(self._reports, self._late_leaks, self._findings, intrusions)
+                changes = [str(change) for change in self.environment.unexpected_changes]
+                output["elefast"] = terminal_report.pack(
+                    self._reports, self._late_leaks, self._cluster_changes, changes
+                )
             else:
-                self._tell_late_leaks(session)
+                self._report_late_leaks(session)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take over what a worker of pytest-xdist has to tell; one that crashed has nothing."""
+        """Take over the reports of a worker of pytest-xdist; one that crashed has none."""
         packed = getattr(node, "workeroutput", {}).get("elefast")
         if packed is not None:
-            reports, leaks, findings, intrusions = terminal_report.unpacked(packed)
+            reports, leaks, cluster_changes, variable_changes = terminal_report.unpack(packed)
             self._reports += reports
             self._late_leaks += leaks
-            self._findings += findings
-            self._intrusions += intrusions
+            self._cluster_changes += cluster_changes
+            self._worker_changes += variable_changes
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show what was used, what was kept and what it cost."""
-        intrusions = dict.fromkeys([*map(str, self.environment.intrusions), *self._intrusions])
+        """Write the section of elefast: kept databases, changed variables, leaks and costs."""
+        changes = dict.fromkeys([*map(str, self.environment.unexpected_changes), *self._worker_changes])
         costs = bool(self.option("elefast_report"))
-        terminal_report.summary(terminalreporter, self._reports, self._problems, tuple(intrusions), costs=costs)
+        terminal_report.write_summary(terminalreporter, self._reports, self._failing_leaks, tuple(changes), costs=costs)
 
-    def _tell_late_leaks(self, session: pytest.Session) -> None:
-        """Leaks that were seen only after the test: when the database was dropped, or at the end of all tests."""
+    def _report_late_leaks(self, session: pytest.Session) -> None:
+        """Warn of leaks that were found after their test, or let the run fail because of them."""
         leaks, self._late_leaks = self._late_leaks, []
-        if self._findings:
+        if self._cluster_changes:
             from elefast.databases.leak_detector import leaks_of
 
-            leaks += leaks_of(self._findings)
-            self._findings = []
+            leaks += leaks_of(self._cluster_changes)
+            self._cluster_changes = []
         if not leaks:
             return
         mode = self.settings.leaks
@@ -462,7 +468,7 @@ class Harness:
                     raise LeakWarning(terminal_report.leak_line(leak))
                 warnings.warn(LeakWarning(terminal_report.leak_line(leak)), stacklevel=1)
             except LeakWarning as warning:
-                # Its test is over; the run as a whole can still fail.
-                self._problems.append(str(warning))
+                # The test has passed already, so the run fails as a whole.
+                self._failing_leaks.append(str(warning))
                 if session.exitstatus == pytest.ExitCode.OK:
                     session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,35 +1,26 @@
-"""Modules that are watched for their import: whoever watches is told before the importer can use the module.
+"""A callback for the import of some modules, which runs before the importing code can use the module.
 
-It knows Python's import machinery alone, because it is in place before SQLAlchemy is needed.
+This module knows only Python's import system, because it works before SQLAlchemy is imported.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["ImportWatch", "mentions_patch"]
-
-
-def mentions_patch(files: Iterable[Path]) -> bool:
-    """Whether `patch` seems to be configured at all; to read the settings takes some tenths of a second."""
-    return bool(os.environ.get("ELEFAST_PATCH")) or any(
-        file.is_file() and "patch" in file.read_text(encoding="utf-8", errors="replace") for file in files
-    )
+__all__ = ["ImportWatch"]
 
 
 class ImportWatch(MetaPathFinder):
-    """Tells of each import and reload of some modules.
+    """Calls a function after each import and reload of some modules.
 
     Args:
         names: The modules.
-        imported: Told the name of a module once its code has run.
+        imported: Called with the name of a module when its code has run.
     """
 
     def __init__(self, names: Iterable[str], imported: Callable[[str], None]) -> None:
@@ -37,20 +28,20 @@ class ImportWatch(MetaPathFinder):
         self._imported = imported
 
     def start(self) -> None:
-        """Begin to watch, and tell of what is imported already."""
+        """Begin to watch, and report the modules that are imported already."""
         sys.meta_path.insert(0, self)
         for name in self._names & sys.modules.keys():
             self._imported(name)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """End the watch."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """What the other finders find, with a loader that tells."""
+        """The spec of the other finders, with a loader that reports the import."""
         if fullname not in self._names:
             return None
         for finder in sys.meta_path:
@@ -59,13 +50,13 @@ class ImportWatch(MetaPathFinder):
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None and hasattr(spec.loader, "exec_module"):
-                    spec.loader = _TellingLoader(spec.loader, self._imported)
+                    spec.loader = _ReportingLoader(spec.loader, self._imported)
                 return spec
         return None
 
 
-class _TellingLoader(Loader):
-    """Loads with another loader; to the module it looks as if that one had been there alone."""
+class _ReportingLoader(Loader):
+    """Loads with another loader and reports it. The module sees only the other loader."""
 
     def __init__(self, loader: Loader, imported: Callable[[str], None]) -> None:
         self._loader = loader

@@ -1,4 +1,4 @@
-"""What pytest shows of an interrupt: to render all of its traceback may take it seconds, after Ctrl-C of all times."""
+"""A short traceback for Ctrl-C, because pytest may need seconds to render a long one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 
 import pytest
 
-__all__ = ["shorten"]
+__all__ = ["shorten_traceback"]
 
-_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-def shorten(config: pytest.Config, interrupt: pytest.ExceptionInfo[BaseException]) -> None:
-    """Leave out of its traceback what is inside of elefast, unless all is asked for.
+def shorten_traceback(config: pytest.Config, interrupt: pytest.ExceptionInfo[BaseException]) -> None:
+    """Cut the traceback of `interrupt` where it enters elefast, unless ``--full-trace`` is given.
 
-    In a worker of pytest-xdist nobody sees anything of it.
+    In a worker of pytest-xdist one entry is left, because the traceback is not shown.
     """
     entries = interrupt.traceback
     if hasattr(config, "workerinput"):
@@ -22,9 +22,9 @@ def shorten(config: pytest.Config, interrupt: pytest.ExceptionInfo[BaseException
     elif config.getoption("fulltrace"):
         return
     else:
-        ours = (number for number, entry in enumerate(entries, 1) if str(entry.path).startswith(_OWN))
+        ours = (number for number, entry in enumerate(entries, 1) if str(entry.path).startswith(_PACKAGE))
         shown = next(ours, len(entries))
     if shown < len(entries):
         interrupt.traceback = entries[:shown]
-        # Nor what was being handled when it came, which would be rendered, too.
+        # pytest would also render the exception that was being handled.
         interrupt.value.__suppress_context__ = True

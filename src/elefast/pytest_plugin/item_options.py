@@ -1,6 +1,6 @@
-"""The options of one test: its marker, the command line and the settings, put together.
+"""The options of one test, from the command line, its markers and the settings.
 
-It knows markers and settings. It must not know fixtures or databases.
+This module knows markers and settings. It must not know fixtures or databases.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOTHING_TO_KEEP = (
 
 
 class ItemOptions(NamedTuple):
-    """How one test gets its database, and what becomes of it.
+    """How one test gets its database, and what happens to the database afterwards.
 
     Args:
         isolation: ``database`` or ``transaction``.
@@ -41,7 +41,7 @@ class ItemOptions(NamedTuple):
 
     @classmethod
     def of(cls, item: pytest.Item, settings: Settings, keep_option: str) -> ItemOptions:
-        """The options of a test: the command line wins over the marker, the marker over the settings.
+        """The options of a test. The command line overrides the marker, and the marker overrides the settings.
 
         Args:
             item: The test.
@@ -49,7 +49,7 @@ class ItemOptions(NamedTuple):
             keep_option: The value of ``--elefast-keep``; empty where it was not given.
 
         Raises:
-            ConfigurationError: The marker is wrong, or asks for two things that cannot go together.
+            ConfigurationError: The marker is wrong, or its arguments contradict each other.
         """
         marked, places = _marked(item)
         isolation = marked.get("isolation", settings.isolation)
@@ -60,7 +60,7 @@ class ItemOptions(NamedTuple):
 
 
 def _marked(item: pytest.Item) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arguments of the test's markers, and where each was written; those nearer to the test win."""
+    """The arguments of the test's markers, and the place of each. A marker nearer to the test overrides others."""
     marked: dict[str, Any] = {}
     places: dict[str, str] = {}
     problems: list[Problem] = []

@@ -1,8 +1,8 @@
-"""`patch`: what the application has at module level leads to the test's database while the test lasts.
+"""The key `patch`: module-level objects of the application lead to the database of the test that runs.
 
-Engines are led there in place, see `elefast.isolation.engine_redirect`; values such as URLs are replaced under every
-name that modules of the project have for them. This module knows SQLAlchemy's engines and session makers, and must
-not know pytest.
+Engines are redirected in place, see `elefast.isolation.engine_redirect`. Values such as URLs are replaced under every
+name that modules of the project have for them.
+This module knows SQLAlchemy's engines and session makers. It must not know pytest.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from elefast.isolation.engine_redirect import EngineRedirect, root_of
 from elefast.pytest_plugin.patch_targets import (
     EXPECTED,
     WrongTargetError,
-    bind,
-    called,
+    address_of,
+    call_cached,
     can_be_called,
-    described,
+    configure_maker,
+    discard,
     end_sessions,
-    find,
-    forget,
-    found_by,
+    find_target,
     has_engines,
-    imports,
-    is_bind_of_ours,
+    import_target,
     is_cached,
     is_engine,
     is_extension,
-    is_kept_by_name,
+    is_for_test_database,
+    is_url_value,
     maker_of,
-    place_of,
     set_attribute,
+    target_value,
+    type_name,
     url_of,
-    value_like,
+    url_value_like,
 )
-from elefast.pytest_plugin.project_modules import Names
+from elefast.pytest_plugin.project_modules import ProjectNamespaces
 
 if TYPE_CHECKING:
     from elefast.isolation.database import DatabaseCheckout
     from elefast.isolation.transaction import TransactionCheckout
 
-    Lent = DatabaseCheckout | TransactionCheckout
+    Checkout = DatabaseCheckout | TransactionCheckout
 
 __all__ = ["Patch"]
 
@@ -53,12 +53,12 @@ _INVALID = ".elefast.invalid"
 
 
 class Patch:
-    """The key `patch` of one run.
+    """The targets of `patch` in one run.
 
     Args:
-        targets: ``module:attribute``, as in the setting; a module that is not imported yet is imported by `check`.
-        origin: Where the setting was written.
-        exports: Whether `export_env` names a variable, so that what reads its URL late reads the right one.
+        targets: ``module:attribute``, as in the setting. `check` imports modules that are not imported yet.
+        origin: The place of the setting, for messages.
+        exports: Whether `export_env` names a variable, from which an engine that is made in a test gets its URL.
     """
 
     def __init__(self, targets: Sequence[str], origin: str, *, exports: bool) -> None:
@@ -68,38 +68,37 @@ class Patch:
         self._redirects: dict[int, EngineRedirect] = {}
         self._extensions: list[Any] = []
         self._cached: dict[int, list[Engine]] = {}
-        """By the identity of a cached function, the engines that its cache keeps between tests."""
-        self._names = Names()
-        self.renews_caches = False
-        """Whether one of the targets is a function with a cache, whose engines may be connected to the database of a
-        test when it ends."""
+        """The engines that the cache of a function keeps between tests, by the identity of the function."""
+        self._namespaces = ProjectNamespaces()
+        self.clears_caches = False
+        """Whether a target is a function with a cache, whose engines may have connections when the test ends."""
         self._checked = False
-        self._database: Lent | None = None
-        """Of the test that runs; None between tests."""
+        self._database: Checkout | None = None
+        """The checkout of the test that runs; None between tests."""
         self._undo = ExitStack()
-        """What ends with that test."""
-        self._led: set[int] = set()
+        """Callbacks for the end of that test."""
+        self._redirected: set[int] = set()
 
-    def imported(self, module: str) -> None:
-        """Keep the engines of a module, whose code has just run, from the database that they were made for."""
+    def module_imported(self, module: str) -> None:
+        """Block the engines of a module that has just been imported, before they connect to their own database."""
         for target in self._targets:
             if target.partition(":")[0] != module:
                 continue
             try:
-                found = found_by(target)
+                found = target_value(target)
                 for engine in self._engines_of(found, target):
                     if self._database is None:
-                        self._redirect(engine, target).block()
-                    else:  # imported again by the test
-                        self._lead(engine, target, self._database)
+                        self._redirect_of(engine, target).block()
+                    else:  # the test has imported it again
+                        self._redirect_engine(engine, target, self._database)
             except WrongTargetError:
-                continue  # `check` says so where a test needs the target
+                continue  # `check` raises it for the first test that needs a database
 
     def check(self) -> None:
-        """See that every target can be patched, before anything is done for it; once that is known, this is free.
+        """Check that every target can be patched. The check runs once.
 
         Raises:
-            ConfigurationError: A target is not there, or is nothing that could be led elsewhere.
+            ConfigurationError: A target does not exist, or is of a kind that cannot be patched.
         """
         if self._checked:
             return
@@ -107,7 +106,7 @@ class Patch:
         deferred = False
         for target in self._targets:
             try:
-                if imports(target):
+                if import_target(target):
                     self._check(target)
                 else:
                     deferred = True
@@ -118,17 +117,17 @@ class Patch:
         self._checked = not deferred
 
     @contextmanager
-    def during_test(self, database: Lent) -> Generator[None]:
+    def during_test(self, database: Checkout) -> Generator[None]:
         """Let every target lead to `database`, and end that.
 
         Args:
-            database: The test's.
+            database: The checkout of the test.
 
         Raises:
-            ConfigurationError: A target is not there, or is nothing that could be led elsewhere.
+            ConfigurationError: A target does not exist, or is of a kind that cannot be patched.
         """
         with ExitStack() as undo:
-            undo.callback(self._led.clear)
+            undo.callback(self._redirected.clear)
             self._database, self._undo = database, undo
             try:
                 for target in self._targets:
@@ -141,7 +140,7 @@ class Patch:
                 self._database = None
 
     def close(self) -> None:
-        """Give everything back to the application."""
+        """Restore the objects of the application."""
         for extension in self._extensions:
             del extension._make_engine
         for redirect in reversed(self._redirects.values()):
@@ -151,11 +150,11 @@ class Patch:
     def _problem(self, target: str, error: WrongTargetError) -> Problem:
         return Problem(self._origin, "patch", f'"{target}": {error}', code=error.code)
 
-    # -- what a target is -----------------------------------------------------------------------------------
+    # -- kinds of targets -----------------------------------------------------------------------------------
 
     def _check(self, target: str) -> None:
-        """Raise what is wrong with one target; its module is imported."""
-        owner, name = find(target)
+        """Check one target, whose module is imported."""
+        owner, name = find_target(target)
         found = getattr(owner, name)
         if is_cached(found):
             return
@@ -163,19 +162,19 @@ class Patch:
             self._require_export()
             set_attribute(owner, name, found)
             return
-        if is_kept_by_name(found):
+        if is_url_value(found):
             set_attribute(owner, name, found)
-            for engine in self._made_from(url_of(found)):
-                self._redirect(engine, f"the engine made from {target}").block()
+            for engine in self._engines_made_from(url_of(found)):
+                self._redirect_of(engine, f"the engine made from {target}").block()
             return
         if not has_engines(found):
-            raise WrongTargetError(f"{EXPECTED}, found {described(found)}", "target-wrong-kind")
+            raise WrongTargetError(f"{EXPECTED}, found {type_name(found)}", "target-wrong-kind")
         if is_engine(found) and getattr(owner, name) is not found:
             raise WrongTargetError(
-                "gives another engine each time that it is asked; name what keeps one", "target-wrong-kind"
+                "returns another engine at each access; name the object that keeps one", "target-wrong-kind"
             )
         for engine in self._engines_of(found, target):
-            redirect = self._redirect(engine, target)
+            redirect = self._redirect_of(engine, target)
             redirect.block()
             _require_free(redirect)
 
@@ -187,42 +186,42 @@ class Patch:
                 "target-wrong-kind",
             )
 
-    def _patch(self, target: str, database: Lent) -> None:
-        owner, name = find(target)
+    def _patch(self, target: str, database: Checkout) -> None:
+        owner, name = find_target(target)
         found = getattr(owner, name)
-        if is_kept_by_name(found):
+        if is_url_value(found):
             self._replace(target, owner, name, found, database)
         elif found is None:
             self._require_export()
-            self._undo.callback(forget, owner, name)
+            self._undo.callback(discard, owner, name)
         elif is_cached(found):
             self._patch_cached(target, found, database)
         else:
-            self._lead_all(found, target, database)
+            self._redirect_engines(found, target, database)
 
-    def _lead_all(self, found: Any, target: str, database: Lent) -> None:
-        """Lead what has engines to the test's database."""
+    def _redirect_engines(self, found: Any, target: str, database: Checkout) -> None:
+        """Redirect the engines of a target to the test's database."""
         if not has_engines(found):
-            raise WrongTargetError(f"{EXPECTED}, found {described(found)}", "target-wrong-kind")
+            raise WrongTargetError(f"{EXPECTED}, found {type_name(found)}", "target-wrong-kind")
         for engine in self._engines_of(found, target):
-            self._lead(engine, target, database)
+            self._redirect_engine(engine, target, database)
         if (maker := maker_of(found)) is not None:
             end_sessions(found)
-            self._undo.callback(bind(maker, database, binds=not is_extension(found)))
+            self._undo.callback(configure_maker(maker, database, binds=not is_extension(found)))
             self._undo.callback(end_sessions, found)
 
-    def _lead(self, engine: Any, target: str, database: Lent) -> None:
-        redirect = self._redirect(engine, target)
-        if id(redirect.engine) in self._led:
+    def _redirect_engine(self, engine: Any, target: str, database: Checkout) -> None:
+        redirect = self._redirect_of(engine, target)
+        if id(redirect.engine) in self._redirected:
             return
         redirect.block()
         _require_free(redirect)
-        # Before it is led: what an error interrupts is ended as well.
+        # This comes first, so that a redirect which fails half-way is ended as well.
         self._undo.callback(redirect.end_redirect)
         redirect.redirect(database)
-        self._led.add(id(redirect.engine))
+        self._redirected.add(id(redirect.engine))
 
-    def _redirect(self, engine: Any, target: str) -> EngineRedirect:
+    def _redirect_of(self, engine: Any, target: str) -> EngineRedirect:
         root = root_of(engine)
         redirect = self._redirects.get(id(root))
         if redirect is None:
@@ -230,14 +229,14 @@ class Patch:
         return redirect
 
     def _engines_of(self, found: Any, target: str) -> Iterator[Any]:
-        """The engines that a target consists of; those that an extension makes later are taken care of by then."""
+        """The engines of a target. Engines that an extension makes later are redirected when they are made."""
         if is_engine(found):
             yield found
         elif is_extension(found):
-            self._watch(found, target)
+            self._watch_extension(found, target)
             for engines in list(found._app_engines.values()):
                 for key, engine in list(engines.items()):
-                    if is_bind_of_ours(key, engine):
+                    if is_for_test_database(key, engine):
                         yield engine
         elif (maker := maker_of(found)) is not None:
             options: dict[str, Any] = maker.kw
@@ -248,33 +247,33 @@ class Patch:
 
     # -- Flask-SQLAlchemy -----------------------------------------------------------------------------------
 
-    def _watch(self, extension: Any, target: str) -> None:
-        """Have the engines that the extension makes for an application, which may be made during a test."""
+    def _watch_extension(self, extension: Any, target: str) -> None:
+        """Redirect the engines that the extension makes for an application, which a test may make."""
         if "_make_engine" in vars(extension):
             return
         make: Callable[..., Any] = extension._make_engine
 
-        def made(bind_key: str | None, *args: Any, **keywords: Any) -> Any:
+        def make_redirected(bind_key: str | None, *args: Any, **keywords: Any) -> Any:
             engine = make(bind_key, *args, **keywords)
-            if is_bind_of_ours(bind_key, engine):
+            if is_for_test_database(bind_key, engine):
                 if self._database is None:
-                    self._redirect(engine, target).block()
+                    self._redirect_of(engine, target).block()
                 else:
-                    # An application that is made for one test ends with it, and so must what elefast keeps of it.
+                    # An application that a test makes ends with the test, and so must its redirect.
                     self._undo.callback(self._redirects.pop, id(root_of(engine)), None)
-                    self._lead(engine, target, self._database)
+                    self._redirect_engine(engine, target, self._database)
             return engine
 
-        vars(extension)["_make_engine"] = made
+        vars(extension)["_make_engine"] = make_redirected
         self._extensions.append(extension)
 
     # -- functions with a cache -----------------------------------------------------------------------------
 
-    def _patch_cached(self, target: str, function: Any, database: Lent) -> None:
-        """Let a cached function begin anew for the test, and see that what it gives leads there."""
-        self.renews_caches = True
+    def _patch_cached(self, target: str, function: Any, database: Checkout) -> None:
+        """Clear the cache of a function for the test, and redirect the engines that it returns."""
+        self.clears_caches = True
         function.cache_clear()
-        result = called(target, function) if can_be_called(function) else None
+        result = call_cached(target, function) if can_be_called(function) else None
         if has_engines(result):
             engines = [root_of(engine) for engine in self._engines_of(result, target)]
             if self._exports:
@@ -282,12 +281,12 @@ class Patch:
                 for engine in engines:
                     self._undo.callback(self._redirects.pop, id(engine), None)
             else:
-                # The cache keeps it, since another one would lead to the developer's database between tests.
-                self._kept_for(function, engines)
-            self._lead_all(result, target, database)
+                # The cache keeps the engine, because a new one would connect to the developer's database between tests.
+                self._remember_cached(function, engines)
+            self._redirect_engines(result, target, database)
             return
         self._undo.callback(function.cache_clear)
-        if is_kept_by_name(result):
+        if is_url_value(result):
             url = url_of(result)
             if url.database != database.name and not (url.host or "").endswith(_INVALID):
                 raise WrongTargetError(
@@ -296,31 +295,31 @@ class Patch:
                     "target-wrong-kind",
                 )
 
-    def _kept_for(self, function: Any, engines: list[Engine]) -> None:
-        """Forget the engines that a cached function gave for an earlier test."""
+    def _remember_cached(self, function: Any, engines: list[Engine]) -> None:
+        """Note the engines of a cached function, in place of those that it returned for an earlier test."""
         for engine in self._cached.pop(id(function), []):
             self._redirects.pop(id(engine), None)
         self._cached[id(function)] = engines
 
     # -- values ---------------------------------------------------------------------------------------------
 
-    def _replace(self, target: str, owner: Any, name: str, found: Any, database: Lent) -> None:
-        """Replace a URL under every name of the project's, and lead the engines that were made from it."""
+    def _replace(self, target: str, owner: Any, name: str, found: Any, database: Checkout) -> None:
+        """Replace a URL under every name in the project, and redirect the engines that were made from it."""
         url = url_of(found)
-        value = value_like(found, database.url_for(url.drivername))
+        value = url_value_like(found, database.url_for(url.drivername))
         set_attribute(owner, name, value)
-        self._undo.callback(self._names.replace, value, found)
+        self._undo.callback(self._namespaces.replace, value, found)
         self._undo.callback(setattr, owner, name, found)
-        self._names.replace(found, value)
-        for engine in self._made_from(url):
-            self._lead(engine, f"the engine made from {target}", database)
+        self._namespaces.replace(found, value)
+        for engine in self._engines_made_from(url):
+            self._redirect_engine(engine, f"the engine made from {target}", database)
 
-    def _made_from(self, url: URL) -> Iterator[Any]:
-        """The engines that modules of the project made from a URL, perhaps with another driver."""
-        for engine in self._names.engines():
+    def _engines_made_from(self, url: URL) -> Iterator[Any]:
+        """The engines of the project's modules that were made from a URL, perhaps with another driver."""
+        for engine in self._namespaces.engines():
             redirect = self._redirects.get(id(root_of(engine)))
             made_from = redirect.url if redirect is not None else root_of(engine).url
-            if place_of(made_from) == place_of(url):
+            if address_of(made_from) == address_of(url):
                 yield engine
 
 

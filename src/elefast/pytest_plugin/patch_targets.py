@@ -1,6 +1,6 @@
-"""What `patch` can name: finding it, what kind it is, and what is done to each kind but engines.
+"""The targets of `patch`: finding them, telling their kinds apart, and changing all kinds but engines.
 
-It knows SQLAlchemy's session makers, pydantic's and Flask-SQLAlchemy's objects, and must not know pytest.
+This module knows session makers of SQLAlchemy, and objects of pydantic and Flask-SQLAlchemy. It must not know pytest.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.util import ThreadLocalRegistry
 
 from elefast.isolation.engine_redirect import root_of
-from elefast.pytest_plugin.project_modules import is_of_project
+from elefast.pytest_plugin.project_modules import is_project_module
 
 if TYPE_CHECKING:
     from elefast.isolation.database import DatabaseCheckout
     from elefast.isolation.transaction import TransactionCheckout
 
-    Lent = DatabaseCheckout | TransactionCheckout
+    Checkout = DatabaseCheckout | TransactionCheckout
 
 __all__ = [
     "EXPECTED",
     "WrongTargetError",
-    "bind",
-    "called",
+    "address_of",
+    "call_cached",
     "can_be_called",
-    "described",
+    "configure_maker",
+    "discard",
     "end_sessions",
-    "find",
-    "forget",
-    "found_by",
+    "find_target",
     "has_engines",
-    "imports",
-    "is_bind_of_ours",
+    "import_target",
     "is_cached",
     "is_engine",
     "is_extension",
-    "is_kept_by_name",
+    "is_for_test_database",
+    "is_url_value",
     "maker_of",
-    "place_of",
     "set_attribute",
+    "target_value",
+    "type_name",
     "url_of",
-    "value_like",
+    "url_value_like",
 ]
 
-_HERE = str(Path(__file__).parent)
+_PLUGIN_DIRECTORY = str(Path(__file__).parent)
 EXPECTED = (
     "expected an Engine, AsyncEngine, sessionmaker, async_sessionmaker, scoped_session, URL, a string or a pydantic "
     "value with a URL, a function with cache_clear(), or Flask-SQLAlchemy's extension"
@@ -60,7 +60,12 @@ EXPECTED = (
 
 
 class WrongTargetError(Exception):
-    """Why a target cannot be patched, and the code of that."""
+    """A target cannot be patched.
+
+    Args:
+        message: The reason.
+        code: The code of the error.
+    """
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -70,36 +75,41 @@ class WrongTargetError(Exception):
 # -- finding a target ---------------------------------------------------------------------------------------
 
 
-def found_by(target: str) -> Any:
-    owner, name = find(target)
+def target_value(target: str) -> Any:
+    """The object that a target names."""
+    owner, name = find_target(target)
     return getattr(owner, name)
 
 
-def find(target: str) -> tuple[Any, str]:
-    """The object that has the attribute, and its name; ``module:a.b`` means attribute ``b`` of ``a``."""
+def find_target(target: str) -> tuple[Any, str]:
+    """The object that has the attribute, and the attribute's name; ``module:a.b`` is attribute ``b`` of ``a``.
+
+    Raises:
+        WrongTargetError: The module or the attribute does not exist.
+    """
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
         raise WrongTargetError('expected "module:attribute"', "wrong-value")
-    owner = _import(module_name)
+    owner = _import_module(module_name)
     *outer, name = path.split(".")
     where = module_name
     for part in outer:
-        owner, where = _get(owner, part, where), f"{where}.{part}"
-    _get(owner, name, where)
+        owner, where = _get_attribute(owner, part, where), f"{where}.{part}"
+    _get_attribute(owner, name, where)
     return owner, name
 
 
-def _get(owner: Any, name: str, where: str) -> Any:
+def _get_attribute(owner: Any, name: str, where: str) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError:
         raise WrongTargetError(f"{where} has no attribute {name!r}", "target-not-found") from None
     except Exception as error:
-        raise WrongTargetError(_failed(f"reading {where}.{name}", error), "target-import-failed") from error
+        raise WrongTargetError(_failure(f"reading {where}.{name}", error), "target-import-failed") from error
 
 
-def imports(target: str) -> bool:
-    """Import the module of a target; False where that has to wait for a test, because it connects at import."""
+def import_target(target: str) -> bool:
+    """Import the module of a target; False where that fails now, perhaps because the module connects at import."""
     name = target.partition(":")[0]
     if not name or name in sys.modules:
         return True
@@ -108,23 +118,23 @@ def imports(target: str) -> bool:
         import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
-            return True  # for `find` to say
-        _forget_modules(before)
+            return True  # `find_target` raises the error
+        _remove_modules(before)
         return False
     except Exception:
-        _forget_modules(before)
+        _remove_modules(before)
         return False
     return True
 
 
-def _forget_modules(before: set[str]) -> None:
-    """Let the project's modules be imported again that came with an import which failed."""
+def _remove_modules(before: set[str]) -> None:
+    """Remove the project's modules that a failed import has left, so that the next import runs them again."""
     for name in sys.modules.keys() - before:
-        if is_of_project(sys.modules[name]):
+        if is_project_module(sys.modules[name]):
             del sys.modules[name]
 
 
-def _import(name: str) -> Any:
+def _import_module(name: str) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     try:
@@ -135,15 +145,19 @@ def _import(name: str) -> Any:
                 f"there is no module {error.name!r}; the directories to import from are pytest's `pythonpath`",
                 "target-not-found",
             ) from None
-        raise WrongTargetError(_failed(f"importing {name}", error), "target-import-failed") from error
+        raise WrongTargetError(_failure(f"importing {name}", error), "target-import-failed") from error
     except Exception as error:
-        raise WrongTargetError(_failed(f"importing {name}", error), "target-import-failed") from error
+        raise WrongTargetError(_failure(f"importing {name}", error), "target-import-failed") from error
 
 
-def _failed(what: str, error: BaseException) -> str:
-    """The project's own traceback, without the machinery of imports and without elefast."""
+def _failure(what: str, error: BaseException) -> str:
+    """A message with the traceback of the project's code, without frames of the import system and of elefast."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename and not frame.filename.startswith(_HERE)]
+    own = [
+        frame
+        for frame in frames
+        if "importlib" not in frame.filename and not frame.filename.startswith(_PLUGIN_DIRECTORY)
+    ]
     text = "".join([*traceback.format_list(own), *traceback.format_exception_only(error)])
     return f"{what} failed\n{text.rstrip()}"
 
@@ -167,8 +181,8 @@ def is_extension(found: object) -> bool:
     )
 
 
-def is_bind_of_ours(bind: str | None, engine: Any) -> bool:
-    """Whether an engine of Flask-SQLAlchemy's is for the test's database; one for SQLite beside it is not."""
+def is_for_test_database(bind: str | None, engine: Any) -> bool:
+    """Whether an engine of Flask-SQLAlchemy is for the test's database, which one for SQLite is not."""
     return bind is None or engine.dialect.name == "postgresql"
 
 
@@ -188,18 +202,23 @@ def can_be_called(function: Any) -> bool:
     return all(one.default is not inspect.Parameter.empty or one.kind in optional for one in parameters)
 
 
-def called(target: str, function: Any) -> Any:
+def call_cached(target: str, function: Any) -> Any:
+    """The result of a cached function.
+
+    Raises:
+        WrongTargetError: The call failed.
+    """
     try:
         result = function()
     except Exception as error:
-        raise WrongTargetError(_failed(f"calling {target}", error), "target-import-failed") from error
+        raise WrongTargetError(_failure(f"calling {target}", error), "target-import-failed") from error
     if inspect.iscoroutine(result):
         result.close()
     return result
 
 
 def maker_of(found: Any) -> Any:
-    """The maker behind what makes sessions; None for anything else."""
+    """The session maker of a target that makes sessions; None for other targets."""
     if is_extension(found):
         return found.session.session_factory
     if isinstance(found, scoped_session) or _is_async(found, "async_scoped_session"):
@@ -207,7 +226,7 @@ def maker_of(found: Any) -> Any:
         if _is_maker(maker):
             return maker
         raise WrongTargetError(
-            f"expected a scoped_session over a sessionmaker, found one over {described(maker)}", "target-wrong-kind"
+            f"expected a scoped_session over a sessionmaker, found one over {type_name(maker)}", "target-wrong-kind"
         )
     return found if _is_maker(found) else None
 
@@ -217,15 +236,23 @@ def _is_maker(found: object) -> bool:
 
 
 def _is_async(found: object, name: str) -> bool:
-    """Whether it is this class of SQLAlchemy's asyncio extension, without importing that where nobody did."""
+    """Whether it is this class of SQLAlchemy's asyncio extension. The extension is not imported for that."""
     module = sys.modules.get("sqlalchemy.ext.asyncio")
     return module is not None and isinstance(found, getattr(module, name))
 
 
-def bind(maker: Any, database: Lent, *, binds: bool) -> Callable[[], object]:
-    """Set up a session maker for a test, in place, because others may have imported the object itself.
+def configure_maker(maker: Any, database: Checkout, *, binds: bool) -> Callable[[], object]:
+    """Configure a session maker for a test in place, because other modules may have imported it.
 
-    Its own engine leads to the test already; one that has none gets the test's.
+    The engine of the maker is redirected already. A maker without one gets the engine of the test.
+
+    Args:
+        maker: The session maker.
+        database: The checkout of the test.
+        binds: Whether to give the maker an engine.
+
+    Returns:
+        A function that restores the configuration.
     """
     before = dict(maker.kw)
 
@@ -241,7 +268,7 @@ def bind(maker: Any, database: Lent, *, binds: bool) -> Callable[[], object]:
 
 
 def end_sessions(found: Any) -> None:
-    """Close the sessions that a scoped session holds from before, or of the test: they belong elsewhere."""
+    """Close the sessions that a scoped session keeps, because they belong to the database before."""
     scoped = found.session if is_extension(found) else found
     if not isinstance(scoped, scoped_session):
         return
@@ -254,8 +281,8 @@ def end_sessions(found: Any) -> None:
     registry.registry.clear()
 
 
-def forget(owner: Any, name: str) -> None:
-    """Take away what the application has made during the test where there was nothing."""
+def discard(owner: Any, name: str) -> None:
+    """Set an attribute to None again, and dispose the engine that the application made for it during the test."""
     made = getattr(owner, name, None)
     if is_engine(made) and not root_of(made).dialect.is_async:
         root_of(made).dispose()
@@ -265,7 +292,7 @@ def forget(owner: Any, name: str) -> None:
 # -- values -------------------------------------------------------------------------------------------------
 
 
-def place_of(url: URL) -> tuple[object, ...]:
+def address_of(url: URL) -> tuple[object, ...]:
     return url.host, url.port, url.database, url.username
 
 
@@ -275,7 +302,7 @@ class _Secret(NamedTuple):
 
 
 def _secret(found: Any) -> _Secret | None:
-    """What is in pydantic's ``SecretStr`` or ``Secret``."""
+    """The content of pydantic's ``SecretStr`` or ``Secret``."""
     if any(kind.__module__.partition(".")[0] == "pydantic" for kind in type(found).__mro__) and hasattr(
         found, "get_secret_value"
     ):
@@ -288,8 +315,8 @@ def _is_pydantic_url(found: Any) -> bool:
     return bool(modules & {"pydantic", "pydantic_core"}) and hasattr(found, "scheme")
 
 
-def is_kept_by_name(found: Any) -> bool:
-    """Whether it is a value with a URL, which cannot be changed in place."""
+def is_url_value(found: Any) -> bool:
+    """Whether it is a value with a URL. It cannot be changed in place, only replaced under each of its names."""
     return isinstance(found, URL | str) or _secret(found) is not None or _is_pydantic_url(found)
 
 
@@ -302,12 +329,12 @@ def url_of(found: Any) -> URL:
         raise WrongTargetError("expected a URL, found a string that is none", "target-wrong-kind") from None
 
 
-def value_like(found: Any, url: URL) -> Any:
+def url_value_like(found: Any, url: URL) -> Any:
     """`url` as a value of the type of `found`."""
     if isinstance(found, URL):
         return url
     if (secret := _secret(found)) is not None:
-        return secret.kind(value_like(secret.value, url))
+        return secret.kind(url_value_like(secret.value, url))
     text = url.render_as_string(hide_password=False)
     if isinstance(found, str):
         return text
@@ -316,7 +343,7 @@ def value_like(found: Any, url: URL) -> Any:
     except ValueError:
         # The error of pydantic shows the value, which has a password.
         raise WrongTargetError(
-            f"a {described(found)} cannot hold a URL such as {url.render_as_string()}", "target-wrong-kind"
+            f"a {type_name(found)} cannot hold a URL such as {url.render_as_string()}", "target-wrong-kind"
         ) from None
 
 
@@ -332,16 +359,16 @@ def _why_not_set(owner: Any, name: str, error: Exception) -> str:
     kind = cast("Any", type(owner))
     settings: Any = getattr(kind, "model_config", {})
     if isinstance(inspect.getattr_static(kind, name, None), property):
-        why = f"{name} is a property of {described(owner)} that cannot be set"
+        why = f"{name} is a property of {type_name(owner)} that cannot be set"
     elif hasattr(settings, "get") and settings.get("frozen"):
-        why = f"{described(owner)} is frozen, so its {name} cannot be set"
+        why = f"{type_name(owner)} is frozen, so its {name} cannot be set"
     else:
-        why = f"{described(owner)} does not let its {name} be set ({type(error).__name__})"
+        why = f"{type_name(owner)} does not let its {name} be set ({type(error).__name__})"
     return (
         f"{why}. Name the engine that is made from it, or what it is computed from, or let it be read from a variable "
         "in export_env"
     )
 
 
-def described(found: object) -> str:
+def type_name(found: object) -> str:
     return f"{type(found).__module__}.{type(found).__qualname__}"

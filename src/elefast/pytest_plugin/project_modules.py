@@ -1,6 +1,6 @@
-"""What modules of the project have names for: values that are to be replaced, and engines that were made from a URL.
+"""The namespaces of the project's modules: values to replace in them, and the engines that they have.
 
-It knows `sys.modules` and SQLAlchemy's engines.
+This module knows `sys.modules` and SQLAlchemy's engines. It must not know the key `patch`.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from typing import Any, cast
 
 from sqlalchemy import Engine
 
-__all__ = ["Names", "is_of_project"]
+__all__ = ["ProjectNamespaces", "is_project_module"]
 
-_PLACES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-_ELSEWHERE = tuple(f"{Path(place).resolve()}/" for place in {*_PLACES, *site.getsitepackages()})
+_INSTALL_PATHS = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_INSTALL_PREFIXES = tuple(f"{Path(path).resolve()}/" for path in {*_INSTALL_PATHS, *site.getsitepackages()})
 
 
-def is_of_project(module: Any) -> bool:
-    """Whether a module is neither of the standard library, nor installed, nor elefast's."""
+def is_project_module(module: Any) -> bool:
+    """Whether a module is not from the standard library, an installed package or elefast."""
     file: Any = getattr(module, "__file__", None)
     name: Any = getattr(module, "__name__", "")
     if not isinstance(file, str) or not isinstance(name, str) or name.partition(".")[0] == "elefast":
         return False
-    return not str(Path(file).resolve()).startswith(_ELSEWHERE)
+    return not str(Path(file).resolve()).startswith(_INSTALL_PREFIXES)
 
 
-class Names:
-    """The names in the namespaces of the project's modules and of their classes."""
+class ProjectNamespaces:
+    """The namespaces of the project's modules and of their classes."""
 
     def __init__(self) -> None:
-        self._known = 0
-        self._owners: list[Any] = []
+        self._module_count = 0
+        self._modules: list[Any] = []
 
     def replace(self, old: Any, new: Any) -> None:
-        """Let every name that has a value equal to `old`, and of its type, have `new`."""
+        """Bind every name to `new` that has a value equal to `old` and of the same type."""
         for owner in self._namespaces():
             for name, value in _items(owner):
                 if type(value) is type(old) and value == old and not name.startswith("__"):
                     setattr(owner, name, new)
 
     def engines(self) -> Iterator[Any]:
-        """The engines, sync and async, that have a name."""
+        """The sync and async engines that have a name."""
         module = sys.modules.get("sqlalchemy.ext.asyncio")
         kinds: tuple[Any, ...] = (Engine,) if module is None else (Engine, module.AsyncEngine)
         for owner in self._namespaces():
@@ -53,11 +53,11 @@ class Names:
                     yield value
 
     def _namespaces(self) -> Iterator[Any]:
-        # Paths are looked at only where a module was imported since.
-        if self._known != len(sys.modules):
-            self._known = len(sys.modules)
-            self._owners = [module for module in list(sys.modules.values()) if is_of_project(module)]
-        for module in self._owners:
+        # The search resolves the path of every module, so it is repeated only after an import.
+        if self._module_count != len(sys.modules):
+            self._module_count = len(sys.modules)
+            self._modules = [module for module in list(sys.modules.values()) if is_project_module(module)]
+        for module in self._modules:
             yield module
             for _, value in _items(module):
                 if isinstance(value, type) and value.__module__ == module.__name__:
@@ -65,5 +65,5 @@ class Names:
 
 
 def _items(owner: Any) -> list[tuple[str, Any]]:
-    space = cast("dict[str, Any]", owner.__dict__)
-    return list(space.items())
+    namespace = cast("dict[str, Any]", owner.__dict__)
+    return list(namespace.items())

@@ -1,9 +1,8 @@
-"""Connections that the application keeps to the database of a test that is over; they must serve no later test.
+"""Refuses connections that the application keeps to the database of a test that is over.
 
-The database itself lives on for a moment, until elefast has reset or dropped it in the background. So SQLAlchemy's
-pools are asked here, in the process of the tests: each connection that one of them hands out is to a database that
-some test has now, or to none of elefast's.
-This module knows SQLAlchemy's pools, and must not know pytest.
+The database exists until elefast has reset or dropped it in the background, so the server accepts such a connection
+for a moment. This module checks each connection that a pool of SQLAlchemy hands out in the process of the tests.
+It knows SQLAlchemy's pools. It must not know pytest.
 """
 
 from __future__ import annotations
@@ -25,9 +24,13 @@ from elefast.isolation.engine_redirect import database_of
 __all__ = ["StaleConnections"]
 
 _KEY = "elefast database"
-# Parts of elefast that connect to the database of a test that is over, in order to reset or drop it.
-_OWN = ("elefast.postgres.connections.control_connection", "elefast.databases.preconnect", "elefast.databases.resetter")
-_DEPTH = 5
+# Modules of elefast that connect to the database of a test that is over, in order to reset or drop it.
+_ELEFAST_CALLERS = (
+    "elefast.postgres.connections.control_connection",
+    "elefast.databases.preconnect",
+    "elefast.databases.resetter",
+)
+_MAX_DEPTH = 5
 
 
 class StaleConnections:
@@ -35,54 +38,54 @@ class StaleConnections:
 
     def __init__(self) -> None:
         self._tests: dict[str, str] = {}
-        """The test of each database that this process has lent, by the database's name."""
+        """The test of each database that was checked out in this process, by the name of the database."""
         self._over: set[str] = set()
         self._open: dict[str, weakref.WeakKeyDictionary[Any, Any]] = {}
-        """The pooled connections to each database of a test that is not over, with their pools."""
-        self._guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The pooled connections to the database of each running test, with their pools."""
+        self._checked_dialects: weakref.WeakSet[Any] = weakref.WeakSet()
         self._refused: list[str] = []
 
     def start(self) -> None:
-        """Begin to look at what pools hand out."""
+        """Begin to check connections."""
         event.listen(Pool, "checkout", self._check)
 
     def stop(self) -> None:
-        """Look no more."""
+        """End the check."""
         if event.contains(Pool, "checkout", self._check):
             event.remove(Pool, "checkout", self._check)
 
-    def lend(self, database: str, test: str) -> None:
-        """A test has `database` from here on."""
+    def begin_test(self, database: str, test: str) -> None:
+        """Note that `test` has `database`."""
         self._tests[database] = test
         self._open[database] = weakref.WeakKeyDictionary()
 
-    def end(self, database: str) -> None:
-        """The test is over, and its connections are closed as far as they ever will be."""
+    def end_test(self, database: str) -> None:
+        """Refuse connections to `database` from now on, because its test is over."""
         self._over.add(database)
         for record, pool in self._connections(self._open.pop(database, None)):
-            # One that is checked out is not asked for again before it is used.
+            # No check-out of its pool comes before the next use of a connection that is still checked out.
             if record.in_use and record.dbapi_connection is not None:
-                self._guard(pool._dialect)
+                self._check_statements(pool._dialect)
 
     def close_idle(self, database: str) -> None:
-        """Close what pools keep of connections to `database`; async ones can only be closed in their loop."""
+        """Close idle connections to `database` in sync pools. Async ones can only be closed in their event loop."""
         for _, pool in self._connections(self._open.get(database)):
             if not pool._dialect.is_async:
                 pool.dispose()
 
     @staticmethod
     def _connections(opened: weakref.WeakKeyDictionary[Any, Any] | None) -> list[tuple[Any, Any]]:
-        """Pooled connections, and the pools that are still there."""
+        """Pooled connections with their pools, without pools that were deleted."""
         if opened is None:
             return []
         return [(record, pool) for record, reference in list(opened.items()) if (pool := reference()) is not None]
 
     def take_refused(self) -> list[str]:
-        """What was refused since this was last asked; an application may have swallowed the error."""
+        """The refusals since the last call. The application may have caught the errors."""
         refused, self._refused = self._refused, []
         return refused
 
-    def named_in(self, text: str) -> str:
+    def explain(self, text: str) -> str:
         """An explanation where `text`, such as a driver's error, names the database of a test that is over."""
         for name in self._over:
             if name in text:
@@ -90,21 +93,21 @@ class StaleConnections:
         return ""
 
     def _check(self, connection: Any, record: Any, proxy: Any) -> None:
-        """The listener: a pool is about to hand `connection` out."""
+        """Check a connection that a pool is about to hand out; a listener for ``checkout``."""
         name = record.info.get(_KEY)
         if name is None:
             name = record.info[_KEY] = database_of(connection, proxy._pool)
         if name in self._over:
-            if not _is_own():
+            if not _is_called_by_elefast():
                 self._refuse(name, proxy._pool)
         elif (opened := self._open.get(name)) is not None and record not in opened:
             opened[record] = weakref.ref(proxy._pool)
 
-    def _guard(self, dialect: Any) -> None:
-        """Check each statement as well, where a connection was not given back to its pool."""
-        if dialect in self._guarded:
+    def _check_statements(self, dialect: Any) -> None:
+        """Check each statement of `dialect`, for connections that were not returned to their pool."""
+        if dialect in self._checked_dialects:
             return
-        self._guarded.add(dialect)
+        self._checked_dialects.add(dialect)
 
         def check(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
             proxied: Any = context.root_connection.connection if context is not None else None
@@ -132,26 +135,27 @@ class StaleConnections:
 
 
 _REMEDY = (
-    "an engine, or a URL, is kept from one test to the next. Name what keeps it in `patch`: a function with a cache, "
-    "such as lru_cache, is cleared before and after each test, and a module's engine is led to the next test's database"
+    "an engine, or a URL, is kept from one test to the next. Name the object that keeps it in `patch`: a function with "
+    "a cache, such as lru_cache, is cleared before and after each test, and a module's engine is led to the database "
+    "of the next test"
 )
 
 
-def _is_own() -> bool:
+def _is_called_by_elefast() -> bool:
     frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
-        if frame.f_globals.get("__name__") in _OWN:
+        if frame.f_globals.get("__name__") in _ELEFAST_CALLERS:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
 
 
 def _origin(pool: Any) -> str:
-    """What has the engine of a pool, for people: the attribute of a module, or a function with a cache."""
+    """The module's attribute, or the function with a cache, that keeps the engine of a pool; for messages."""
     engines = [one for one in _owners(pool) if isinstance(one, Engine)]
     level: list[Any] = list(engines)
     seen = {id(level), id(engines), *map(id, level)}
-    for _ in range(_DEPTH):
+    for _ in range(_MAX_DEPTH):
         above: list[Any] = []
         for one in level:
             for name in _names(one):
@@ -163,7 +167,7 @@ def _origin(pool: Any) -> str:
 
 
 def _owners(one: Any) -> Iterator[Any]:
-    """What refers to an object, without the dictionaries of attributes in between and without frames."""
+    """The objects that refer to an object, without frames, and with the owner of a dictionary of attributes."""
     for found in gc.get_referrers(one):
         if isinstance(found, dict) and not isinstance(found, ModuleType):
             yield found

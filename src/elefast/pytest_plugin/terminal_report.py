@@ -1,6 +1,6 @@
-"""What a run shows: one line before the tests, a section after them, and how workers send their part of it.
+"""The output of a run: a line before the tests, a section after them, and the data that workers send for it.
 
-It renders what it is given, and must not start anything.
+It renders its arguments. It must not open a stack or read settings.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from elefast.databases.leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
 
-__all__ = ["broken_header", "failure", "header", "leak_line", "packed", "summary", "unpacked"]
+__all__ = ["error_header", "failure_message", "header", "leak_line", "pack", "unpack", "write_summary"]
 
-_LONGEST = 1000
-"""A node id may have any length, and any characters."""
+_MAX_NODE_ID = 1000
+"""The length to which node ids are cut."""
 
-# Shown in the header where the project set them; migrator and provider are always shown.
-_NOTABLE = ("engine.url", "isolation", "keep", "leaks", "postgres")
+# The header shows these where the project sets them. It always shows the migrator and the provider.
+_SHOWN_IF_SET = ("engine.url", "isolation", "keep", "leaks", "postgres")
 
 
 def header(loaded: Loaded) -> str:
-    """The configured values that decide what a test gets, with their sources; nothing has started yet."""
+    """The values that decide which database a test gets, with their sources."""
     selection = loaded.migrator
     origin = selection.reason
     if not origin.startswith("auto"):
@@ -40,7 +40,7 @@ def header(loaded: Loaded) -> str:
     ]
     values += [
         f"{key} {_value(loaded, key)} ({loaded.provenance[key]})"
-        for key in _NOTABLE
+        for key in _SHOWN_IF_SET
         if str(loaded.provenance[key]) != "default"
     ]
     if loaded.profile:
@@ -48,8 +48,8 @@ def header(loaded: Loaded) -> str:
     return f"elefast: {', '.join(values)}"
 
 
-def broken_header(error: ElefastError) -> str:
-    """An error of the configuration, whole, in one line."""
+def error_header(error: ElefastError) -> str:
+    """The full message of an error of the configuration, in one line."""
     if isinstance(error, ConfigurationError):
         first = str(error).splitlines()[0]
         text = f"{first}: {'; '.join(error.shown)}"
@@ -58,10 +58,10 @@ def broken_header(error: ElefastError) -> str:
     return f"elefast: {'; '.join(filter(None, [text, more(error)]))}"
 
 
-def failure(error: ElefastError) -> str:
-    """The message of a test that failed with this error; pytest's short summary shows the beginning of it.
+def failure_message(error: ElefastError) -> str:
+    """The message of a test that failed with this error.
 
-    So a problem of the configuration stands first, before the line that counts the problems.
+    pytest's short summary shows its beginning, so the problems come before the line that counts them.
     """
     if not isinstance(error, ConfigurationError):
         return told(error)
@@ -79,72 +79,75 @@ def _value(loaded: Loaded, key: str) -> str:
     return str(redact(key.rpartition(".")[2], value))
 
 
-def summary(
+def write_summary(
     terminal: pytest.TerminalReporter,
     reports: Sequence[Report],
-    problems: Sequence[str],
-    intrusions: Sequence[str],
+    leaks: Sequence[str],
+    variable_changes: Sequence[str],
     *,
     costs: bool,
 ) -> None:
-    """The section after the tests; there is none where no database was used.
+    """Write the section after the tests; there is none where no database was used.
 
-    With ``-q`` it has only what the reader must act on: problems, kept databases, and variables of `export_env` that
-    other code changed.
+    With ``-q`` it has only leaks, kept databases, and variables of `export_env` that other code changed.
 
     Args:
-        terminal: Where to write.
-        reports: Of this process and of the workers.
-        problems: Leaks that make the run fail.
-        intrusions: What other code tried to do with the variables of `export_env`.
-        costs: Whether to say what the databases cost.
+        terminal: The terminal reporter of the run.
+        reports: The reports of this process and of the workers.
+        leaks: Leaks that make the run fail.
+        variable_changes: Changes of the variables of `export_env` by other code.
+        costs: Whether to show the time that the databases took.
     """
     from elefast.databases.report import Report
 
     report = Report.merge(reports)
     lines = report.lines(costs) if terminal.verbosity >= 0 or costs else []
     for kept in report.kept:
-        lines += [f"kept      {one_line(kept.test or kept.name, _LONGEST)}", f"          {kept.psql}"]
+        lines += [f"kept      {short(kept.test or kept.name, _MAX_NODE_ID)}", f"          {kept.psql}"]
     if report.kept:
-        lines.append(_way_out(report))
-    lines += [f"variable  {intrusion}" for intrusion in intrusions]
-    if not lines and not problems:
+        lines.append(_cleanup_advice(report))
+    lines += [f"variable  {change}" for change in variable_changes]
+    if not lines and not leaks:
         return
     terminal.section("elefast", "-")
     for line in lines:
         terminal.line(line)
-    for problem in problems:
-        terminal.line(f"leak      {problem}", red=True)
+    for leak in leaks:
+        terminal.line(f"leak      {leak}", red=True)
 
 
-def _way_out(report: Report) -> str:
-    """How to get rid of kept databases, and of the server that runs on because of them."""
+def _cleanup_advice(report: Report) -> str:
+    """How to drop kept databases, and to stop the server that runs on because of them."""
     down = "; `elefast down` stops the server" if report.provider == "local" else ""
     return f"          `elefast prune` drops kept databases{down}"
 
 
 def leak_line(leak: Leak) -> str:
-    """A leak in one line, with the test that it is of."""
-    return f"{one_line(leak.test, _LONGEST) or 'a database of no test'} {leak.what}: {leak.text}"
+    """A leak in one line, with its test."""
+    return f"{short(leak.test, _MAX_NODE_ID) or 'a database of no test'} {leak.what}: {leak.text}"
 
 
-def packed(
-    reports: Sequence[Report], leaks: Sequence[Leak], findings: Sequence[ClusterChanges], intrusions: Sequence[str]
+def pack(
+    reports: Sequence[Report],
+    leaks: Sequence[Leak],
+    cluster_changes: Sequence[ClusterChanges],
+    variable_changes: Sequence[str],
 ) -> dict[str, Any]:
-    """What a worker sends to the controller: plain values only."""
+    """The data that a worker sends to the controller, as plain values."""
     return {
         "reports": [report.to_dict() for report in reports],
         "leaks": [asdict(leak) for leak in leaks],
-        "findings": [item.to_dict() for item in findings],
-        "intrusions": list(intrusions),
+        "cluster_changes": [item.to_dict() for item in cluster_changes],
+        "variable_changes": list(variable_changes),
     }
 
 
-def unpacked(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[ClusterChanges], list[str]]:
-    """What a worker sent."""
+def unpack(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[ClusterChanges], list[str]]:
+    """The data that a worker sent, in the order of the arguments of `pack`."""
     from elefast.databases.leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
 
     reports = [Report.from_dict(item) for item in values["reports"]]
-    findings = [ClusterChanges.from_dict(item) for item in values["findings"]]
-    return reports, [Leak(**item) for item in values["leaks"]], findings, values["intrusions"]
+    leaks = [Leak(**item) for item in values["leaks"]]
+    cluster_changes = [ClusterChanges.from_dict(item) for item in values["cluster_changes"]]
+    return reports, leaks, cluster_changes, values["variable_changes"]

@@ -1,6 +1,6 @@
-"""What to say where a test requests a fixture of elefast's, and pytest's rootdir has no configuration.
+"""The advice where a test requests a fixture of elefast, and pytest's rootdir has no configuration.
 
-It is imported only after such a test failed. It knows files and reports, and must not import pydantic or SQLAlchemy.
+It is imported only after such a test failed. It knows files and reports. It must not import pydantic or SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import pytest
 
 from elefast.config.discovery import Found, find, in_directory
 
-__all__ = ["explain", "nearby"]
+__all__ = ["explain", "find_nearby"]
 
 _MISSING = re.compile(r"fixture '((?:async_)?db(?:_server|_connection|_session)?|elefast_(?:db|stack))' not found")
 _DEPTH = 2
-_REPOSITORIES = (".git", ".hg", ".jj", ".svn")
-_SKIPPED = frozenset(["node_modules", "site-packages", "venv", "build", "dist", "__pycache__"])
-_MOST = 2000
-"""Directories that are looked at; a repository may have very many."""
+_REPOSITORY_MARKERS = (".git", ".hg", ".jj", ".svn")
+_SKIPPED_DIRECTORIES = frozenset(["node_modules", "site-packages", "venv", "build", "dist", "__pycache__"])
+_MAX_DIRECTORIES = 2000
+"""The number of directories to search at most, because a repository may have very many."""
 
 
 def explain(terminal: pytest.TerminalReporter, errors: Sequence[Any]) -> None:
-    """Say where there is a configuration, or how to make one.
+    """Write where a configuration was found, or how to make one.
 
     Args:
-        terminal: Of the run.
+        terminal: The terminal reporter of the run.
         errors: The reports of tests whose setup failed.
     """
     missing: dict[str, Path] = {}
@@ -39,7 +39,7 @@ def explain(terminal: pytest.TerminalReporter, errors: Sequence[Any]) -> None:
             missing.setdefault(match[1], root / str(report.nodeid).partition("::")[0])
     if not missing:
         return
-    found = next((it for it in map(find, missing.values()) if it is not None), None) or nearby(root)
+    found = next((it for it in map(find, missing.values()) if it is not None), None) or find_nearby(root)
     fixtures = ", ".join(missing)
     terminal.section("elefast", "-")
     if found is None:
@@ -54,30 +54,30 @@ def explain(terminal: pytest.TerminalReporter, errors: Sequence[Any]) -> None:
     terminal.line(f"Run pytest in {found.directory}, or with --rootdir={found.directory}, or move the configuration.")
 
 
-def nearby(root: Path) -> Found | None:
+def find_nearby(root: Path) -> Found | None:
     """The first configuration below `root`, or in a directory beside it that belongs to the same repository."""
-    for number, directory in enumerate(_around(root)):
-        if number > _MOST:
+    for number, directory in enumerate(_nearby_directories(root)):
+        if number > _MAX_DIRECTORIES:
             return None
         if (found := in_directory(directory)) is not None:
             return found
     return None
 
 
-def _around(root: Path) -> Iterator[Path]:
+def _nearby_directories(root: Path) -> Iterator[Path]:
     level = [root]
     for _ in range(_DEPTH):
-        level = [inner for directory in level for inner in _inside(directory)]
+        level = [inner for directory in level for inner in _subdirectories(directory)]
         yield from level
-    # Directories that share nothing but their parent may be other people's projects.
-    if any((above / name).exists() for above in root.parents for name in _REPOSITORIES):
-        yield from (beside for beside in _inside(root.parent) if beside != root)
+    # Outside of a repository, directories with the same parent may be unrelated projects.
+    if any((above / name).exists() for above in root.parents for name in _REPOSITORY_MARKERS):
+        yield from (beside for beside in _subdirectories(root.parent) if beside != root)
 
 
-def _inside(directory: Path) -> list[Path]:
+def _subdirectories(directory: Path) -> list[Path]:
     try:
         with os.scandir(directory) as entries:
             names = [it.name for it in entries if it.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-    return [directory / name for name in sorted(names) if not name.startswith(".") and name not in _SKIPPED]
+    return [directory / name for name in sorted(names) if not name.startswith(".") and name not in _SKIPPED_DIRECTORIES]

@@ -1,6 +1,6 @@
-"""The host that the variables of `export_env` name outside of tests, and what to say where something connected to it.
+"""The host that the variables of `export_env` name outside of tests, and the advice where code connected to it.
 
-It knows exceptions. It must not know settings or fixtures.
+This module knows exceptions. It must not know settings or fixtures.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 
-__all__ = ["NOWHERE", "advice_on_unreachable", "met_unreachable"]
+__all__ = ["NOWHERE", "advice_on_unreachable", "is_unreachable_host_error"]
 
 NOWHERE = "request-the-db-fixture.elefast.invalid"
-"""The host of the URL outside tests. Names under .invalid never resolve (RFC 6761), and this one says why."""
+"""The host of the URL outside of tests. Names under .invalid never resolve (RFC 6761), and this one gives advice."""
 
 _WIDER = (
     "A fixture of class, module, package or session scope exists before any test has its database. Give it one of "
@@ -20,9 +20,9 @@ _WIDER = (
 )
 
 
-def met_unreachable(error: BaseException) -> bool:
-    """Whether this error, or one that led to it, is about that host."""
-    return any(NOWHERE in str(one) or _looked_it_up(one) for one in _chain(error))
+def is_unreachable_host_error(error: BaseException) -> bool:
+    """Whether this error, or one that caused it, comes from a connection to that host."""
+    return any(NOWHERE in str(one) or _is_failed_lookup(one) for one in _chain(error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -39,31 +39,31 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 _HOSTS = ("host", "addr", "address", "params")
-"""Variables in which asyncio and psycopg have the name that they look up."""
+"""Variables in which asyncio and psycopg keep the name that they look up."""
 
 
-def _looked_it_up(error: BaseException) -> bool:
-    """Whether a name that did not resolve was this one; the errors of asyncpg and of psycopg 3.1 do not say."""
+def _is_failed_lookup(error: BaseException) -> bool:
+    """Whether the lookup of this host failed. The errors of asyncpg and of psycopg 3.1 do not contain the name."""
     trace = error.__traceback__
     while trace is not None:
         local = trace.tb_frame.f_locals
-        resolves = isinstance(error, socket.gaierror) or isinstance(local.get("last_exc"), socket.gaierror)
-        if resolves and any(NOWHERE in str(local[name]) for name in _HOSTS if name in local):
+        is_lookup_error = isinstance(error, socket.gaierror) or isinstance(local.get("last_exc"), socket.gaierror)
+        if is_lookup_error and any(NOWHERE in str(local[name]) for name in _HOSTS if name in local):
             return True
         trace = trace.tb_next
     return False
 
 
-def advice_on_unreachable(names: Sequence[str], *, asked: bool, shared: bool) -> str:
-    """What it means that a test met the host, and what to do.
+def advice_on_unreachable(names: Sequence[str], *, has_database: bool, in_transaction: bool) -> str:
+    """What it means that code in a test connected to the host, and what to do.
 
     Args:
-        names: The variables that name it.
-        asked: Whether the test has a database.
-        shared: Whether that is one of `isolation = "transaction"`, with which the variables keep the host.
+        names: The variables that name the host.
+        has_database: Whether the test has a database.
+        in_transaction: Whether the test has ``isolation = "transaction"``, with which the variables keep the host.
     """
     listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    if shared:
+    if in_transaction:
         meaning = (
             f'With isolation = "transaction", {listed} cannot lead to the test\'s transaction, so it names a host that '
             "does not exist."
@@ -72,7 +72,7 @@ def advice_on_unreachable(names: Sequence[str], *, asked: bool, shared: bool) ->
             "Name the engine in `patch`, or give the test a database of its own: "
             '@pytest.mark.elefast(isolation="database").'
         ]
-    elif asked:
+    elif has_database:
         meaning = (
             f"The test has a database, but what connected here had read {listed} before: an engine that was made at "
             "import, or in a fixture of a wider scope."

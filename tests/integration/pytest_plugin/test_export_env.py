@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elefast.postgres.url_variables import ExportedVariable
-from elefast.pytest_plugin.export_env import mentioned
+from elefast.pytest_plugin.export_env import variables_in_text
 
 from .conftest import PYTEST, Project
 
@@ -145,7 +145,7 @@ def test_only_entries_are_taken_from_a_broken_configuration(tmp_path: Path) -> N
     """Neither a line that is a comment, nor what follows a list, nor another key that ends alike."""
     file = tmp_path / "elefast.toml"
     file.write_text('# export_env = ["NO"]\nmy_export_env = ["NO"]\nexport_env = ["YES", "a-b"  # "NO"\nkeep = "NO"\n')
-    assert mentioned([file, tmp_path / "missing"]) == [ExportedVariable("YES")]
+    assert variables_in_text([file, tmp_path / "missing"]) == [ExportedVariable("YES")]
 
 
 @pytest.mark.parametrize("value", ["OTHER, DATABASE_URL=postgresql", '["OTHER", "DATABASE_URL"]', '["DATABASE_URL"'])

@@ -90,7 +90,7 @@ def test_what_is_kept_and_not_patched_fails_the_next_test(app: Project, target: 
     app.tests(f"import app\ndef test_one(db): {USES[target]}\ndef test_two(db): {USES[target]}\n")
     result = app.run()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*Name what keeps it in `patch`*"])
+    result.stdout.fnmatch_lines(["*Name the object that keeps it in `patch`*"])
     if target not in ("get_url", "get_maker"):  # nothing keeps the engine; two functions do
         place = {"container.engine": "container"}.get(target, target)
         result.stdout.fnmatch_lines([f"*the database of test_it.py::test_one, which is over: app:{place} has*"])

@@ -83,7 +83,7 @@ def test_a_value_keeps_its_type(app: Project, name: str) -> None:
         ("frozen.text", "config.Frozen is frozen, so its text cannot be set. *"),
         ("frozen.secret", "config.Frozen is frozen, so its secret cannot be set. *"),
         ("plain.url", "config.Plain does not let its url be set (FrozenInstanceError). *"),
-        ("settings.engine", "gives another engine each time that it is asked; name what keeps one"),
+        ("settings.engine", "returns another engine at each access; name the object that keeps one"),
         ("settings.broken", "reading config.settings.broken failed"),
         ("settings.model_config", "expected an Engine, *"),
     ],

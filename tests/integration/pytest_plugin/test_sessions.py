@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from _pytest._code.code import ExceptionChainRepr
 
-from elefast.pytest_plugin.interrupt_traceback import shorten
+from elefast.pytest_plugin.interrupt_traceback import shorten_traceback
 
 from .conftest import Project
 
@@ -87,7 +87,7 @@ def test_nobody_sees_the_interrupt_of_a_worker(pytestconfig: pytest.Config, monk
             _interrupting()
     except KeyboardInterrupt:
         interrupt = pytest.ExceptionInfo[BaseException].from_current()
-    shorten(pytestconfig, interrupt)
+    shorten_traceback(pytestconfig, interrupt)
     assert len(interrupt.traceback) == 1
     shown = interrupt.getrepr()
     assert isinstance(shown, ExceptionChainRepr)

@@ -160,7 +160,7 @@ def test_what_a_test_leaves_is_set_back(exporting: Project) -> None:
     )
     result = exporting.run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["variable  DATABASE_URL was left changed by test_it.py:2: elefast set it back"])
+    result.stdout.fnmatch_lines(["variable  DATABASE_URL was left changed by test_it.py:2: elefast restored it"])
 
 
 WIDER = """
