@@ -133,6 +133,7 @@ def test_session_state(db_session, n):
     db_session.commit()
 
 def test_connection(db_connection, db_session):
+    db_connection.execution_options(logging_token="mine")
     insert = text("INSERT INTO item (name) VALUES (:name)")
     db_connection.execute(insert, {"name": "a"})
     db_connection.commit()
