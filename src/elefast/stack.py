@@ -138,7 +138,7 @@ class Stack:
             if self._shared is None or not self._shared.usable:
                 name = service.checkout("elefast_shared")
                 service.shared.add(name)
-                at_once = service.manager.session.facts.version >= 150000
+                at_once = service.manager.session.server_info.version >= 150000
                 earlier = service.session_counts(name)[0]
                 self._shared = SharedDatabase(service, name, counts_at_once=at_once, earlier_sessions=earlier)
             service.leak_detector.began(test)

@@ -72,7 +72,9 @@ class DatabaseCheckout:
 
             from elefast.asyncio import AsyncDatabase
 
-            self._service.withdraw(self.name)  # closes the connection that was opened in advance for a sync engine
+            self._service.close_preconnection(
+                self.name
+            )  # closes the connection that was opened in advance for a sync engine
             engine = AsyncEngine(self._service.async_engine(self.name))
             self._async = AsyncDatabase(engine, server, server.sessionmaker_factory)
         return self._async

@@ -20,7 +20,7 @@ from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 from elefast.errors import RefusedError
 from elefast.isolation.outer_transaction import OWN_DATABASE, OuterTransaction, SessionScope
-from elefast.postgres.driver_errors import cause
+from elefast.postgres.driver_errors import driver_message
 
 __all__ = ["SharedConnectionEngine", "SharedConnectionProxy", "closing_fixture", "connect", "shared_dialect"]
 
@@ -120,7 +120,9 @@ class SharedConnectionProxy(PoolProxiedConnection):
         """Give the transaction up, because a statement left the connection in an unknown state."""
         self._valid = False
         if not soft:
-            self._transaction.mark_lost(f"left its connection broken: {'invalidated' if e is None else cause(e)}")
+            self._transaction.mark_lost(
+                f"left its connection broken: {'invalidated' if e is None else driver_message(e)}"
+            )
 
     def _close_special(self, *, transaction_reset: bool = False) -> None:
         self.close()

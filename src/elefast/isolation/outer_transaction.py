@@ -376,7 +376,7 @@ class OuterTransaction:
                     return
                 if not self.savepoints.only_closing:
                     raise
-                self.mark_lost(f"left its connection broken: {driver_errors.cause(error)}")
+                self.mark_lost(f"left its connection broken: {driver_errors.driver_message(error)}")
 
     def mark_lost(self, reason: str) -> None:
         """Note why the transaction cannot be rolled back; the first reason stays."""
@@ -399,7 +399,7 @@ class OuterTransaction:
                 else:
                     loop.run_until_complete(ending)
         except Exception as error:
-            self.mark_lost(f"could not end its transaction: {driver_errors.cause(error)}")
+            self.mark_lost(f"could not end its transaction: {driver_errors.driver_message(error)}")
         if not self.ended:
             self.mark_lost("closed the event loop of its connection, and left that open")
         self.ended = _test_is_over(self._test)
@@ -495,7 +495,7 @@ class OuterTransaction:
                 elif state == _HAS_SLOT:
                     self.mark_lost("left a replication slot, which is part of no transaction")
                 elif not self._was_ended_by_test(error):
-                    self.mark_lost(f"left its connection broken: {driver_errors.cause(error)}")
+                    self.mark_lost(f"left its connection broken: {driver_errors.driver_message(error)}")
             finally:
                 self._source.release(self.kind, connection)
         self.ended = self.ended or (_test_is_over(self._test) if self._releasing else _OTHER_LOOP)

@@ -101,7 +101,7 @@ def _set_up(config: pytest.Config) -> bool:
     from elefast.runtime import terminal
 
     # This is for unconfigured projects as well: `elefast.extras.docker.postgres()` shows the pull of an image.
-    config.add_cleanup(terminal.behind(lambda: _without_capture(config)))
+    config.add_cleanup(terminal.register_capture(lambda: _without_capture(config)))
 
     found = find(config.rootpath)
     if found is None:

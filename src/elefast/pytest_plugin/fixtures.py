@@ -77,7 +77,8 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     item: pytest.Item = request.node
     leaks: list[Leak] = []
     with ExitStack() as cleanup:
-        with harness.failing_by_message():
+        limits = harness.build_timeouts.during_build(item) if harness.may_build_template else nullcontext()
+        with harness.failing_by_message(), limits:
             options = harness.item_options(item)
             in_transaction = options.isolation == "transaction"
             patch = harness.patch if harness.settings.patch else None
@@ -85,6 +86,7 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
                 patch.check()
             stack = harness.stack
             checkout = stack.checkout_transaction(item.nodeid) if in_transaction else stack.checkout(item.nodeid)
+        with harness.failing_by_message():
             cleanup.callback(
                 lambda: leaks.extend(
                     checkout.release(failed=has_failed(item), keep=options.keep, wait=options.leaks == "error")

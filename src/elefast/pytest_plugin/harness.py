@@ -25,6 +25,7 @@ from elefast.errors import ElefastError, LeakWarning
 from elefast.postgres import libpq_variables
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.pytest_plugin import terminal_report
+from elefast.pytest_plugin.build_timeouts import BuildTimeouts
 from elefast.pytest_plugin.export_env import ExportedEnvironment, mentions_key, variables_in_text
 from elefast.pytest_plugin.import_watch import ImportWatch
 from elefast.pytest_plugin.interrupt_traceback import shorten_traceback
@@ -85,6 +86,7 @@ class Harness:
         self._cluster_changes: list[ClusterChanges] = []
         self._failing_leaks: list[str] = []
         self._worker_changes: list[str] = []
+        self.build_timeouts = BuildTimeouts()
         self._patch: Patch | None = None
         self._import_watch: ImportWatch | None = None
         self._stale_connections: StaleConnections | None = None
@@ -314,7 +316,7 @@ class Harness:
             service.report.load_seconds = self._load_seconds
             self._reports.append(service.report)
             self._late_leaks += service.take_leaks()
-            if (changes := service.leak_detector.findings()) is not None:
+            if (changes := service.leak_detector.changes()) is not None:
                 self._cluster_changes.append(changes)
 
     # -- hooks ----------------------------------------------------------------------------------------------

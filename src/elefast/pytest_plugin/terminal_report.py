@@ -103,7 +103,7 @@ def write_summary(
     report = Report.merge(reports)
     lines = report.lines(costs) if terminal.verbosity >= 0 or costs else []
     for kept in report.kept:
-        lines += [f"kept      {short(kept.test or kept.name, _MAX_NODE_ID)}", f"          {kept.psql}"]
+        lines += [f"kept      {one_line(kept.test or kept.name, _MAX_NODE_ID)}", f"          {kept.psql}"]
     if report.kept:
         lines.append(_cleanup_advice(report))
     lines += [f"variable  {change}" for change in variable_changes]
@@ -124,7 +124,7 @@ def _cleanup_advice(report: Report) -> str:
 
 def leak_line(leak: Leak) -> str:
     """A leak in one line, with its test."""
-    return f"{short(leak.test, _MAX_NODE_ID) or 'a database of no test'} {leak.what}: {leak.text}"
+    return f"{one_line(leak.test, _MAX_NODE_ID) or 'a database of no test'} {leak.what}: {leak.text}"
 
 
 def pack(
