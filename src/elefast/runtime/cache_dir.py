@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -11,6 +12,9 @@ __all__ = ["ROOT_VARIABLE", "cache_directory", "is_private", "write_atomically"]
 
 ROOT_VARIABLE = "_ELEFAST_ROOT"
 """For tests: this variable names a directory below which elefast keeps all of its files."""
+
+_MAX_AGE = 30 * 24 * 3600.0
+"""Seconds after which a file that no run has written again is removed."""
 
 
 def cache_directory(env: Mapping[str, str]) -> str:
@@ -47,7 +51,10 @@ def is_private(status: os.stat_result, forbidden: int) -> bool:
 
 
 def write_atomically(path: str, text: str) -> None:
-    """Write the whole file or nothing, and remove temporary files of processes that were killed while they wrote it.
+    """Write the whole file or nothing.
+
+    It also removes temporary files of processes that were killed while they wrote it, and all files of the directory
+    that are older than a month, because the cache of a project that is gone is never written again.
 
     Args:
         path: The file; its directory is made if there is none.
@@ -63,6 +70,7 @@ def write_atomically(path: str, text: str) -> None:
         if head == name and process.isdigit() and not _process_exists(int(process)):
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(directory, entry))
+    _remove_old_files(directory)
     temporary = f"{path}.{os.getpid()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -73,6 +81,14 @@ def write_atomically(path: str, text: str) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _remove_old_files(directory: str) -> None:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > _MAX_AGE:
+                    os.unlink(entry.path)
 
 
 def _process_exists(process: int) -> bool:

@@ -33,3 +33,12 @@ def test_one_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         cache_dir.write_atomically(str(kept), "\udcff")
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
     assert kept.read_text() == "before"
+
+
+def test_files_of_projects_that_are_gone_are_removed(tmp_path: Path) -> None:
+    """No run has written them for a month."""
+    (tmp_path / "old").touch()
+    (tmp_path / "young").touch()
+    os.utime(tmp_path / "old", (0, 0))
+    cache_dir.write_atomically(str(tmp_path / "kept.json"), "text")
+    assert {path.name for path in tmp_path.iterdir()} == {"young", "kept.json"}
