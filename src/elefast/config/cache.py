@@ -62,6 +62,10 @@ class _Frozen:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{name} cannot be deleted: settings are frozen")
 
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        """All values, as the method of the same name of a pydantic model gives them."""
+        return {name: value.model_dump() if isinstance(value, _Frozen) else value for name, value in vars(self).items()}
+
 
 class RememberedSettings(_Frozen, _Model):
     """The values of `Settings` without pydantic: an attribute for each key, and one for each table.
@@ -73,10 +77,6 @@ class RememberedSettings(_Frozen, _Model):
     def __init__(self, values: Mapping[str, Any]) -> None:
         # All tables are one level down; what is deeper is a value.
         super().__init__({name: _Frozen(value) if is_table(value) else value for name, value in values.items()})
-
-    def model_dump(self, **_: Any) -> dict[str, Any]:
-        """All values, as `Settings.model_dump()` gives them."""
-        return {name: dict(vars(value)) if isinstance(value, _Frozen) else value for name, value in vars(self).items()}
 
 
 def settings_for_run(

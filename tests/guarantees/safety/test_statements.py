@@ -121,7 +121,7 @@ def test_another_of_that_name(server: Server, monkeypatch: pytest.MonkeyPatch, k
     server.ask(f'drop database "{name}"')
     _make(server, name, "precious")
     with monkeypatch.context() as patch:
-        patch.setattr(databases, "entries", lambda connection, *kinds, owner="": seen)
+        patch.setattr(databases, "own_databases", lambda connection, *kinds, owner="": seen)
         assert manager.sweep(SweepScope(None, 0, templates=True)) == []
     assert name in server.names()
     assert name in manager.sweep(SweepScope(None, 0, templates=True))

@@ -37,7 +37,7 @@ def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypat
             connection.exec_driver_sql(f"select pg_terminate_backend({pid}, 60000)")
         return found
 
-    monkeypatch.setattr(databases, "backends", watched)
+    monkeypatch.setattr(databases, "client_sessions", watched)
     assert stack.service.manager.session.remaining_sessions(lent.name, 1e-9) == []
     assert looks == [1] * 10 + [0]
     lent.release()

@@ -79,6 +79,7 @@ def test_the_second_time(project: Project) -> None:
     settings = project.load().settings
     assert settings.engine.connect_args == {"application_name": "tests", "nested": {"a": [1, 2]}}
     assert settings.tuning.shared_buffers == "64MB"
+    assert settings.tuning.model_dump()["shared_buffers"] == "64MB"
     assert settings.seed == [str(project.root / "seed.sql")]
 
 
