@@ -42,7 +42,7 @@ ELSEWHERE = {
     "postgres/database_properties._grant": "the same",
     "postgres/reset.reset": "inside of a database that `rename` has checked, and that holds what its test wrote",
     "postgres/reset._reset_sequence": "the same",
-    "postgres/cluster_objects._drop_object": "looks for the mark right before (`integration/stack/test_cluster_objects.py`)",
+    "postgres/cluster_objects._drop_object": "looks for the mark right before (`test_cluster_objects.py`)",
     "templates/store.polish": "inside of a draft that this process has just built",
     "migrators/cluster_marks.finish": "what the statement before it has just created, by oid",
     "isolation/outer_transaction": "a message that names a function",
