@@ -5,6 +5,7 @@ It only decides which parts there are and hands each its plain arguments; it sta
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -26,7 +27,6 @@ from elefast.errors import ConfigurationError, Problem
 # What is not used is not imported: these packages import their parts when they are asked for them.
 from elefast.runtime import cache_dir
 from elefast.runtime.hashing import digest
-from elefast.runtime.process_lifetime import ClosedAtExit
 from elefast.stack import Stack
 from elefast.templates.options import TemplateOptions
 
@@ -40,7 +40,6 @@ __all__ = ["from_config"]
 _OF_POOLS = ("pool_timeout", "pool_use_lifo")
 
 _stacks: dict[str, Stack] = {}
-_open = ClosedAtExit[Stack]()
 _lock = threading.Lock()
 
 
@@ -97,7 +96,6 @@ def from_config(
                 migrator=recipe,
                 on_close=lambda closed: _forget(identity, closed),
             )
-            _open.add(stack)
         return stack
 
 
@@ -110,9 +108,14 @@ def _text(values: dict[str, Any]) -> str:
 
 
 def _forget(identity: str, closed: Stack) -> None:
-    _open.discard(closed)
     if _stacks.get(identity) is closed:
         del _stacks[identity]
+
+
+@atexit.register
+def _close_all() -> None:
+    for stack in list(_stacks.values()):
+        stack.close()
 
 
 def _named_url(loaded: Loaded) -> URL | None:

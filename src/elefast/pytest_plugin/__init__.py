@@ -1,6 +1,7 @@
 """The pytest plugin: the hooks, options and fixtures that give each test its database.
 
-Every pytest run in an environment with elefast loads this module. So it imports only the standard library and pytest.
+Every pytest run in an environment with elefast loads this module, so it imports only the standard library, pytest and
+light modules of elefast.
 The other modules of this room are imported in a configured project, and SQLAlchemy for the first test with a database.
 This room must not know how databases are made: it gets them from the stack of the run.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -52,10 +51,13 @@ class OwnerProcess:
 
 
 class ClosedAtExit(Generic[C]):
-    """Objects that are closed at the end of the process, if they are still open then. They may be collected before."""
+    """Objects that are closed at the end of the process, if they are still open then.
+
+    The references are strong: what an object holds, such as a connection, must not be collected before it is closed.
+    """
 
     def __init__(self) -> None:
-        self._open: weakref.WeakSet[C] = weakref.WeakSet()
+        self._open: set[C] = set()
         atexit.register(self.close)
 
     def add(self, item: C) -> None:
