@@ -120,7 +120,7 @@ class Stack:
         """
         service = self.service
         name = service.checkout(test=test)
-        service.leak_detector.began(test)
+        service.cluster_leak_detector.began(test)
         service.checkouts.began(name, test)
         return DatabaseCheckout(service, self.server, lambda: self.async_server, name, test)
 
@@ -141,7 +141,7 @@ class Stack:
                 at_once = service.manager.session.server_info.version >= 150000
                 earlier = service.session_counts(name)[0]
                 self._shared = SharedDatabase(service, name, counts_at_once=at_once, earlier_sessions=earlier)
-            service.leak_detector.began(test)
+            service.cluster_leak_detector.began(test)
             return TransactionCheckout(service, self.server, lambda: self.async_server, self._shared, test)
 
     # -- what it did, and what runs -------------------------------------------------------------------------

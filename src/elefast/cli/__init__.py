@@ -31,7 +31,7 @@ from elefast.cli import (
     up,
     url,
 )
-from elefast.errors import ConfigurationError, ElefastError, told
+from elefast.errors import ConfigurationError, ElefastError, full_text
 from elefast.runtime import progress
 
 __all__ = ["COMMANDS", "INTERNAL", "INTERRUPTED", "main", "parser"]
@@ -124,7 +124,7 @@ def _told(error: Exception, *, as_json: bool) -> int:
     if as_json:
         return _told_to_programs(error)
     if isinstance(error, ElefastError):
-        print(told(error), file=sys.stderr)
+        print(full_text(error), file=sys.stderr)
         return error.exit_status
     print(
         f"elefast failed: {type(error).__name__}: {error}\n"

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigurationError: There is no configuration.
     """
     from elefast.config.load import resolve
-    from elefast.errors import ConfigurationError, told
+    from elefast.errors import ConfigurationError, full_text
 
     resolved = resolve(profile=arguments.profile)
     rows = list(_rows(resolved))
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(_as_toml(rows, arguments.origin))
     if resolved.problems:
         error = ConfigurationError(resolved.problems)
-        print(told(error), file=sys.stderr)
+        print(full_text(error), file=sys.stderr)
         return error.exit_status
     return 0
 

@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.postgres.names import Kind
 
     with configured(arguments) as stack:
-        upkeep = stack.admin()
-        before = {item.name: item for item in upkeep.inventory()}
-        act = upkeep.leftovers if arguments.dry_run else upkeep.prune
+        admin = stack.admin()
+        before = {item.name: item for item in admin.inventory()}
+        act = admin.leftovers if arguments.dry_run else admin.prune
         names = act(templates=arguments.all, all_projects=arguments.all_projects)
         project = stack.project
     # Also where a later part failed to be listed before it went.

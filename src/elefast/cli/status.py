@@ -54,19 +54,19 @@ def _facts(stack: Stack) -> dict[str, Any]:
     from elefast.cli._server import count
     from elefast.postgres.urls import display_url, with_driver
 
-    upkeep = stack.admin()
-    items = upkeep.inventory()
-    state = upkeep.template()
+    admin = stack.admin()
+    items = admin.inventory()
+    state = admin.template()
     template = "none, databases are empty" if state is None else state.reason
     if state is not None and not state.name:
         template = f"would be {template}"
     return {
         "running": True,
         "project": stack.project,
-        "provider": upkeep.lease.provider,
-        "reason": upkeep.lease.reason,
-        "server": upkeep.lease.description,
-        "version": upkeep.version,
+        "provider": admin.lease.provider,
+        "reason": admin.lease.reason,
+        "server": admin.lease.description,
+        "version": admin.version,
         "url": display_url(with_driver(stack.url, "postgresql")),
         "template": template,
         "databases": count(items),

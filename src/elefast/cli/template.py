@@ -48,21 +48,21 @@ def run(arguments: argparse.Namespace) -> int:
     outer = runs.enter(runs.CurrentRun(Path.cwd(), rebuild=arguments.force)) if arguments.action == "build" else None
     try:
         with configured(arguments) as stack:
-            upkeep = stack.admin()
+            admin = stack.admin()
             match arguments.action:
                 case "build":
-                    return _build(upkeep, arguments.json)
+                    return _build(admin, arguments.json)
                 case "drop":
-                    return _drop(upkeep, arguments.json)
+                    return _drop(admin, arguments.json)
                 case _:
-                    return _show(upkeep.template(), arguments.json, whole=arguments.action == "explain")
+                    return _show(admin.template(), arguments.json, whole=arguments.action == "explain")
     finally:
         if arguments.action == "build":
             runs.enter(outer)
 
 
-def _build(upkeep: ServerAdmin, as_json: bool) -> int:
-    made = upkeep.build_template()
+def _build(admin: ServerAdmin, as_json: bool) -> int:
+    made = admin.build_template()
     if as_json:
         print_json(None if made is None else {"name": made.name, "built": made.built, "reason": made.reason})
     else:
@@ -70,8 +70,8 @@ def _build(upkeep: ServerAdmin, as_json: bool) -> int:
     return 0
 
 
-def _drop(upkeep: ServerAdmin, as_json: bool) -> int:
-    names = upkeep.drop_templates()
+def _drop(admin: ServerAdmin, as_json: bool) -> int:
+    names = admin.drop_templates()
     if as_json:
         print_json({"dropped": names})
         return 0

@@ -30,15 +30,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     with configured(arguments) as stack:
         ran = stack.server_runs()
-        upkeep = stack.admin()
-        template = None if arguments.no_template else upkeep.build_template()
-        upkeep.hold()
-        lease = upkeep.lease
+        admin = stack.admin()
+        template = None if arguments.no_template else admin.build_template()
+        admin.hold()
+        lease = admin.lease
         told = {
             "provider": lease.provider,
             "reason": lease.reason,
             "server": lease.description,
-            "version": upkeep.version,
+            "version": admin.version,
             "url": display_url(with_driver(stack.url, "postgresql")),
             "started": not ran,
             "template": template.name if template else None,

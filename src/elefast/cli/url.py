@@ -34,11 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     from elefast.postgres.urls import dsn
 
     with running(arguments) as stack:
-        upkeep = stack.admin()
+        admin = stack.admin()
         name = None
         if arguments.database:
             everything = arguments.all_projects
-            name = chosen(upkeep.inventory(), arguments.database, stack.project, everything=everything).name
+            name = chosen(admin.inventory(), arguments.database, stack.project, everything=everything).name
         if arguments.driver:
             print(stack.service.url_for(arguments.driver, name).render_as_string(hide_password=False))
         else:

@@ -31,16 +31,16 @@ from elefast.runtime.lazy import lazy
 
 if TYPE_CHECKING:
     from elefast.config.cache import settings_for_run
-    from elefast.config.discovery import Found, find
+    from elefast.config.discovery import FoundFiles, find
     from elefast.config.load import load_settings
     from elefast.config.loaded import Loaded, Selection
     from elefast.config.model import Settings
     from elefast.config.provenance import Origin
 
-__all__ = ["Found", "Loaded", "Origin", "Selection", "Settings", "find", "load_settings", "settings_for_run"]
+__all__ = ["FoundFiles", "Loaded", "Origin", "Selection", "Settings", "find", "load_settings", "settings_for_run"]
 
 _HOMES = {
-    "Found": "discovery",
+    "FoundFiles": "discovery",
     "Loaded": "loaded",
     "Origin": "provenance",
     "Selection": "loaded",

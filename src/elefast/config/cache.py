@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, Found, alembic_below, find
+from elefast.config.discovery import ALEMBIC_INI, PYPROJECT, FoundFiles, alembic_below, find
 from elefast.config.loaded import Loaded, Selection
 from elefast.config.provenance import Origin
 from elefast.config.toml_reader import read_toml
@@ -126,7 +126,7 @@ def validated(settings: Settings) -> Settings:
     return Settings.model_validate(settings.model_dump())
 
 
-def _question(found: Found, profile: str | None, env: Mapping[str, str]) -> str:
+def _question(found: FoundFiles, profile: str | None, env: Mapping[str, str]) -> str:
     """A digest over all that the configuration is made from."""
     code = sorted((name, status.st_size, status.st_mtime_ns) for name, status in _code())
     directory = found.directory
@@ -163,7 +163,7 @@ def _content(path: Path) -> str:
         return str(error)
 
 
-def _recall(kept: str, question: str, found: Found, env: Mapping[str, str]) -> Loaded | None:
+def _recall(kept: str, question: str, found: FoundFiles, env: Mapping[str, str]) -> Loaded | None:
     # A cache that has anything wrong with it is as good as none.
     with suppress(ValueError, TypeError, KeyError, AttributeError):
         data = _answers(kept)[question]

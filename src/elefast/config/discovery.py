@@ -17,7 +17,7 @@ __all__ = [
     "ALEMBIC_INI",
     "OVERLAY",
     "PYPROJECT",
-    "Found",
+    "FoundFiles",
     "alembic_below",
     "directories",
     "find",
@@ -30,7 +30,7 @@ PYPROJECT = "pyproject.toml"
 ALEMBIC_INI = "alembic.ini"
 
 
-class Found(NamedTuple):
+class FoundFiles(NamedTuple):
     """The files of one project's configuration. At least one of them exists, except for `from_config(key=...)`.
 
     Args:
@@ -44,7 +44,7 @@ class Found(NamedTuple):
     pyproject: Path | None
 
 
-def find(start: Path) -> Found | None:
+def find(start: Path) -> FoundFiles | None:
     """Find the nearest directory with an `elefast.toml`, or with a `pyproject.toml` that has the table.
 
     Args:
@@ -63,7 +63,7 @@ def directories(start: Path) -> list[Path]:
     return [start, *start.parents] if not start.is_file() else list(start.parents)
 
 
-def in_directory(directory: Path) -> Found | None:
+def in_directory(directory: Path) -> FoundFiles | None:
     """The files of this one directory; None if it has none."""
     overlay = directory / OVERLAY
     pyproject = directory / PYPROJECT
@@ -72,7 +72,7 @@ def in_directory(directory: Path) -> Found | None:
     has_pyproject = has_table(pyproject)
     if not has_overlay and not has_pyproject:
         return None
-    return Found(directory, overlay if has_overlay else None, pyproject if has_pyproject else None)
+    return FoundFiles(directory, overlay if has_overlay else None, pyproject if has_pyproject else None)
 
 
 def has_table(pyproject: Path) -> bool:

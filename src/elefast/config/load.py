@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pydantic import ValidationError
 
 from elefast.config.arguments import argument_layer
-from elefast.config.discovery import OVERLAY, PYPROJECT, Found, directories, find, in_directory
+from elefast.config.discovery import OVERLAY, PYPROJECT, FoundFiles, directories, find, in_directory
 from elefast.config.environment import PROFILE, environment_layer
 from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
 from elefast.config.layers import Finding, Layer
@@ -148,7 +148,7 @@ def resolve(
     return Resolved(loaded, values, _problems(findings))
 
 
-def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) -> Found:
+def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) -> FoundFiles:
     """The files to read: those of `path`, or the nearest ones from `base` upwards."""
     start = base
     if path is not None:
@@ -161,18 +161,18 @@ def _find(path: str | os.PathLike[str] | None, base: Path, *, allow_none: bool) 
     if found is not None:
         return found
     if path is None and allow_none:
-        return Found(base, None, None)
+        return FoundFiles(base, None, None)
     raise ConfigurationError(
         _nothing_found(start),
         'run "elefast init" in the project\'s directory, or write a table [tool.elefast] in its pyproject.toml',
     )
 
 
-def _named(file: Path) -> Found:
+def _named(file: Path) -> FoundFiles:
     """The files to read if the user named one of them."""
     if file.name not in (OVERLAY, PYPROJECT):
-        return Found(file.parent, file, None)
-    found = in_directory(file.parent) or Found(file.parent, None, None)
+        return FoundFiles(file.parent, file, None)
+    found = in_directory(file.parent) or FoundFiles(file.parent, None, None)
     if file.name == PYPROJECT and found.pyproject is None:
         # Also if an elefast.toml lies beside it: a user who names this file expects that it has a table.
         probe = read_file(file, ("tool", "elefast"))

@@ -1,4 +1,6 @@
-"""Every key that a project can write, with its default and its meaning. There is no second list of keys.
+"""The keys at the top of a configuration, with their defaults and meanings; `tables` has those of each table.
+
+There is no second list of keys.
 
 The JSON Schema, `elefast.toml.example`, the names of the environment variables and the reference in the docs
 are generated from these classes. The docstring below a key is its description there.
@@ -16,13 +18,13 @@ from elefast.config import value_types
 from elefast.config.tables import (
     Alembic,
     Command,
-    Discreet,
     Docker,
     Engine,
     Function,
     Local,
     Metadata,
     Pool,
+    RedactedModel,
     Sql,
     Template,
     Tuning,
@@ -32,7 +34,7 @@ from elefast.config.value_types import Choices, FilePath, Since
 __all__ = ["Settings"]
 
 
-class Settings(Discreet, BaseSettings):
+class Settings(RedactedModel, BaseSettings):
     """What a project says about its tests' databases."""
 
     model_config = SettingsConfigDict(

@@ -19,7 +19,7 @@ from elefast.runtime.text import one_line
 
 __all__ = ["Facts", "Violation", "violations"]
 
-REMOTE = (
+REMOTE_HOST_MESSAGE = (
     "is not this machine; where tests may use it, such as a CI service with a host name of its own, "
     "set engine.allow_remote = true or ELEFAST_ENGINE__ALLOW_REMOTE=true"
 )
@@ -69,7 +69,7 @@ def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
         _exported_twice,
         _exported_and_needed,
         _engine_options,
-        _local_only,
+        _remote_host_not_allowed,
     ):
         yield from rule(settings, facts)
 
@@ -166,22 +166,26 @@ def _engine_options(settings: Settings, _: Facts) -> Iterator[Violation]:
             yield Violation(path, message, code="reserved-setting")
 
 
-def _local_only(settings: Settings, facts: Facts) -> Iterator[Violation]:
+def _remote_host_not_allowed(settings: Settings, facts: Facts) -> Iterator[Violation]:
     engine = settings.engine
     if not engine.url or engine.allow_remote or settings.provider not in ("auto", "url"):
         return
     url: KeyPath = ("engine", "url")
     looked_at: tuple[KeyPath, ...] = (url, ("engine", "allow_remote"), ("provider",))
     if host := local_hosts.remote_host(engine.url):
-        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
+        yield Violation(url, f"the host {_quoted(host)} {REMOTE_HOST_MESSAGE}", looked_at, code="remote-host")
     for name in ("connect_args", "async_connect_args"):
         if host := local_hosts.remote_in_arguments(getattr(engine, name)):
-            yield Violation(("engine", name), f"the host {_quoted(host)} {REMOTE}", looked_at, code="remote-host")
+            yield Violation(
+                ("engine", name), f"the host {_quoted(host)} {REMOTE_HOST_MESSAGE}", looked_at, code="remote-host"
+            )
     # Drivers read the variables of the process, even if the configuration was read from another environment.
     arguments = (engine.connect_args, engine.async_connect_args)
     libpq, host = local_hosts.remote_in_environment(engine.url, arguments, facts.env, os.environ)
     if libpq:
-        yield Violation(url, f"the host {_quoted(host)} {REMOTE}", looked_at, variable=libpq, code="remote-host")
+        yield Violation(
+            url, f"the host {_quoted(host)} {REMOTE_HOST_MESSAGE}", looked_at, variable=libpq, code="remote-host"
+        )
 
 
 def _quoted(host: str) -> str:

@@ -17,13 +17,13 @@ from elefast.runtime.redaction import redact
 __all__ = [
     "Alembic",
     "Command",
-    "Discreet",
     "Docker",
     "Engine",
     "Function",
     "Local",
     "Metadata",
     "Pool",
+    "RedactedModel",
     "Sql",
     "Table",
     "Template",
@@ -38,7 +38,7 @@ WholeNumber = Annotated[int, Field(ge=0)]
 CountingNumber = Annotated[int, Field(ge=1)]
 
 
-class Discreet(BaseModel):
+class RedactedModel(BaseModel):
     """A model whose `repr` hides passwords."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -46,7 +46,7 @@ class Discreet(BaseModel):
             yield name, redact(name or "", value)
 
 
-class Table(Discreet):
+class Table(RedactedModel):
     """A table of the configuration: frozen, strict, without unknown keys, its passwords hidden in `repr`."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)

@@ -446,11 +446,11 @@ class DatabasePool:
             self._inspect(session)
             left: Sequence[Leftover] = session.remaining_sessions(name)
             if self._resetter is not None and needed and not left:
-                trusted = not self._resetter.deceived
+                trusted = not self._resetter.counts_unreliable
                 name, is_fresh = self._resetter.reset(name, session, preconnector)
                 if is_fresh:
                     return name
-                if trusted and self._resetter.deceived:
+                if trusted and self._resetter.counts_unreliable:
                     self._note_leaks(leaks_of(test, [UncountedChanges(name)]))
             if self._resetter is not None:
                 self._resetter.forget(name)

@@ -80,7 +80,7 @@ class DatabaseResetter:
     ) -> None:
         self.resets = Histogram()
         """How long each reset took."""
-        self.deceived = False
+        self.counts_unreliable = False
         """Whether an audit found a change that PostgreSQL had not counted. Then its counts prove nothing."""
         self._manager = manager
         self._uncounted = any(map(_switches_counting, connect_options))
@@ -91,16 +91,16 @@ class DatabaseResetter:
         self._audit_cost, self._audit_ended = 0.0, -math.inf
 
     @property
-    def works(self) -> bool:
+    def is_supported(self) -> bool:
         """Whether the server counts the writes of sessions reliably."""
         # libpq sends PGOPTIONS to the server for each session of this process and of its child processes.
         uncounted = self._uncounted or _switches_counting(os.environ.get("PGOPTIONS", ""))
         server_info = self._manager.session.server_info
-        return server_info.version >= reset.MINIMUM_VERSION and not uncounted and not self.deceived
+        return server_info.version >= reset.MINIMUM_VERSION and not uncounted and not self.counts_unreliable
 
     def track(self, name: str, template: Template | None, session: MaintenanceSession) -> None:
         """Record the state of database `name`, a new copy of `template` that no test has used."""
-        if self.works and (found := session.call(reset.read_state, name)) is not None:
+        if self.is_supported and (found := session.call(reset.read_state, name)) is not None:
             held, source = (TemplateContents(), "") if template is None else (template.contents, template.name)
             self._known[name] = _Known(found, held, source)
 
@@ -122,7 +122,7 @@ class DatabaseResetter:
             Its new name, and whether it was reset. If not, the caller drops it.
         """
         known = self._known.pop(name, None)
-        if known is None or known.times >= MOST_RESETS or not self.works:
+        if known is None or known.times >= MOST_RESETS or not self.is_supported:
             return name, False
         start = clock.now()
         new = self._manager.new_name()
@@ -170,7 +170,7 @@ class DatabaseResetter:
                 return "something in it takes more room than before"
             audited = session.server_info.superuser and self._audit_is_due
             if audited and (difference := self._audit(connection, known)):
-                self.deceived = True
+                self.counts_unreliable = True
                 return difference
             # Else currval() would give the next test the value that a sequence was set to.
             execute(connection, "; ".join([*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]))
@@ -198,7 +198,7 @@ class DatabaseResetter:
                     difference = self._audit(connection, known)
                 if difference:
                     _log.warning("%s is dropped: %s", name, difference)
-                    self.deceived = True
+                    self.counts_unreliable = True
                 if difference or session.remaining_sessions(name):
                     continue
             found.append(name)

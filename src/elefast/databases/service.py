@@ -21,9 +21,9 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from elefast.databases.cluster_leak_detector import ClusterLeakDetector
 from elefast.databases.current_checkouts import CurrentCheckouts
 from elefast.databases.histogram import Histogram
-from elefast.databases.leak_detector import ClusterLeakDetector
 from elefast.databases.manager import DatabaseManager
 from elefast.databases.pool import DatabasePool, leaks_of
 from elefast.databases.preconnect import Preconnector
@@ -64,7 +64,7 @@ class DatabaseService:
         self._owner = OwnerProcess()
         self.lease = lease
         self._leaks: list[Leak] = []
-        self.leak_detector = ClusterLeakDetector()
+        self.cluster_leak_detector = ClusterLeakDetector()
         self.shared: set[str] = set()
         """The databases that several tests share, which no single test may drop."""
         self.checkouts = CurrentCheckouts(spec.templates.project, os.environ)
@@ -228,7 +228,7 @@ class DatabaseService:
         """
         start = clock.now()
         self.shared.discard(name)
-        self.leak_detector.ended(test)
+        self.cluster_leak_detector.ended(test)
         self.checkouts.ended(name)
         found: list[Leak] = []
         if wait or not self.pool.release(name, test):
@@ -245,7 +245,7 @@ class DatabaseService:
     def keep_database(self, name: str, test: str) -> list[Leak]:
         """Keep database `name` for inspection instead of dropping it; what the test left open on it."""
         start = clock.now()
-        self.leak_detector.ended(test)
+        self.cluster_leak_detector.ended(test)
         self.checkouts.ended(name)
         note = {
             "elefast": 1,
@@ -351,7 +351,7 @@ class DatabaseService:
             return
         try:
             server_info = session.server_info
-            self.leak_detector.compare(
+            self.cluster_leak_detector.compare(
                 lambda: session.call(
                     cluster_snapshot.snapshot, system=server_info.superuser, parameters=server_info.version >= 150000
                 )

@@ -4,7 +4,7 @@
     ├── ConfigurationError            2   what the project wrote is wrong
     ├── MissingDependencyError        2   a driver or an extra is not installed
     ├── UsageError                    2   a command was called in a way that means nothing
-    ├── RefusedError                  4   elefast could, but will not: not ours, not this machine
+    ├── RefusedError                  4   elefast could, but must not: the object is not its own
     ├── ServerError                   3
     │   ├── ServerUnavailableError        no provider could give a server
     │   ├── ServerStartError              a server of our own did not start
@@ -45,8 +45,8 @@ __all__ = [
     "ServerStartError",
     "ServerUnavailableError",
     "UsageError",
-    "more",
-    "told",
+    "explain_hint",
+    "full_text",
 ]
 
 _MORE = "more: elefast explain "
@@ -76,12 +76,12 @@ class ElefastError(Exception):
         return (self.code,) if self.code else ()
 
 
-def more(error: BaseException) -> str:
+def explain_hint(error: BaseException) -> str:
     """The note that says where more is to be read, or an empty string."""
     return next((note for note in getattr(error, "__notes__", ()) if note.startswith(_MORE)), "")
 
 
-def told(error: BaseException) -> str:
+def full_text(error: BaseException) -> str:
     """An error whole, as people should see it: its message and its notes."""
     return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
@@ -180,7 +180,7 @@ class UsageError(ElefastError):
 
 
 class RefusedError(ElefastError):
-    """Elefast could do it, but must not: a server of another machine, an object that is not its own."""
+    """Elefast could do it, but must not, because the object is not its own or other tests use it."""
 
     exit_status = 4
 
@@ -200,7 +200,7 @@ class ServerStartError(ServerError):
 
 
 class DatabaseNotReadyError(ServerError):
-    """The server does not answer in time, or answers that it will never let us in."""
+    """The server does not answer in time, or rejects the login for good."""
 
 
 class MissingRightsError(ServerError):

@@ -140,7 +140,7 @@ class TransactionCheckout:
             self._transaction.mark_lost(_NOT_ALONE + ("" if self._shared.counts_at_once else _OR_BEFORE))
         if not self._transaction.lost:
             self._shared.close_changed_session(self._transaction)
-            self._service.leak_detector.ended(self.test, rolled_back=True)
+            self._service.cluster_leak_detector.ended(self.test, rolled_back=True)
             return []
         self._shared.retire()
         leaks = self._service.release(self.name, self.test, wait=wait)

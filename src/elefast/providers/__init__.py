@@ -1,7 +1,7 @@
 """Gives a running PostgreSQL server, and a lease on it.
 
 - `url` uses an existing server, `local` starts one from binaries on this machine, `docker` starts one in a container.
-- `auto` uses the first of them that works.
+- `auto` uses the URL if the project names one, else the first of Docker and local that works.
 - `protocol` has the two protocols that the rest of elefast works with: `Provider` and `Lease`.
 - `tuning` translates the keys of ``[tool.elefast.tuning]`` into settings of the server.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from elefast.errors import LeakWarning, told
+from elefast.errors import LeakWarning, full_text
 from elefast.pytest_plugin import terminal_report
 from elefast.pytest_plugin.harness import harness_of, has_failed
 
@@ -110,7 +110,7 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     if refused and not has_failed(item):
         pytest.fail(refused[0], pytrace=False)
     if options.leaks == "error" and leaks:
-        pytest.fail(told(LeakWarning("\n".join(terminal_report.leak_line(leak) for leak in leaks))), pytrace=False)
+        pytest.fail(full_text(LeakWarning("\n".join(terminal_report.leak_line(leak) for leak in leaks))), pytrace=False)
     for leak in leaks if options.leaks == "warn" else ():
         warnings.warn(LeakWarning(terminal_report.leak_line(leak)), stacklevel=1)
 

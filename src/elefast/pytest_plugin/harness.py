@@ -37,8 +37,8 @@ from elefast.runtime.signals import close_unfinished
 
 if TYPE_CHECKING:
     from elefast.config import Loaded, Settings
-    from elefast.config.discovery import Found
-    from elefast.databases.leak_detector import ClusterChanges
+    from elefast.config.discovery import FoundFiles
+    from elefast.databases.cluster_leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
     from elefast.pytest_plugin.patch import Patch
     from elefast.pytest_plugin.stale_connections import StaleConnections
@@ -70,7 +70,7 @@ class Harness:
         found: The files of elefast's configuration.
     """
 
-    def __init__(self, config: pytest.Config, found: Found) -> None:
+    def __init__(self, config: pytest.Config, found: FoundFiles) -> None:
         self.config = config
         self.found = found
         self._owner = OwnerProcess()
@@ -316,7 +316,7 @@ class Harness:
             service.report.load_seconds = self._load_seconds
             self._reports.append(service.report)
             self._late_leaks += service.take_leaks()
-            if (changes := service.leak_detector.changes()) is not None:
+            if (changes := service.cluster_leak_detector.changes()) is not None:
                 self._cluster_changes.append(changes)
 
     # -- hooks ----------------------------------------------------------------------------------------------
@@ -457,9 +457,9 @@ class Harness:
         """Warn of leaks that were found after their test, or let the run fail because of them."""
         leaks, self._late_leaks = self._late_leaks, []
         if self._cluster_changes:
-            from elefast.databases.leak_detector import leaks_of
+            from elefast.databases.cluster_leak_detector import cluster_leaks
 
-            leaks += leaks_of(self._cluster_changes)
+            leaks += cluster_leaks(self._cluster_changes)
             self._cluster_changes = []
         if not leaks:
             return

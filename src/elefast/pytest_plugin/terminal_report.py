@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast.errors import ConfigurationError, ElefastError, more, told
+from elefast.errors import ConfigurationError, ElefastError, explain_hint, full_text
 from elefast.runtime.text import one_line
 
 if TYPE_CHECKING:
     from elefast.config import Loaded
-    from elefast.databases.leak_detector import ClusterChanges
+    from elefast.databases.cluster_leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
 
 __all__ = ["error_header", "failure_message", "header", "leak_line", "pack", "unpack", "write_summary"]
@@ -55,7 +55,7 @@ def error_header(error: ElefastError) -> str:
         text = f"{first}: {'; '.join(error.shown)}"
     else:
         text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return f"elefast: {'; '.join(filter(None, [text, more(error)]))}"
+    return f"elefast: {'; '.join(filter(None, [text, explain_hint(error)]))}"
 
 
 def failure_message(error: ElefastError) -> str:
@@ -64,10 +64,10 @@ def failure_message(error: ElefastError) -> str:
     pytest's short summary shows its beginning, so the problems come before the line that counts them.
     """
     if not isinstance(error, ConfigurationError):
-        return told(error)
+        return full_text(error)
     count = len(error.problems)
     counted = f"{count} problems in elefast's configuration" if count > 1 else ""
-    return "\n".join(filter(None, [*error.shown, counted, error.hint, more(error)]))
+    return "\n".join(filter(None, [*error.shown, counted, error.hint, explain_hint(error)]))
 
 
 def _value(loaded: Loaded, key: str) -> str:
@@ -144,7 +144,7 @@ def pack(
 
 def unpack(values: Mapping[str, Any]) -> tuple[list[Report], list[Leak], list[ClusterChanges], list[str]]:
     """The data that a worker sent, in the order of the arguments of `pack`."""
-    from elefast.databases.leak_detector import ClusterChanges
+    from elefast.databases.cluster_leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
 
     reports = [Report.from_dict(item) for item in values["reports"]]

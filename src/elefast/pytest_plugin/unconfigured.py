@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from elefast.config.discovery import Found, find, in_directory
+from elefast.config.discovery import FoundFiles, find, in_directory
 
 __all__ = ["explain", "find_nearby"]
 
@@ -54,7 +54,7 @@ def explain(terminal: pytest.TerminalReporter, errors: Sequence[Any]) -> None:
     terminal.line(f"Run pytest in {found.directory}, or with --rootdir={found.directory}, or move the configuration.")
 
 
-def find_nearby(root: Path) -> Found | None:
+def find_nearby(root: Path) -> FoundFiles | None:
     """The first configuration below `root`, or in a directory beside it that belongs to the same repository."""
     for number, directory in enumerate(_nearby_directories(root)):
         if number > _MAX_DIRECTORIES:

@@ -18,7 +18,7 @@ import elefast
 from elefast import errors
 from elefast.cli import COMMANDS
 from elefast.config.keys import all_keys, all_tables
-from elefast.errors import ConfigurationError, ElefastError, LeakWarning, Problem, ServerStartError, more
+from elefast.errors import ConfigurationError, ElefastError, LeakWarning, Problem, ServerStartError, explain_hint
 from elefast.errors.explanations import EXPLANATIONS, find, parse_explanations, parse_topics
 from tools.error_reference import reference
 
@@ -228,13 +228,13 @@ def test_the_note_names_the_code() -> None:
     """The message is as ever, and the note says where more is to be read."""
     error = ServerStartError("port 5432 is taken", code="port-taken")
     assert (str(error), error.code, error.codes) == ("port 5432 is taken", "port-taken", ("port-taken",))
-    assert more(error) == "more: elefast explain port-taken"
+    assert explain_hint(error) == "more: elefast explain port-taken"
 
 
 def test_no_code_is_no_note() -> None:
     """An error that somebody else makes needs none."""
     error = ElefastError("mine")
-    assert (error.code, error.codes, more(error)) == ("", (), "")
+    assert (error.code, error.codes, explain_hint(error)) == ("", (), "")
 
 
 def test_problems_have_codes_of_their_own() -> None:
@@ -243,7 +243,7 @@ def test_problems_have_codes_of_their_own() -> None:
     error = ConfigurationError(problems, code="wrong-value")
     assert error.codes == ("unknown-key", "wrong-value")
     assert error.code == "unknown-key"
-    assert more(error) == "more: elefast explain unknown-key wrong-value"
+    assert explain_hint(error) == "more: elefast explain unknown-key wrong-value"
     assert ConfigurationError("just text", code="wrong-value").codes == ("wrong-value",)
 
 
@@ -270,7 +270,7 @@ def test_raising_it_again_adds_no_note() -> None:
     for _ in range(3):
         with pytest.raises(ServerStartError) as caught:
             raise error.with_traceback(None) from OSError("below")
-    assert caught.value.__notes__ == ["more: elefast explain port-taken"]
+    assert caught.value.__notes__ == ["explain_hint: elefast explain port-taken"]
 
 
 def test_explanations_are_imported_only_to_be_shown() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import elefast
 from elefast import DatabaseServer
-from elefast.errors import ElefastError, told
+from elefast.errors import ElefastError, full_text
 from tests.guarantees.messages.conftest import Same, messages
 from tests.integration.pytest_plugin.conftest import Project
 
@@ -139,14 +139,14 @@ def test_a_closed_stack(project: Project, same: Same) -> None:
     stack.close()
     with pytest.raises(ElefastError) as caught:
         stack.checkout()
-    same("closed stack", told(caught.value))
+    same("closed stack", full_text(caught.value))
 
 
 def test_a_foreign_database(project: Project, same: Same) -> None:
     """Not even one that does not exist."""
     with pytest.raises(ElefastError) as caught:
         DatabaseServer(project.server).drop_database("precious")
-    same("foreign database", told(caught.value))
+    same("foreign database", full_text(caught.value))
 
 
 def test_more_than_the_pool_allows(project: Project, same: Same) -> None:
@@ -158,7 +158,7 @@ def test_more_than_the_pool_allows(project: Project, same: Same) -> None:
             stack.checkout()
         for database in lent:
             database.release()
-    same("pool exhausted", told(caught.value))
+    same("pool exhausted", full_text(caught.value))
 
 
 ELSEWHERE = {

@@ -16,7 +16,7 @@ import pytest
 
 from elefast import DatabaseServer
 from elefast.cli import main
-from elefast.errors import DatabaseNotReadyError, told
+from elefast.errors import DatabaseNotReadyError, full_text
 from tests.guarantees.messages.conftest import Same, Shown, error_of, messages
 from tests.integration.providers.provider_support import until
 from tests.integration.pytest_plugin.conftest import Project
@@ -96,7 +96,7 @@ def test_nobody_listens(same: Same, shown: Shown) -> None:
         shown.more |= {f"127.0.0.1:{port}": "<nobody>", f'"127.0.0.1", port {port}': "<nobody>"}
         with pytest.raises(DatabaseNotReadyError) as caught:
             DatabaseServer(f"postgresql+psycopg://me:secret@127.0.0.1:{port}/app").ensure_is_ready(0.3, 0.2)
-    same("server down", told(caught.value))
+    same("server down", full_text(caught.value))
 
 
 @pytest.mark.fault("the role has no connection left", how="CREATE ROLE CONNECTION LIMIT 0")
@@ -106,7 +106,7 @@ def test_too_many_connections(project: Project, same: Same, sql: psycopg.Connect
     url = project.url.set(username=ROLE, password="secret")
     with pytest.raises(DatabaseNotReadyError) as caught:
         DatabaseServer(url).ensure_is_ready(0.3, 0.2)
-    same("too many connections", told(caught.value))
+    same("too many connections", full_text(caught.value))
 
 
 @pytest.fixture(params=["transaction", "session"])

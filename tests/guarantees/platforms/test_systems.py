@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from elefast.cli.check.machine import Machine
+from elefast.cli.check.machine import MachineProbes
 from elefast.cli.init import write_files
 from elefast.cli.run import _has_had_it
 from elefast.config import load_settings
@@ -174,6 +174,6 @@ def test_windows_has_no_servers_of_ours(tmp_path: Path, monkeypatch: pytest.Monk
     assert running_servers() == []
     assert stop_containers({"DOCKER_HOST": "npipe:////./pipe/docker_engine"}) == []
     assert not DockerProvider(reuse=True, env={"DOCKER_HOST": "npipe:////./pipe/docker_engine"}).running()
-    machine = Machine(settings)
+    machine = MachineProbes(settings)
     assert "not supported on Windows" in str(machine.binaries())
     assert "not supported on Windows" in str(machine.memory())

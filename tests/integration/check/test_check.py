@@ -16,7 +16,7 @@ import pytest
 
 import elefast
 from elefast.cli import main
-from elefast.cli.check._probe import Finding, Probe, good, run_all
+from elefast.cli.check._probe import Probe, ProbeReport, good, run_all
 
 PROJECT = '[project]\nname = "checked"\n[tool.elefast]\nsql.files = ["schema.sql"]\n'
 Checked = Callable[..., dict[str, dict[str, Any]]]
@@ -303,4 +303,4 @@ def test_a_probe_has_a_limit_and_a_mistake_stops_no_other() -> None:
     assert found["slow"].fact == "no answer within 0.1 s"
     assert found["broken"].fact == "ZeroDivisionError: oops"
     assert found["next"].status == "skipped"
-    assert found["last"] == Finding("last", "ok", "fine")
+    assert found["last"] == ProbeReport("last", "ok", "fine")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
-    from elefast.cli.check._probe import Finding
+    from elefast.cli.check._probe import ProbeReport
 
 __all__ = ["ALIASES", "HELP", "NAME", "add_arguments", "run"]
 
@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(block(arguments.ci, resolved.loaded.settings, seen), end="")
         return 0
     from elefast.cli.check._probe import run_all
-    from elefast.cli.check.project import PATIENCE, Project
+    from elefast.cli.check.project import PATIENCE, ProjectProbes
 
-    probes = Project(resolved, seen).probes()
+    probes = ProjectProbes(resolved, seen).probes()
     # Longer than the processes of these probes may take, so that a probe can say what took the time.
     findings = list(_shown(run_all(probes, seconds=PATIENCE + 10), quiet=arguments.json))
     findings += _shown(_rest(arguments, findings), quiet=arguments.json)
@@ -73,31 +73,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _rest(arguments: argparse.Namespace, findings: list[Finding]) -> Iterator[Finding]:
+def _rest(arguments: argparse.Namespace, findings: list[ProbeReport]) -> Iterator[ProbeReport]:
     """Machine and server; there is no server to speak of where the configuration is wrong."""
-    from elefast.cli.check._probe import Finding, run_all
-    from elefast.cli.check.machine import Machine
-    from elefast.cli.check.server import Server
+    from elefast.cli.check._probe import ProbeReport, run_all
+    from elefast.cli.check.machine import MachineProbes
+    from elefast.cli.check.server import ServerProbes
     from elefast.config.load import resolve
     from elefast.factory import from_config
 
     resolved = resolve(profile=arguments.profile)
-    yield from run_all(Machine(resolved.loaded.settings).probes())
+    yield from run_all(MachineProbes(resolved.loaded.settings).probes())
     if resolved.problems:
-        yield Finding("server", "skipped", "not checked, since it needs: configuration")
+        yield ProbeReport("server", "skipped", "not checked, since it needs: configuration")
         return
     with from_config(profile=arguments.profile) as stack:
-        yield from run_all(Server(stack, start=arguments.start).probes(), seconds=120 if arguments.start else 40)
+        yield from run_all(ServerProbes(stack, start=arguments.start).probes(), seconds=120 if arguments.start else 40)
 
 
-def _shown(findings: Iterator[Finding], *, quiet: bool) -> Iterator[Finding]:
+def _shown(findings: Iterator[ProbeReport], *, quiet: bool) -> Iterator[ProbeReport]:
     for finding in findings:
         if not quiet:
             _show(finding)
         yield finding
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: ProbeReport) -> None:
     from rich.text import Text
 
     mark, plain, style = _MARKS.get(finding.status, _SKIPPED)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from elefast.errors import ElefastError
 
-__all__ = ["Finding", "Probe", "bad", "good", "not_checked", "run_all", "warning"]
+__all__ = ["Probe", "ProbeReport", "bad", "good", "not_checked", "run_all", "warning"]
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 
@@ -18,7 +18,7 @@ SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeReport:
     """What a probe found.
 
     Args:
@@ -38,25 +38,25 @@ class Finding:
         return asdict(self)
 
 
-Found = tuple[Status, str, str]
+ProbeResult = tuple[Status, str, str]
 
 
-def good(fact: str) -> Found:
+def good(fact: str) -> ProbeResult:
     """All is well."""
     return "ok", fact, ""
 
 
-def warning(fact: str, remedy: str) -> Found:
+def warning(fact: str, remedy: str) -> ProbeResult:
     """It works, and could be better."""
     return "warning", fact, remedy
 
 
-def bad(fact: str, remedy: str) -> Found:
+def bad(fact: str, remedy: str) -> ProbeResult:
     """Tests will fail because of it."""
     return "failed", fact, remedy
 
 
-def not_checked(why: str) -> Found:
+def not_checked(why: str) -> ProbeResult:
     """There was nothing to look at."""
     return "skipped", why, ""
 
@@ -72,11 +72,11 @@ class Probe:
     """
 
     name: str
-    look: Callable[[], Found]
+    look: Callable[[], ProbeResult]
     needs: Sequence[str] = field(default=())
 
 
-def run_all(probes: Sequence[Probe], seconds: float = SECONDS) -> Iterator[Finding]:
+def run_all(probes: Sequence[Probe], seconds: float = SECONDS) -> Iterator[ProbeReport]:
     """What each probe found, as soon as it has; one that fails stops none but those that need it."""
     unfit: set[str] = set()
     for probe in probes:
@@ -87,11 +87,11 @@ def run_all(probes: Sequence[Probe], seconds: float = SECONDS) -> Iterator[Findi
             found = _in_time(probe, seconds)
         if found[0] in ("failed", "skipped"):
             unfit.add(probe.name)
-        yield Finding(probe.name, *found)
+        yield ProbeReport(probe.name, *found)
 
 
-def _in_time(probe: Probe, seconds: float) -> Found:
-    answer: list[Found] = []
+def _in_time(probe: Probe, seconds: float) -> ProbeResult:
+    answer: list[ProbeResult] = []
 
     def look() -> None:
         answer.append(_found(probe))
@@ -105,7 +105,7 @@ def _in_time(probe: Probe, seconds: float) -> Found:
     return bad(f"no answer within {seconds:g} s", "see what it hangs in: elefast check --traceback, then Ctrl-C")
 
 
-def _found(probe: Probe) -> Found:
+def _found(probe: Probe) -> ProbeResult:
     try:
         return probe.look()
     except ElefastError as error:

@@ -7,13 +7,13 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warning
+from elefast.cli.check._probe import Probe, ProbeResult, bad, good, not_checked, warning
 from elefast.errors import ElefastError, MissingDependencyError
 
 if TYPE_CHECKING:
     from elefast.config.model import Settings
 
-__all__ = ["Machine"]
+__all__ = ["MachineProbes"]
 
 _MEGABYTE = 1024 * 1024
 _ROOM = 512 * _MEGABYTE
@@ -21,7 +21,7 @@ _FILES = 1024
 _NOT_ON_WINDOWS = "local servers are not supported on Windows"
 
 
-class Machine:
+class MachineProbes:
     """The probes.
 
     Args:
@@ -45,7 +45,7 @@ class Machine:
         named = self._settings.provider
         return "url" if named == "auto" and self._settings.engine.url else named
 
-    def docker(self) -> Found:
+    def docker(self) -> ProbeResult:
         """Whether an engine answers, and has the image."""
         if self._provider not in ("auto", "docker"):
             return not_checked(f'provider = "{self._provider}" needs none')
@@ -72,7 +72,7 @@ class Machine:
         finally:
             engine.close()
 
-    def binaries(self) -> Found:
+    def binaries(self) -> ProbeResult:
         """Whether there is a PostgreSQL on this machine that fits."""
         if self._provider not in ("auto", "local"):
             return not_checked(f'provider = "{self._provider}" needs none')
@@ -91,7 +91,7 @@ class Machine:
             text += f", run as {self._settings.local.run_as or 'another user'}, since this is root"
         return good(text)
 
-    def memory(self) -> Found:
+    def memory(self) -> ProbeResult:
         """Whether there is room for the data where it would lie."""
         if self._provider in ("url", "docker"):
             return not_checked(f'provider = "{self._provider}" puts nothing on this machine\'s file systems')
@@ -113,7 +113,7 @@ class Machine:
             return warning(text, "make room there (in a container: --shm-size=1g), or set local.data_dir")
         return good(text)
 
-    def files(self) -> Found:
+    def files(self) -> ProbeResult:
         """Whether many workers can have their connections."""
         try:
             import resource

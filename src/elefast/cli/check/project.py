@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elefast.cli._unreachable import unreachable
-from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warning
+from elefast.cli.check._probe import Probe, ProbeResult, bad, good, not_checked, warning
 from elefast.cli.init.project import Project as ProjectFiles
 from elefast.cli.init.proposal import variable_entries
 from elefast.cli.init.pytest_file import find_pytest_file
@@ -21,7 +21,7 @@ from elefast.cli.init.pytest_file import find_pytest_file
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
 
-__all__ = ["PATIENCE", "Project"]
+__all__ = ["PATIENCE", "ProjectProbes"]
 
 PATIENCE = 60.0
 """Seconds for a process that imports the project's code: heavy libraries take long on a busy machine."""
@@ -43,7 +43,7 @@ print("\\n" + json.dumps(wrong))
 """
 
 
-class Project:
+class ProjectProbes:
     """The probes.
 
     Args:
@@ -71,7 +71,7 @@ class Project:
             Probe("fixtures", self.fixtures),
         ]
 
-    def versions(self) -> Found:
+    def versions(self) -> ProbeResult:
         """What is installed."""
         names = ("elefast", "sqlalchemy", "pytest", "pytest-xdist")
         found = [f"{name} {there}" for name in names if (there := _version(name))]
@@ -83,7 +83,7 @@ class Project:
             return bad(f"{text}; the plugin needs pytest 8 or newer", 'pip install --upgrade "pytest>=8"')
         return good(text)
 
-    def plugin(self) -> Found:
+    def plugin(self) -> ProbeResult:
         """Whether pytest would load the plugin."""
         if "elefast" not in {point.name for point in entry_points(group="pytest11")}:
             return bad(
@@ -100,7 +100,7 @@ class Project:
             )
         return good("pytest loads it")
 
-    def configuration(self) -> Found:
+    def configuration(self) -> ProbeResult:
         """Whether what is written is right."""
         loaded = self._resolved.loaded
         files = ", ".join(file.name for file in loaded.files)
@@ -112,7 +112,7 @@ class Project:
         text = f"{files} in {loaded.directory}{profile}; migrator {loaded.migrator.migrator} ({loaded.migrator.reason})"
         return good(text)
 
-    def rootdir(self) -> Found:
+    def rootdir(self) -> ProbeResult:
         """Whether pytest, started here, looks for the configuration where it is: in its rootdir and above."""
         found = find_pytest_file(Path.cwd())
         directory = self._resolved.loaded.directory
@@ -128,7 +128,7 @@ class Project:
             f"--rootdir {directory}",
         )
 
-    def drivers(self) -> Found:
+    def drivers(self) -> ProbeResult:
         """Whether the drivers of both kinds of engines can be imported."""
         from elefast.config.drivers import async_driver, sync_driver
 
@@ -155,7 +155,7 @@ class Project:
                 )
         return good(", ".join(there))
 
-    def targets(self) -> Found:
+    def targets(self) -> ProbeResult:
         """Whether the names of the project's code lead somewhere; nothing of it runs in this process."""
         settings = self._settings
         targets = [("seed", seed) for seed in settings.seed if not seed.endswith(".sql")]
@@ -202,7 +202,7 @@ class Project:
         wrong: list[str] = json.loads(lines[-1])
         return [line.strip() for line in wrong]
 
-    def alembic(self) -> Found:
+    def alembic(self) -> ProbeResult:
         """Configuration, env.py and heads, by Alembic itself in a process of its own."""
         if self._resolved.loaded.migrator.migrator != "alembic":
             return not_checked("the project has another migrator")
@@ -237,7 +237,7 @@ class Project:
             return warning(text, "alembic merge heads, unless the project means to have branches")
         return good(text)
 
-    def variables(self) -> Found:
+    def variables(self) -> ProbeResult:
         """Whether elefast sets the variables that the code has its URL from, or parts of it."""
         read = variable_entries(self._seen)
         if not read:
@@ -258,7 +258,7 @@ class Project:
             return good("patch leads the application")
         return good(f"the code reads {', '.join(map(_variable, read))}, which elefast sets")
 
-    def fixtures(self) -> Found:
+    def fixtures(self) -> ProbeResult:
         """What hides the plugin's fixtures."""
         hidden = [f"{place} `{name}`" for name, place in self._seen.hidden().items()]
         if hidden:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from elefast.cli.check._probe import Found, Probe, bad, good, not_checked, warning
+from elefast.cli.check._probe import Probe, ProbeResult, bad, good, not_checked, warning
 from elefast.postgres.names import Kind
 
 if TYPE_CHECKING:
     from elefast.databases.admin import ServerAdmin
     from elefast.stack import Stack
 
-__all__ = ["Server"]
+__all__ = ["ServerProbes"]
 
 
-class Server:
+class ServerProbes:
     """The probes.
 
     Args:
@@ -26,7 +26,7 @@ class Server:
     def __init__(self, stack: Stack, *, start: bool) -> None:
         self._stack = stack
         self._start = start
-        self._upkeep: ServerAdmin | None = None
+        self._admin: ServerAdmin | None = None
 
     def probes(self) -> list[Probe]:
         """In the order in which they make sense to a reader."""
@@ -41,18 +41,18 @@ class Server:
             Probe("one database", self.one_database, ["server"]),
         ]
 
-    def server(self) -> Found:
+    def server(self) -> ProbeResult:
         """Whether it answers; version, standby and pooler are looked at by whoever connects."""
         if not self._start and not self._stack.server_runs():
             return not_checked("it does not run, and nothing is started; elefast check --start starts it")
-        self._upkeep = self._stack.admin(timeout=30 if self._start else 3)
-        return good(f"{self._upkeep.lease.description}, PostgreSQL {self._upkeep.version}")
+        self._admin = self._stack.admin(timeout=30 if self._start else 3)
+        return good(f"{self._admin.lease.description}, PostgreSQL {self._admin.version}")
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:
-        assert self._upkeep is not None, "`server` has found none"
-        return self._upkeep.ask(query)
+        assert self._admin is not None, "`server` has found none"
+        return self._admin.ask(query)
 
-    def role(self) -> Found:
+    def role(self) -> ProbeResult:
         """What the role may."""
         ((name, superuser),) = self._ask("select rolname, rolsuper from pg_roles where rolname = current_user")
         if superuser:
@@ -63,23 +63,23 @@ class Server:
             f'on a server for tests: ALTER ROLE "{name}" SUPERUSER',
         )
 
-    def settings(self) -> Found:
+    def settings(self) -> ProbeResult:
         """Whether a server of somebody else's is tuned for tests; elefast's own is."""
-        assert self._upkeep is not None
-        if self._upkeep.lease.owned:
+        assert self._admin is not None
+        if self._admin.lease.owned:
             return not_checked("elefast has tuned it")
         rows = self._ask(
             "select name, setting from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes')"
         )
-        dear = [name for name, value in sorted(rows) if value != "off"]
-        if not dear:
+        costly = [name for name, value in sorted(rows) if value != "off"]
+        if not costly:
             return good("fsync, synchronous_commit and full_page_writes are off")
         return warning(
-            f"{', '.join(dear)} on: databases are made and dropped several times slower than they need be",
-            "where its data may be lost, start it with " + " ".join(f"-c {name}=off" for name in dear),
+            f"{', '.join(costly)} on: databases are made and dropped several times slower than they need be",
+            "where its data may be lost, start it with " + " ".join(f"-c {name}=off" for name in costly),
         )
 
-    def connections(self) -> Found:
+    def connections(self) -> ProbeResult:
         """Whether a worker for each processor has enough of them."""
         ((most, used),) = self._ask(
             "select current_setting('max_connections')::int, (select count(*) from pg_stat_activity where datid > 0)"
@@ -93,7 +93,7 @@ class Server:
             return warning(text, f"raise max_connections, or use fewer workers: pytest -n {fewer}")
         return good(text)
 
-    def extensions(self) -> Found:
+    def extensions(self) -> ProbeResult:
         """Whether those that the project needs can be created."""
         wanted = self._stack.settings.extensions
         if not wanted:
@@ -107,29 +107,29 @@ class Server:
             )
         return good(", ".join(wanted))
 
-    def template(self) -> Found:
+    def template(self) -> ProbeResult:
         """Whether there is one that fits, or why one would be built; nothing is built unless asked for."""
-        assert self._upkeep is not None
+        assert self._admin is not None
         if self._start:
-            made = self._upkeep.build_template()
+            made = self._admin.build_template()
             return not_checked("databases are empty") if made is None else good(made.reason)
-        state = self._upkeep.template()
+        state = self._admin.template()
         if state is None:
             return not_checked("databases are empty")
         return good(state.reason if state.name else f"would be {state.reason}")
 
-    def leftovers(self) -> Found:
+    def leftovers(self) -> ProbeResult:
         """What `elefast prune` would drop."""
-        assert self._upkeep is not None
-        found = self._upkeep.leftovers()
-        kept = sum(1 for item in self._upkeep.inventory() if item.kind is Kind.KEPT and item.name in found)
+        assert self._admin is not None
+        found = self._admin.leftovers()
+        kept = sum(1 for item in self._admin.inventory() if item.kind is Kind.KEPT and item.name in found)
         if found:
             return warning(
                 f"{len(found)} databases of earlier runs, {kept} of them kept for a look", "elefast prune drops them"
             )
         return good("nothing of earlier runs but what later ones use")
 
-    def one_database(self) -> Found:
+    def one_database(self) -> ProbeResult:
         """A clone, a connection with the project's driver, and a drop."""
         if not self._start:
             return not_checked("elefast check --start makes one, connects to it and drops it")

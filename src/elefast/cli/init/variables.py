@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from elefast.cli.init.names import Names
-from elefast.cli.init.settings import Field, find_fields
+from elefast.cli.init.pydantic_settings import Field, find_fields
 from elefast.cli.init.source_tree import Call, Module, SourceTree, last
 
 __all__ = ["PARTS", "Variable", "Variables", "find_variables"]

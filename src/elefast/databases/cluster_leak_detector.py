@@ -15,7 +15,7 @@ from typing import Any, Self
 from elefast.databases.report import Leak
 from elefast.runtime import clock
 
-__all__ = ["ClusterChange", "ClusterChanges", "ClusterLeakDetector", "leaks_of"]
+__all__ = ["ClusterChange", "ClusterChanges", "ClusterLeakDetector", "cluster_leaks"]
 
 _NAMED = 4
 """How many tests are named for one change; a longer list would not help."""
@@ -129,7 +129,7 @@ class ClusterLeakDetector:
             return None if self._before is None else self._found
 
 
-def leaks_of(changes: Iterable[ClusterChanges]) -> list[Leak]:
+def cluster_leaks(changes: Iterable[ClusterChanges]) -> list[Leak]:
     """The leaks of a run, from the changes that its processes saw.
 
     A change that the last snapshot of all does not show was temporary, and is no leak.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from elefast.databases.leak_detector import ClusterChanges, ClusterLeakDetector, leaks_of
+from elefast.databases.cluster_leak_detector import ClusterChanges, ClusterLeakDetector, cluster_leaks
 
 
 def _sent(detector: ClusterLeakDetector) -> ClusterChanges:
@@ -15,7 +15,7 @@ def _sent(detector: ClusterLeakDetector) -> ClusterChanges:
 
 
 def _lines(*detectors: ClusterLeakDetector) -> list[str]:
-    return [f"{leak.test}: {leak.text}" for leak in leaks_of([_sent(detector) for detector in detectors])]
+    return [f"{leak.test}: {leak.text}" for leak in cluster_leaks([_sent(detector) for detector in detectors])]
 
 
 def test_the_test_between_two_looks_is_named() -> None:
