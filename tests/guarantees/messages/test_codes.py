@@ -270,7 +270,7 @@ def test_raising_it_again_adds_no_note() -> None:
     for _ in range(3):
         with pytest.raises(ServerStartError) as caught:
             raise error.with_traceback(None) from OSError("below")
-    assert caught.value.__notes__ == ["explain_hint: elefast explain port-taken"]
+    assert caught.value.__notes__ == ["more: elefast explain port-taken"]
 
 
 def test_explanations_are_imported_only_to_be_shown() -> None:
