@@ -304,5 +304,5 @@ def test_advice_names_the_variables(
     with stack, pytest.raises(elefast.ElefastError) as caught:
         stack.server.ensure_is_ready()
     advice = str(caught.value).rpartition("require SSL. ")[2] or str(caught.value)
-    assert advice.endswith("nset what is not meant for this server: PGSSLMODE.")
+    assert advice.endswith("nset the variables that are not meant for this server: PGSSLMODE.")
     assert ("options of the URL" in advice) == bool(option)

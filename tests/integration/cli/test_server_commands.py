@@ -90,10 +90,11 @@ def test_status_tells_what_is_there_and_hides_the_password(
     told = said("status", "--json")
     facts = json.loads(told)
     assert facts["running"]
-    assert facts["databases"]["kept"] == 1
+    number = facts["databases"]["kept"]  # of all projects on the server, and other tests keep some
+    assert number >= 1
     assert facts["provider"] == "url"
     shown = said("status")
-    assert "1 kept" in shown
+    assert f"{number} kept" in shown
     assert "***" in shown
     assert password not in told + shown + said("ls")
 
