@@ -123,7 +123,7 @@ def _key(words: list[str]) -> str:
 
 
 def _as_variables(rows: list[Row], origin: bool) -> Iterator[str]:
-    """What somebody wrote, as variables that say the same; what none can say is a comment."""
+    """The written values as environment variables; a value that no variable can have becomes a comment."""
     import shlex
 
     from elefast.config.keys import variable

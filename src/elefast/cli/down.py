@@ -1,4 +1,4 @@
-"""`elefast down`: end the servers that were left running: for the next run, or for a look at kept databases."""
+"""`elefast down`: end the servers that were left running, for the next run or with kept databases."""
 
 from __future__ import annotations
 

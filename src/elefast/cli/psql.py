@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def separated(words: Sequence[str]) -> list[str]:
     """The words of a command line with ``--`` between elefast's options and psql's.
 
-    argparse would take psql's for unknown ones of its own, where no other word comes before them.
+    argparse would reject psql's options as unknown if no other word comes before them.
     """
     found = list(words)
     if NAME not in found or any(not word.startswith("-") for word in found[: found.index(NAME)]):

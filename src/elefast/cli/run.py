@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a further variable, such as APP_DB=postgresql+asyncpg or APP_HOST={host}; those of export_env are "
         "always set",
     )
-    parser.add_argument("--keep", action="store_true", help="leave the database for a look, and say how to open it")
+    parser.add_argument("--keep", action="store_true", help="keep the database afterwards, and print how to open it")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
     add_profile(parser)
 

@@ -182,7 +182,7 @@ def _folded(name: str) -> str:
 
 
 def _either(words: list[str]) -> str:
-    """`a, b or c`, also where one of them has an "or" of its own."""
+    """`a, b or c`, also where one of them contains "or"."""
     *others, last = " or ".join(words).split(" or ")
     return f"{', '.join(others)} or {last}" if others else last
 

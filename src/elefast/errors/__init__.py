@@ -18,7 +18,7 @@
 A message says what is wrong, where, why, and what to do next, in that order.
 Each error has a code, which `elefast explain CODE` and `docs/reference/errors.md` say more about; a note of the
 exception names it, so that tracebacks, pytest and the command line show it below the message.
-What somebody else wrote is in it as text that can be shown anywhere.
+Text from users and servers is escaped in it, so that it can be shown anywhere.
 This module knows nothing of the rest, so that everything may import it.
 """
 
@@ -121,7 +121,7 @@ class ConfigurationError(ElefastError):
     Args:
         problems: All that is wrong, one entry each.
         hint: What to run or to read next; the last line of the message.
-        code: For problems that have none of their own.
+        code: For problems without a code.
     """
 
     exit_status = 2
@@ -152,7 +152,7 @@ class ConfigurationError(ElefastError):
         """The same error, with the place of each key that had none because it was found wrong only when it was used.
 
         Args:
-            places: Where the keys were written, by key; `default` where nobody did.
+            places: Where the keys were written, by key; `default` for a default.
         """
         problems = [
             replace(one, origin=str(places[one.key]))

@@ -1,6 +1,6 @@
 """How a schema gets into an empty database: one step for each kind of migrator, and `Plan`, which runs the steps.
 
-Steps that run Python code of the project run in an interpreter of their own (`sandbox`), which records the files
+Steps that run Python code of the project run in a separate interpreter (`sandbox`), which records the files
 and variables that the code uses.
 
 The room gets plain values. It must not know where they were configured, nor pools, nor pytest.

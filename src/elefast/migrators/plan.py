@@ -212,7 +212,7 @@ class Plan:
     def migrate(self, connection: Connection) -> None:
         """Run all steps in the database of `connection`.
 
-        They run as in `build`, on connections of their own. Where the database cannot be opened again, they run in
+        They run as in `build`, on separate connections. Where the database cannot be opened again, they run in
         this process on `connection`, and what they change in the process is restored.
 
         Raises:

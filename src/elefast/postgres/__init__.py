@@ -2,8 +2,8 @@
 
 Most modules are functions over a SQLAlchemy ``Connection``, each of which runs one or a few statements: they create,
 rename and drop databases, read catalogs and statistics, take advisory locks, and reset a used database. Other modules
-translate URLs, know libpq's variables, or explain the errors of drivers, without any connection. `connections`, a
-package of its own, opens and watches elefast's own connections.
+translate URLs, know libpq's variables, or explain the errors of drivers, without any connection. The package
+`connections` opens and watches elefast's own connections.
 
 Nothing here knows how a template is built, which databases a run of tests needs, settings, threads or waiting.
 

@@ -92,7 +92,7 @@ class ProjectProbes:
         words = self._seen.pytest.words("addopts")
         words += os.environ.get("PYTEST_ADDOPTS", "").split()
         if any(word == "no:elefast" or word == "-pno:elefast" for word in words):
-            return bad("pytest is told not to load the plugin: -p no:elefast", "take it out of addopts")
+            return bad("pytest does not load the plugin because of -p no:elefast", "take it out of addopts")
         if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
             return warning(
                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD is set, so pytest loads no plugins by itself",
@@ -203,7 +203,7 @@ class ProjectProbes:
         return [line.strip() for line in wrong]
 
     def alembic(self) -> ProbeResult:
-        """Configuration, env.py and heads, by Alembic itself in a process of its own."""
+        """Configuration, env.py and heads, by Alembic itself in a separate process."""
         if self._resolved.loaded.migrator.migrator != "alembic":
             return not_checked("the project has another migrator")
         from elefast.migrators.alembic.layout import read_layout

@@ -42,7 +42,7 @@ class ServerProbes:
         ]
 
     def server(self) -> ProbeResult:
-        """Whether it answers; version, standby and pooler are looked at by whoever connects."""
+        """Whether the server answers. A connection also checks its version, and refuses a standby and a pooler."""
         if not self._start and not self._stack.server_runs():
             return not_checked("it does not run, and nothing is started; elefast check --start starts it")
         self._admin = self._stack.admin(timeout=30 if self._start else 3)
@@ -64,7 +64,7 @@ class ServerProbes:
         )
 
     def settings(self) -> ProbeResult:
-        """Whether a server of somebody else's is tuned for tests; elefast's own is."""
+        """Whether an existing server is tuned for tests; elefast tunes the servers that it starts."""
         assert self._admin is not None
         if self._admin.lease.owned:
             return not_checked("elefast has tuned it")
@@ -125,7 +125,8 @@ class ServerProbes:
         kept = sum(1 for item in self._admin.inventory() if item.kind is Kind.KEPT and item.name in found)
         if found:
             return warning(
-                f"{len(found)} databases of earlier runs, {kept} of them kept for a look", "elefast prune drops them"
+                f"{len(found)} databases of earlier runs, {kept} of them kept for inspection",
+                "elefast prune drops them",
             )
         return good("nothing of earlier runs but what later ones use")
 

@@ -90,7 +90,7 @@ class Project:
         return tuple(_variables(self.alembic.directory.env)) if self.alembic and self.alembic.directory else ()
 
     def hidden(self) -> dict[str, str]:
-        """The plugin's fixtures that a conftest hides, with the place of its own."""
+        """The plugin's fixtures that a conftest hides, with the place of the conftest's fixture."""
         return {fixture.name: fixture.place for fixture in self.sources.fixtures if fixture.name in OWN_FIXTURES}
 
     def hidden_in(self, directory: Path) -> set[str]:
