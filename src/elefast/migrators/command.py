@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Command:
         environment |= variable_values(target.url, target.variables, target.driver)
         own = [ExportedVariable.parse(entry) for entry in self.variables]
         environment |= variable_values(target.url, {it.name: it.template or "postgresql" for it in own}, target.driver)
+        # The project's programs, such as `flask`, lie beside the interpreter also where no environment is activated.
+        environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), environment.get("PATH", os.defpath)])
         # The output goes into a file: a child of the program that lives on would keep a pipe open.
         with tempfile.TemporaryFile() as output:
             status = self._call(target.root, environment, output.fileno())
@@ -93,7 +96,8 @@ class Command:
             if len(words) > 1:
                 remedy = f"Each argument is a separate item: {json.dumps([*words, *self.arguments[1:]])}."
             raise MigrationError(
-                f'command.run: there is no program "{self.arguments[0]}" on PATH, nor in {root}. {remedy}',
+                f'command.run: there is no program "{self.arguments[0]}" beside this Python, on PATH, or in {root}. '
+                f"{remedy}",
                 code="command-not-found",
             ) from None
         except OSError as error:

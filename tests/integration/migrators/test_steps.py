@@ -250,9 +250,21 @@ def test_failing_command(project: Project, template: URL) -> None:
     )
 
 
+def test_a_command_beside_the_interpreter_comes_first(
+    project: Project, template: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests often run as `.venv/bin/python -m pytest`, without the environment on PATH."""
+    other = project.root / "elsewhere" / "alembic"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 7\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{other.parent}{os.pathsep}{os.environ['PATH']}")
+    Plan(root=project.root, migrator=Command(("alembic", "--version"))).build(template)
+
+
 def test_missing_command(project: Project, template: URL) -> None:
     """A program that is not installed is named."""
-    with pytest.raises(MigrationError, match='there is no program "dbmaet" on PATH'):
+    with pytest.raises(MigrationError, match='there is no program "dbmaet" beside this Python, on PATH'):
         build(project, template, Command(("dbmaet", "up")))
 
 
