@@ -146,7 +146,7 @@ def _spec(loaded: Loaded, env: Mapping[str, str], recipe: Plan | None, *, rebuil
         ),
         pool=PoolOptions(size=settings.pool.size, max=settings.pool.max, reuse=settings.pool.reuse),
         watches_cluster=settings.leaks != "ignore",
-        places=loaded.provenance,
+        origins=loaded.provenance,
         libpq_variables=current_run.libpq_variables,
     )
 

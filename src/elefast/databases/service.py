@@ -124,7 +124,7 @@ class DatabaseService:
         if owned:
             libpq_variables.hidden_variables.acquire(spec.libpq_variables())
         try:
-            with _placing(spec.places):
+            with _adding_origins(spec.origins):
                 # A new server has no template. The process that builds one takes as long to start as the server, so it
                 # starts at the same time.
                 prepare = spec.recipe.prepare if spec.recipe is not None else lambda: None
@@ -141,7 +141,7 @@ class DatabaseService:
                 service.manager.ensure_ready(timeout)
         except BaseException as error:
             service.stop()
-            place = str(spec.places.get("engine.url", "default"))
+            place = str(spec.origins.get("engine.url", "default"))
             if isinstance(error, (ServerError, RefusedError)) and lease.provider == "url" and place != "default":
                 # The last note says where to read more, so this one goes first.
                 error.__notes__ = [f"engine.url is set in {place}", *getattr(error, "__notes__", ())]
@@ -201,7 +201,7 @@ class DatabaseService:
         Returns:
             The name of the database.
         """
-        with _placing(self._spec.places):
+        with _adding_origins(self._spec.origins):
             if not self.report.databases:
                 self._ensure_template()
                 self._detect_cluster_changes(self.manager.session)
@@ -367,7 +367,7 @@ class DatabaseService:
 
 
 @contextmanager
-def _placing(provenance: Mapping[str, object]) -> Generator[None]:
+def _adding_origins(provenance: Mapping[str, object]) -> Generator[None]:
     """Add the place of the key to an error about a value that turns out to be wrong only now."""
     try:
         yield

@@ -62,7 +62,7 @@ class ServiceSpec:
         templates: How templates are made and kept.
         pool: The pool of databases.
         watches_cluster: Whether changes to what all databases of the server share are looked for between tests.
-        places: Where each setting was written, by its dotted key, for errors that only the use of its value shows.
+        origins: Where each setting was written, by its dotted key, for errors that only the use of its value shows.
         libpq_variables: Gives the libpq variables that were set before the first test; None where no run of tests
             has noted them.
     """
@@ -75,5 +75,5 @@ class ServiceSpec:
     templates: TemplateOptions
     pool: PoolOptions
     watches_cluster: bool
-    places: Mapping[str, object]
+    origins: Mapping[str, object]
     libpq_variables: Callable[[], Mapping[str, str] | None] = lambda: None
