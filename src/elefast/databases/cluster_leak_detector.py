@@ -101,12 +101,17 @@ class ClusterLeakDetector:
     def compare(self, take_snapshot: Callable[[], Mapping[str, str]]) -> None:
         """Take a snapshot and compare it with the first one, which the first call takes."""
         with self._comparing:
+            with self._lock:
+                tests, self._ended = self._ended, {}
+                rolled_back, self._rolled_back = self._rolled_back, {}
             start = clock.wall()
             now = dict(take_snapshot())
             end = clock.wall()
             with self._lock:
-                tests, self._ended = self._ended, {}
-                rolled_back, self._rolled_back = self._rolled_back, {}
+                # A test that ended meanwhile may have changed something before the snapshot or after it, so the next
+                # comparison considers it again.
+                tests |= self._ended
+                rolled_back |= self._rolled_back
                 tests |= {test: (began, end) for test, began in self._running.items()}
                 if self._before is None:
                     self._before = now

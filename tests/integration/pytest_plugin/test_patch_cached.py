@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
 import pytest
 
@@ -54,13 +55,16 @@ USES = {
 
 
 @pytest.fixture(autouse=True)
-def collected() -> None:
-    """Collect the connections of an earlier inner run, which elefast has ended, before another one reports a failure.
+def collected() -> Iterator[None]:
+    """Collect connections that elefast has ended between the inner runs, and not while one reports a failure.
 
     SQLAlchemy logs each of them with a traceback. Where that happens while pytest parses source for a report, CPython
     before 3.11.8 and 3.12.2 fails with "AST constructor recursion depth mismatch" (gh-106905).
     """
     gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -33,6 +33,23 @@ def test_the_test_between_two_looks_is_named() -> None:
     assert _lines(detector) == ["second: new is new", "second: old is gone", "second: role is other than before"]
 
 
+def test_a_test_that_ends_during_a_snapshot_is_named_by_the_next_one() -> None:
+    """What it did after PostgreSQL had answered is not in that snapshot."""
+    detector = ClusterLeakDetector()
+    detector.compare(dict)
+    detector.began("culprit")
+
+    def answered_before() -> dict[str, str]:
+        detector.ended("culprit")
+        return {}
+
+    detector.compare(answered_before)
+    detector.began("innocent")
+    detector.ended("innocent")
+    detector.compare(lambda: {"new": ""})
+    assert _lines(detector) == ["culprit or innocent: new is new"]
+
+
 def test_what_is_undone_later_is_no_leak() -> None:
     """Also where another test puts it right."""
     detector = ClusterLeakDetector()
