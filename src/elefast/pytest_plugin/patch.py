@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import URL, Engine
 
 from elefast.errors import ConfigurationError, Problem
-from elefast.isolation.engine_redirect import EngineRedirect, root_of
+from elefast.isolation.engine_redirect import NOWHERE, EngineRedirect, root_of
 from elefast.pytest_plugin.patch_targets import (
     EXPECTED,
     WrongTargetError,
@@ -34,7 +34,6 @@ from elefast.pytest_plugin.patch_targets import (
     is_url_value,
     maker_of,
     set_attribute,
-    target_value,
     type_name,
     url_of,
     url_value_like,
@@ -73,6 +72,8 @@ class Patch:
         self.clears_caches = False
         """Whether a target is a function with a cache, whose engines may have connections when the test ends."""
         self._checked = False
+        self._urls: dict[str, _HiddenURL] = {}
+        """The URLs of the application that are hidden outside of tests, by target."""
         self._database: Checkout | None = None
         """The checkout of the test that runs; None between tests."""
         self._undo = ExitStack()
@@ -80,19 +81,26 @@ class Patch:
         self._redirected: set[int] = set()
 
     def module_imported(self, module: str) -> None:
-        """Block the engines of a module that has just been imported, before they connect to their own database."""
+        """Keep what a module has that has just been imported from leading to the application's own database."""
         for target in self._targets:
             if target.partition(":")[0] != module:
                 continue
             try:
-                found = target_value(target)
-                for engine in self._engines_of(found, target):
-                    if self._database is None:
-                        self._redirect_of(engine, target).block()
-                    else:  # the test has imported it again
-                        self._redirect_engine(engine, target, self._database)
+                self._block(target)
+                if self._database is not None:  # the test has imported it, perhaps again
+                    self._patch(target, self._database)
             except WrongTargetError:
                 continue  # `check` raises it for the first test that needs a database
+
+    def _block(self, target: str) -> None:
+        """Let the engines of a target refuse connections, and hide its URL."""
+        owner, name = find_target(target)
+        found = getattr(owner, name)
+        if is_url_value(found):
+            self._hide(target, owner, name, found)
+            return
+        for engine in self._engines_of(found, target):
+            self._redirect_of(engine, target).block()
 
     def check(self) -> None:
         """Check that every target can be patched. The check runs once.
@@ -145,7 +153,10 @@ class Patch:
             del extension._make_engine
         for redirect in reversed(self._redirects.values()):
             redirect.restore()
-        self._extensions, self._redirects = [], {}
+        for hidden in self._urls.values():
+            setattr(hidden.owner, hidden.name, hidden.own)
+            self._namespaces.replace(hidden.unreachable, hidden.own)
+        self._extensions, self._redirects, self._urls = [], {}, {}
 
     def _problem(self, target: str, error: WrongTargetError) -> Problem:
         return Problem(self._origin, "patch", f'"{target}": {error}', code=error.code)
@@ -164,7 +175,7 @@ class Patch:
             return
         if is_url_value(found):
             set_attribute(owner, name, found)
-            for engine in self._engines_made_from(url_of(found)):
+            for engine in self._engines_made_from(target, url_of(found)):
                 self._redirect_of(engine, f"the engine made from {target}").block()
             return
         if not has_engines(found):
@@ -276,7 +287,7 @@ class Patch:
         result = call_cached(target, function) if can_be_called(function) else None
         if has_engines(result):
             engines = [root_of(engine) for engine in self._engines_of(result, target)]
-            if self._exports:
+            if all(_leads_to_test(engine.url, database) for engine in engines):
                 self._undo.callback(function.cache_clear)
                 for engine in engines:
                     self._undo.callback(self._redirects.pop, id(engine), None)
@@ -288,7 +299,7 @@ class Patch:
         self._undo.callback(function.cache_clear)
         if is_url_value(result):
             url = url_of(result)
-            if url.database != database.name and not (url.host or "").endswith(_INVALID):
+            if not _leads_to_test(url, database):
                 raise WrongTargetError(
                     "gives the URL of another database than the test's; name the variable that it is read from in "
                     "export_env",
@@ -311,16 +322,56 @@ class Patch:
         self._undo.callback(self._namespaces.replace, value, found)
         self._undo.callback(setattr, owner, name, found)
         self._namespaces.replace(found, value)
-        for engine in self._engines_made_from(url):
+        for engine in self._engines_made_from(target, url):
             self._redirect_engine(engine, f"the engine made from {target}", database)
 
-    def _engines_made_from(self, url: URL) -> Iterator[Any]:
-        """The engines of the project's modules that were made from a URL, perhaps with another driver."""
+    def _hide(self, target: str, owner: Any, name: str, found: Any) -> None:
+        """Replace a URL by one that cannot be connected to, because it is the developer's, outside of tests as well."""
+        url = url_of(found)
+        if url.get_backend_name() != "postgresql" or (url.host or "").endswith(_INVALID):
+            return
+        # User and database stay, so that two URLs which differ do not become one.
+        unreachable = url_value_like(found, url.set(host=NOWHERE, port=1, query={}))
+        set_attribute(owner, name, unreachable)
+        self._urls[target] = _HiddenURL(owner, name, found, unreachable)
+        self._namespaces.replace(found, unreachable)
+        for engine in self._engines_made_from(target, url):
+            self._redirect_of(engine, f"the engine made from {target}").block()
+
+    def _engines_made_from(self, target: str, url: URL) -> Iterator[Any]:
+        """The engines of the project's modules that were made from a URL, perhaps with another driver.
+
+        An engine may have been made before the URL of the target was hidden.
+        """
+        addresses = {address_of(url)}
+        if (hidden := self._urls.get(target)) is not None:
+            addresses |= {address_of(url_of(hidden.own)), address_of(url_of(hidden.unreachable))}
         for engine in self._namespaces.engines():
             redirect = self._redirects.get(id(root_of(engine)))
             made_from = redirect.url if redirect is not None else root_of(engine).url
-            if address_of(made_from) == address_of(url):
+            if address_of(made_from) in addresses:
                 yield engine
+
+
+class _HiddenURL(NamedTuple):
+    """A URL of the application that is replaced outside of tests.
+
+    Args:
+        owner: The object that has the attribute.
+        name: The attribute's name.
+        own: The application's value.
+        unreachable: The value in its place.
+    """
+
+    owner: Any
+    name: str
+    own: Any
+    unreachable: Any
+
+
+def _leads_to_test(url: URL, database: Checkout) -> bool:
+    """Whether a URL leads to the database of the test, or nowhere, as one from a variable of `export_env` does."""
+    return url.database == database.name or (url.host or "").endswith(_INVALID)
 
 
 def _require_free(redirect: EngineRedirect) -> None:

@@ -46,7 +46,6 @@ __all__ = [
     "is_url_value",
     "maker_of",
     "set_attribute",
-    "target_value",
     "type_name",
     "url_of",
     "url_value_like",
@@ -73,12 +72,6 @@ class WrongTargetError(Exception):
 
 
 # -- finding a target ---------------------------------------------------------------------------------------
-
-
-def target_value(target: str) -> Any:
-    """The object that a target names."""
-    owner, name = find_target(target)
-    return getattr(owner, name)
 
 
 def find_target(target: str) -> tuple[Any, str]:

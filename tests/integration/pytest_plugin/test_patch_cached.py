@@ -222,6 +222,24 @@ def test_a_cached_function_without_export_env(app: Project) -> None:
     app.run().assert_outcomes(passed=3)
 
 
+def test_a_cached_function_that_reads_no_exported_variable(app: Project) -> None:
+    """`export_env` may be for something else, so it does not decide whether the engine leads nowhere between tests."""
+    app.file("app.py", APP.replace('os.environ["DATABASE_URL"]', '"postgresql+psycopg://me@127.0.0.1:1/precious"'))
+    app.configure('export_env = ["OTHER_URL"]\npatch = ["app:get_engine"]')
+    app.tests(
+        "import app, importlib, pytest\n"
+        "from elefast.errors import RefusedError\n"
+        "@pytest.mark.parametrize('n', range(2))\n"
+        "def test_it(db, n): assert app.name(app.get_engine()) == db.name\n"
+        "def test_after():\n"
+        "    with pytest.raises(RefusedError): app.get_engine().connect()\n"
+        "def test_reloaded(db): assert app.name(importlib.reload(app).get_engine()) == db.name\n"
+        "def test_after_that():\n"
+        "    with pytest.raises(RefusedError): app.get_engine().connect()\n"
+    )
+    app.run().assert_outcomes(passed=5)
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

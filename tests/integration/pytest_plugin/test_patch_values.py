@@ -129,8 +129,36 @@ def test_other_names_of_a_url_follow(app: Project) -> None:
         "def test_after():\n"
         "    import names\n"
         "    assert TEXT == names.TEXT == names.OTHER == names.Config.SQLALCHEMY_DATABASE_URI == config.TEXT\n"
-        "    assert 'precious' in TEXT\n"
+        "    assert 'request-the-db-fixture.elefast.invalid' in TEXT\n"
         "    with pytest.raises(RefusedError): engines.engine.connect()\n"
+    )
+    app.run().assert_outcomes(passed=3)
+
+
+def test_outside_of_a_test_a_url_leads_nowhere(app: Project) -> None:
+    """Neither a conftest, nor a test without a database, nor a reload gives the developer's URL to anybody."""
+    app.configure('patch = ["config:settings.text", "config:settings.secret"]')
+    app.file("engines.py", "from config import create_engine, settings\nengine = create_engine(settings.text)\n")
+    app.file(
+        "conftest.py", "import config\nEARLY = [config.settings.text, config.settings.secret.get_secret_value()]\n"
+    )
+    app.tests(
+        "import config, engines, importlib, pytest\n"
+        "from conftest import EARLY\n"
+        "from sqlalchemy import text\n"
+        "HOST = 'request-the-db-fixture.elefast.invalid'\n"
+        "def hosts(values): return {config.make_url(value).host for value in values}\n"
+        "def now(): return config.settings.text, config.settings.secret.get_secret_value()\n"
+        "def test_before():\n"
+        "    assert hosts(EARLY) == hosts(now()) == {HOST}\n"
+        "    with pytest.raises(Exception, match='while no test has it|' + HOST): engines.engine.connect()\n"
+        "def test_it(db):\n"
+        "    assert {config.make_url(value).database for value in now()} == {db.name}\n"
+        "    with engines.engine.connect() as connection:\n"
+        "        assert connection.scalar(text('SELECT current_database()')) == db.name\n"
+        "    importlib.reload(config)\n"
+        "    assert {config.make_url(value).database for value in now()} == {db.name}\n"
+        "def test_after(): assert hosts(now()) == {HOST}\n"
     )
     app.run().assert_outcomes(passed=3)
 
