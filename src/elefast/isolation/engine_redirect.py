@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Checkout = DatabaseCheckout | TransactionCheckout
 
-__all__ = ["NOWHERE", "EngineRedirect", "database_of", "root_of"]
+__all__ = ["NOWHERE", "EngineRedirect", "connect_arguments", "database_of", "root_of"]
 
 NOWHERE = "request-the-db-fixture.elefast.invalid"
 """The host in the engine's URL between tests. Names under .invalid never resolve (RFC 6761)."""
@@ -83,7 +83,7 @@ def database_of(connection: Any, pool: Any) -> str:
     info = getattr(driver, "info", None)  # psycopg, psycopg2
     parameters = getattr(driver, "_params", None)  # asyncpg
     creator: Any = getattr(pool, "_creator", None)
-    asked = creator.keywords if isinstance(creator, _Creator) else _connect_arguments(pool) or {}  # pg8000
+    asked = creator.keywords if isinstance(creator, _Creator) else connect_arguments(pool) or {}  # pg8000
     try:
         name: Any = getattr(info, "dbname", "") or getattr(parameters, "database", "") or asked.get("database")
     except Exception:  # of a connection that is closed
@@ -109,7 +109,9 @@ class EngineRedirect:
         self.url = engine.url
         """The URL that the engine was made with."""
         self._creator: Any = vars(self._pool)["_creator_arg"]
-        self._own_arguments = _without_address(_connect_arguments(engine.pool))
+        self.own_arguments = connect_arguments(engine.pool)
+        """The arguments that the engine called its driver with; None where it has a creator of its own."""
+        self._own_arguments = _without_address(self.own_arguments)
         self._dialects = DialectCache()
         self._same_dialect: bool | None = None
         self._derived: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -207,7 +209,7 @@ class EngineRedirect:
         arguments: list[Any] = []
         keywords: dict[str, Any] = {}
         target_arguments = (
-            _connect_arguments(target.pool) if type(target.dialect).__name__ == type(dialect).__name__ else None
+            connect_arguments(target.pool) if type(target.dialect).__name__ == type(dialect).__name__ else None
         )
         if target_arguments is not None:
             # The server may require connect arguments that only elefast's configuration has.
@@ -425,7 +427,7 @@ def _set_creator(pool: Any, creator: Callable[..., Any]) -> None:
     pool._creator = creator
 
 
-def _connect_arguments(pool: Pool) -> Mapping[str, Any] | None:
+def connect_arguments(pool: Pool) -> Mapping[str, Any] | None:
     """The keywords that SQLAlchemy's own creator calls the driver with; None where the pool has another creator.
 
     They are read from the closure of the creator, because a call of the creator would connect.

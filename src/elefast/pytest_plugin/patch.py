@@ -15,6 +15,7 @@ from sqlalchemy import URL, Engine
 
 from elefast.errors import ConfigurationError, Problem
 from elefast.isolation.engine_redirect import NOWHERE, EngineRedirect, root_of
+from elefast.pytest_plugin.application_databases import ApplicationDatabases
 from elefast.pytest_plugin.patch_targets import (
     EXPECTED,
     WrongTargetError,
@@ -72,6 +73,7 @@ class Patch:
         self.clears_caches = False
         """Whether a target is a function with a cache, whose engines may have connections when the test ends."""
         self._checked = False
+        self._databases = ApplicationDatabases()
         self._urls: dict[str, _HiddenURL] = {}
         """The URLs of the application that are hidden outside of tests, by target."""
         self._database: Checkout | None = None
@@ -149,6 +151,7 @@ class Patch:
 
     def close(self) -> None:
         """Restore the objects of the application."""
+        self._databases.close()
         for extension in self._extensions:
             del extension._make_engine
         for redirect in reversed(self._redirects.values()):
@@ -237,6 +240,8 @@ class Patch:
         redirect = self._redirects.get(id(root))
         if redirect is None:
             redirect = self._redirects[id(root)] = EngineRedirect(root, target)
+            if root.dialect.name == "postgresql":
+                self._databases.add(redirect.own_arguments or {}, target)
         return redirect
 
     def _engines_of(self, found: Any, target: str) -> Iterator[Any]:
@@ -331,6 +336,7 @@ class Patch:
         if url.get_backend_name() != "postgresql" or (url.host or "").endswith(_INVALID):
             return
         # User and database stay, so that two URLs which differ do not become one.
+        self._databases.add_url(url, target)
         unreachable = url_value_like(found, url.set(host=NOWHERE, port=1, query={}))
         set_attribute(owner, name, unreachable)
         self._urls[target] = _HiddenURL(owner, name, found, unreachable)

@@ -26,6 +26,7 @@ for _name in (
     "elefast.isolation.engine",
     "elefast.pytest_plugin.fixtures",
     "elefast.pytest_plugin.harness",
+    "elefast.pytest_plugin.application_databases",
     "elefast.pytest_plugin.patch",
     "elefast.pytest_plugin.stale_connections",
     "elefast.pytest_plugin.db_fixture",

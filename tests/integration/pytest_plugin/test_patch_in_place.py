@@ -430,3 +430,41 @@ def test_xdist_workers_lead_their_own(app: Project) -> None:
         "def test_it(db, n): assert set(holders.everybody()) == {db.name}\n"
     )
     app.run_apart("-n", "2").assert_outcomes(passed=6)
+
+
+@pytest.mark.parametrize("target", ["engine", "URL"])
+def test_no_other_engine_reaches_the_same_database(app: Project, target: str) -> None:
+    """A module that is run again, a default argument and another driver are refused; elefast and fixtures are not."""
+    app.configure(f'patch = ["app.db:{target}"]')
+    app.file(
+        "app/db.py",
+        "from sqlalchemy import create_engine, text\n"
+        f"URL = {app.server!r}\n"
+        "engine = create_engine(URL)\n"
+        "def default(url=URL): return create_engine(url)\n"
+        "other = [create_engine(engine.url.set(drivername='postgresql+pg8000', query={}))]\n"
+        "if __name__ == '__main__':\n"
+        "    with engine.begin() as connection: connection.execute(text('CREATE TABLE left_behind (id int)'))\n",
+    )
+    app.tests(
+        "import runpy, sys, pytest\n"
+        "from app import db as module\n"
+        "from elefast.errors import RefusedError\n"
+        "def use():\n"
+        "    for engine in module.default(), module.other[0]:\n"
+        "        with pytest.raises(RefusedError, match='app.db:'): engine.connect()\n"
+        "    imported = sys.modules.pop('app.db')\n"
+        "    with pytest.raises(RefusedError, match='app.db:'): runpy.run_module('app.db', run_name='__main__')\n"
+        "    sys.modules['app.db'] = imported\n"
+        "@pytest.fixture(scope='module')\n"
+        "def wide(db_server):\n"
+        "    with db_server.create_database() as database: yield database\n"
+        "def test_before(): use()\n"
+        "def test_it(wide, db):\n"
+        "    use()\n"
+        "    for engine in wide.engine, db.engine, module.engine:\n"
+        "        with engine.connect() as connection:\n"
+        "            assert not connection.scalar(module.text(\"SELECT to_regclass('left_behind')\"))\n"
+        "def test_after(wide): use()\n"
+    )
+    app.run().assert_outcomes(passed=3)
