@@ -384,8 +384,10 @@ def _reset_sequence(sequence: int, contents: TemplateContents) -> str:
     used = _LOGGED_AHEAD + 1 - logged
     if not (called and 0 < used <= _LOGGED_AHEAD):
         return f"SELECT setval({sequence}, {last}, {str(called).lower()})"
-    first = f"SELECT setval({sequence}, {last} - {used - 1} * seqincrement, false) FROM pg_sequence"
+    # With CACHE, nextval() takes several values at once, and would not stop at the last one of the template.
+    back = f"CASE seqcache WHEN 1 THEN {used - 1} * seqincrement ELSE 0 END"
     return (
-        f"{first} WHERE seqrelid = {sequence}; "
-        f"SELECT count(nextval({sequence}::regclass)) FROM generate_series(1, {used})"
+        f"SELECT setval({sequence}, {last} - {back}, seqcache > 1) FROM pg_sequence WHERE seqrelid = {sequence}; "
+        f"SELECT count(nextval({sequence}::regclass)) FROM pg_sequence, generate_series(1, {used})"
+        f" WHERE seqrelid = {sequence} AND seqcache = 1"
     )

@@ -44,7 +44,11 @@ def deep(connection: Connection) -> dict[str, Any]:
         found[catalog] = _ask(connection, rows)[0][0]
     for oid, name, kind in _ask(connection, _RELATIONS):
         if kind == "S":
-            found[name] = _ask(connection, f"SELECT last_value, is_called, log_cnt FROM {name}")
+            # How far a sequence with CACHE is logged differs after a reset.
+            logged = "CASE seqcache WHEN 1 THEN log_cnt END"
+            found[name] = _ask(
+                connection, f"SELECT last_value, is_called, {logged} FROM {name}, pg_sequence WHERE seqrelid = {oid}"
+            )
         else:
             what = "ctid::text" if kind == "t" else "ctid::text, x::text"
             found[name] = _ask(connection, f"SELECT {what} FROM {name} x ORDER BY ctid")

@@ -46,6 +46,8 @@ INSERT INTO country VALUES ('at', 'Austria'), ('it', 'Italy');
 CREATE MATERIALIZED VIEW countries AS SELECT count(*) AS n FROM country;
 -- Sequences that do not stand at their start.
 CREATE SEQUENCE ticket MINVALUE -5 START WITH 3 CACHE 10;
+CREATE SEQUENCE batch CACHE 10;
+SELECT nextval('batch');
 CREATE SEQUENCE moved;
 SELECT setval('moved', 41, false);
 CREATE SEQUENCE used;

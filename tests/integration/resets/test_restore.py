@@ -38,6 +38,7 @@ COMES_BACK = {
     "trigger": "INSERT INTO person (name) VALUES ('A'); DELETE FROM person",
     "nextval": "SELECT nextval('used')",
     "nextval-33-times": "SELECT nextval('ticket') FROM generate_series(1, 33)",
+    "nextval-with-cache": "SELECT nextval('batch')",
     "setval": "SELECT setval('moved', 4711), setval('ticket', -3, false), setval('person_id_seq', 9)",
     "lock-of-a-row": "SELECT * FROM country FOR UPDATE",
     "lock-of-a-table": "LOCK TABLE country",
