@@ -434,8 +434,19 @@ class OuterTransaction:
             if kind == "sync" and self._connection.dialect.driver == "psycopg":
                 # psycopg prepares frequent statements and deallocates them at each rollback. Both are round trips.
                 self._execute_options = {"prepare": False}
+                self._forget_executions()
             if loop is not None:
                 self._finish_with_loop()
+
+    def _forget_executions(self) -> None:
+        """Let psycopg count anew how often each statement is executed, which decides whether it is prepared.
+
+        A prepared statement fails where a change of the schema or of ``search_path`` changes its columns.
+        """
+        if (prepared := getattr(self._driver, "_prepared", None)) is not None:
+            prepared.clear()
+        else:
+            self._driver.prepare_threshold = None
 
     def _enter(self, scope: SessionScope, statement: str) -> None:
         # Raw access may also change the driver's connection object.
@@ -455,6 +466,15 @@ class OuterTransaction:
             execute: Callable[[Any], Any] = lambda raw: raw.execute(statements)  # noqa: E731  a def would need the driver's types
             driver.run_async(execute)
             return
+        if _is_executing(driver):
+            # The driver would wait for its end, for ever where it is a COPY that nobody finishes.
+            if self._releasing or self.savepoints.only_closing:
+                self.mark_lost("left a statement or a COPY running, which it sent through the driver")
+            raise RefusedError(
+                'a statement or a COPY that was sent through the driver is still running, and with isolation = '
+                f'"transaction" a test has one connection.\nLet it end first, or {OWN_DATABASE}',
+                code="concurrent-use",
+            )
         cursor = driver.cursor()
         try:
             cursor.execute(statements, **self._execute_options)

@@ -115,6 +115,25 @@ def test_a_function_of_the_database_may_do_it(project: Project) -> None:
     project.run().assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
+def test_a_statement_is_prepared_as_if_the_test_were_alone(project: Project, driver: str) -> None:
+    """A driver that prepares what it executes often counts anew in each test, and a prepared statement would fail."""
+    project.configure(
+        f'migrator = "sql"\nsql.files = ["schema.sql"]\nisolation = "transaction"\nengine.driver = "{driver}"'
+    )
+    project.file("schema.sql", SCHEMA + "CREATE SCHEMA other; CREATE TABLE other.item (id text);")
+    project.tests(
+        "import pytest\n"
+        "from sqlalchemy import text\n"
+        "@pytest.mark.parametrize('n', range(6))\n"
+        "def test_it(db_session, n):\n"
+        "    for path in ['public'] if n < 5 else ['public', 'other']:\n"
+        "        db_session.execute(text(f'SET search_path TO {path}'))\n"
+        "        assert db_session.execute(text('SELECT id FROM item')).all() == []\n"
+    )
+    project.run().assert_outcomes(passed=6)
+
+
 def test_statistics_that_were_reset_hide_nobody(project: Project, counted_at_once: None) -> None:
     """Who came and went before is not counted any more, so the database is thrown away."""
     project.configure('migrator = "sql"\nsql.files = ["schema.sql"]\nisolation = "transaction"')
