@@ -471,7 +471,7 @@ class OuterTransaction:
             if self._releasing or self.savepoints.only_closing:
                 self.mark_lost("left a statement or a COPY running, which it sent through the driver")
             raise RefusedError(
-                'a statement or a COPY that was sent through the driver is still running, and with isolation = '
+                "a statement or a COPY that was sent through the driver is still running, and with isolation = "
                 f'"transaction" a test has one connection.\nLet it end first, or {OWN_DATABASE}',
                 code="concurrent-use",
             )
@@ -563,6 +563,11 @@ _FORKED = (
     'with isolation = "transaction" a test has one connection, and a process that was forked during the test cannot '
     f"share it.\nLet the test's own process do the work, or {OWN_DATABASE}"
 )
+
+
+def _is_executing(driver: Any) -> bool:
+    """Whether the driver waits for the server, as far as it tells; libpq's PQTRANS_ACTIVE is 1."""
+    return getattr(getattr(driver, "info", None), "transaction_status", None) == 1
 
 
 def _test_is_over(test: str) -> str:

@@ -284,6 +284,11 @@ INTRUSIONS = {
     ),
     "close": ("db_session.connection().connection.driver_connection.close()", "left its connection broken: *"),
     "kill": ('db_session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))', "left its connection *"),
+    "copy": (
+        'copy = db_session.connection().connection.cursor().copy("COPY item FROM STDIN"); '
+        "COPIES.append((copy, copy.__enter__()))",
+        "left a statement or a COPY running, which it sent through the driver",
+    ),
     "session": ("write(db.dsn)", NOT_ALONE),
     "session that stays": ("STAYS.enter_context(psycopg.connect(db.dsn))", NOT_ALONE),
 }
@@ -291,7 +296,7 @@ INTRUDER = (
     HEAD
     + """
 import contextlib, psycopg
-NAMES = []
+NAMES, COPIES = [], []
 STAYS = contextlib.ExitStack()
 
 @pytest.fixture(scope="session", autouse=True)
