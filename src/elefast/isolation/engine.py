@@ -148,7 +148,16 @@ class _SharedConnectionPool(Pool):
         self.transaction = transaction
         self._kind = "async" if dialect.is_async else "sync"
 
-    def connect(self, *, lazy: bool = False) -> PoolProxiedConnection:
+    def connect(self) -> PoolProxiedConnection:
+        __tracebackhide__ = True
+        _refuse("pool.connect()")
+
+    def share(self, *, lazy: bool = False) -> PoolProxiedConnection:
+        """The connection, for one more user.
+
+        Args:
+            lazy: Leave its opening to the first statement.
+        """
         proxy = SharedConnectionProxy(self.transaction, self._kind)
         if not lazy:
             self.transaction.connect(self._kind)
@@ -234,7 +243,7 @@ class SharedConnectionEngine(Engine):
             lazy: Leave the opening of the one connection to the first statement.
         """
         pool: Any = self.pool
-        return _SharedConnection(self, pool.connect(lazy=lazy))
+        return _SharedConnection(self, pool.share(lazy=lazy))
 
     def dispose(self, close: bool = True) -> None:
         """Do nothing: an application disposes its engine when it ends, and the test goes on."""

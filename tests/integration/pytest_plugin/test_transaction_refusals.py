@@ -34,13 +34,14 @@ from app import Base
     lambda engine: Base.metadata.create_all(engine),
     lambda engine: inspect(engine),
     lambda engine: engine.raw_connection(),
+    lambda engine: engine.pool.connect(),
 ])
 def test_it(db, ask):
     ask(db.engine)
 """
     )
     result = shop.run()
-    result.assert_outcomes(failed=6)
+    result.assert_outcomes(failed=7)
     result.stdout.fnmatch_lines(
         [
             '*engine.connect() is refused: with isolation = "transaction" a test has one connection, and a second one '
