@@ -39,7 +39,11 @@ OWN_DATABASE = 'give the test a database of its own: @pytest.mark.elefast(isolat
 _READS = re.compile(r"[\s(]*(?:select|values|table|show|explain|with|fetch)\b", re.IGNORECASE)
 # This also matches "FOR UPDATE" and columns with such names. Taking a read for a write is safe, the reverse is not.
 _WRITES = re.compile(r"\b(?:insert|update|delete|merge|into|analyze)\b", re.IGNORECASE)
-_SAVEPOINT = re.compile(r"\s*(savepoint|release\s+savepoint|rollback\s+to\s+savepoint)\s+(\S+)\s*\Z", re.IGNORECASE)
+_SAVEPOINT = re.compile(
+    r"\s*(savepoint|release(?:\s+savepoint)?|rollback(?:\s+work|\s+transaction)?\s+to(?:\s+savepoint)?)\s+"
+    r"([^\s;]+)\s*;?\s*\Z",
+    re.IGNORECASE,
+)
 
 
 class _Effect(Enum):

@@ -158,6 +158,14 @@ def test_a_savepoint_would_undo_the_other(db, db_session):
             other.execute(INSERT, {"name": "b"})
         raise KeyError
 
+@pytest.mark.parametrize("to", ["ROLLBACK TO SAVEPOINT a", "ROLLBACK TO a", "rollback work to a;"])
+def test_a_savepoint_in_sql_would_undo_the_other(db, db_session, to):
+    db_session.execute(text("SAVEPOINT a"))
+    with db.sessionmaker.begin() as other:
+        other.execute(INSERT, {"name": "b"})
+    with pytest.raises(RefusedError, match="would undo the other one"):
+        db_session.execute(text(to))
+
 def test_a_savepoint_between_them(two):
     with pytest.raises(RefusedError, match="a session uses a savepoint while another one"):
         two[0].begin_nested().__enter__()
@@ -167,7 +175,7 @@ def test_after(db_session):
     assert db_session.scalar(COUNT) == 0
 """
     )
-    shop.run().assert_outcomes(passed=7)
+    shop.run().assert_outcomes(passed=10)
 
 
 def test_what_is_of_the_whole_transaction_is_refused(shop: Project) -> None:
