@@ -141,8 +141,9 @@ def test_switched_off_for_a_while(bench: Bench, admin: psycopg.Connection) -> No
         _reload(admin)
 
     assert not bench.use(work)
-    bench.use(lambda connection: None)  # made before the server was told to count again, perhaps
-    assert bench.use(lambda connection: None)
+    # The pool has databases that were made before the server was told to count again: those that were idle, and one
+    # that was made while the test had its own.
+    assert any(bench.use(lambda connection: None) for _ in range(4))
 
 
 def test_an_ordinary_role_may_switch_it_off(bench: Bench, admin: psycopg.Connection) -> None:
