@@ -17,8 +17,10 @@ from elefast.errors import DatabaseNotReadyError
 from elefast.postgres import databases
 from elefast.postgres.connections import maintenance_session
 from elefast.postgres.databases import ClientSession
+from elefast.postgres.urls import dsn
 from elefast.providers import Lease
 from elefast.providers.local.state_file import SUPERVISOR
+from tests.integration.providers.provider_support import until
 
 
 def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +90,14 @@ def _supervisor(lease: Lease) -> int:
     return int((Path(getattr(lease, "data_dir", "")).parents[1] / SUPERVISOR).read_text())
 
 
+def _refuses(lease: Lease) -> bool:
+    try:
+        psycopg.connect(dsn(lease.url)).close()
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
 @pytest.mark.fault(
     "a server of elefast's own dies", how="SIGQUIT to the postmaster, or SIGKILL to its supervisor, in a run"
 )
@@ -126,6 +136,8 @@ def test_a_server_that_died_is_not_waited_for(
 
         monkeypatch.setattr(maintenance_session.MaintenanceSession, "_connect", counted)
         os.kill(victim(running.lease), how)
+        # The server of a killed supervisor answers for some milliseconds more.
+        assert until(lambda: _refuses(running.lease))
         with pytest.raises(DatabaseNotReadyError, match=f"(?s) has ended in the middle of the run: {why}"):
             held.pop().release(wait=True)
         ours = running.manager.session
