@@ -177,8 +177,8 @@ class Local(Table):
     data_dir: Annotated[str, FilePath()] = Field(default="", examples=["/dev/shm/my-app"])
     """Where the data lies; empty: a directory of elefast's own, in memory where there is room."""
     run_as: str = Field(default="", examples=["postgres"])
-    """The user that the server runs as when pytest runs as root;
-    empty: `postgres`, `nobody`, or another user that works."""
+    """The user that the server runs as when pytest runs as root.
+    If it is empty, elefast takes `postgres`, else `nobody`."""
     reuse: Reuse = "auto"
     """`true`: the data stays, with its templates, while the server stops with the last process that uses it;
     `false`: nothing stays."""

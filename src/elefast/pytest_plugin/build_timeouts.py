@@ -1,4 +1,4 @@
-"""The limit of pytest-timeout while a test waits for the template: the build counts for all tests, not for this one.
+"""The limit of pytest-timeout while a test waits for the template, which is built for all tests.
 
 Without it a build that takes longer than the limit would be ended in every test, and begin again in the next.
 """
