@@ -11,7 +11,6 @@ from elefast.postgres.names import Kind, Name
 
 __all__ = ["Remains"]
 
-_PASSING = frozenset({Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED, Kind.KEPT})
 _OTHERS = b"""
 SELECT 'role ' || rolname FROM pg_roles
 UNION ALL SELECT 'tablespace ' || spcname FROM pg_tablespace
@@ -25,7 +24,7 @@ UNION ALL SELECT format('lock %s %s of %s', classid, objid, pid) FROM pg_locks W
 
 
 class Remains:
-    """Looks at a server, now and again.
+    """Compares a server with how it was before. Other tests of the run use the same server and may leave databases.
 
     Args:
         connection: To the server, as a superuser, in autocommit.
@@ -54,8 +53,7 @@ class Remains:
             for text, name in databases.items()
             if text not in self._databases and not (name and name.kind in kinds)
         ]
-        passing = [text for text, name in databases.items() if name and name.kind in _PASSING]
-        return [*new, *passing, *(others - self._others)]
+        return [*new, *(others - self._others)]
 
     def _look(self) -> tuple[dict[str, Name | None], set[str]]:
         names = [name for (name,) in self._connection.execute(b"SELECT datname FROM pg_database")]
