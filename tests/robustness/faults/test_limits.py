@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -182,17 +183,21 @@ def test_read_only(open_stack: Open, server: Server) -> None:
             works(stack)
 
 
-LIMITS = ["statement_timeout = '40ms'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '20ms'"]
+# Long enough for the test's own session on a busy machine.
+LIMITS = ["statement_timeout = '2s'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1s'"]
+IDLE = 1.2
+"""Seconds without a statement, after which a session with these limits would have been ended."""
 
 
 @pytest.mark.fault("timeouts of the role", how=f"ALTER ROLE SET {', '.join(LIMITS)}")
 def test_timeouts(open_stack: Open, server: Server) -> None:
     """elefast's own sessions have none: waiting for a lock and copying take as long as they take."""
     with (
-        _role(server, "hasty", *LIMITS, "idle_session_timeout = '20ms'") as url,
+        _role(server, "hasty", *LIMITS, "idle_session_timeout = '1s'") as url,
         open_stack(ELEFAST_ENGINE__URL=url, ELEFAST_POOL__SIZE="0") as stack,
     ):
         works(stack)
+        time.sleep(IDLE)
         works(stack)
 
 
@@ -204,6 +209,7 @@ def test_timeouts_of_the_database(open_stack: Open, server: Server) -> None:
     try:
         with open_stack() as stack:
             works(stack)
+            time.sleep(IDLE)
             works(stack)
     finally:
         server.ask("alter database postgres reset all")
