@@ -86,6 +86,7 @@ def described(item: Item) -> str:
     known = [
         "running test" if running else KINDS[item.kind],
         one_line(f"project {item.project}", _LONGEST) if item.project else "project unknown",
+        one_line(f"layer {item.layer}", _LONGEST) if item.layer else "",
         one_line(item.test, _LONGEST),
     ]
     return ", ".join(filter(None, known))

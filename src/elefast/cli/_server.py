@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from elefast.databases.inventory import Item
     from elefast.stack import Stack
+    from elefast.templates.store import State, Template
 
-__all__ = ["configured", "count", "running", "shown_size"]
+__all__ = ["configured", "count", "decisive", "decisive_build", "running", "shown_size", "template_in_words"]
 
 
 @contextmanager
@@ -54,6 +55,24 @@ def count(items: Iterable[Item]) -> dict[str, int]:
     for item in items:
         found[KINDS[item.kind]] = found.get(KINDS[item.kind], 0) + 1
     return found
+
+
+def decisive(states: Sequence[State]) -> State:
+    """The layer that tells whether a template fits: the lowest one that would be built, else the uppermost."""
+    return next((state for state in states if not state.name), states[-1])
+
+
+def decisive_build(layers: Sequence[Template]) -> Template:
+    """The layer that tells why a template was built: the lowest one that was, else the uppermost."""
+    return next((layer for layer in layers if layer.built), layers[-1])
+
+
+def template_in_words(states: Sequence[State]) -> str:
+    """Whether a run would reuse its template or build it, and why."""
+    if not states:
+        return "none, databases are empty"
+    state = decisive(states)
+    return state.reason if state.name else f"would be {state.reason}"
 
 
 def shown_size(size: int) -> str:

@@ -51,15 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _facts(stack: Stack) -> dict[str, Any]:
-    from elefast.cli._server import count
+    from elefast.cli._server import count, template_in_words
     from elefast.postgres.urls import display_url, with_driver
 
     admin = stack.admin()
     items = admin.inventory()
-    state = admin.template()
-    template = "none, databases are empty" if state is None else state.reason
-    if state is not None and not state.name:
-        template = f"would be {template}"
     return {
         "running": True,
         "project": stack.project,
@@ -68,7 +64,7 @@ def _facts(stack: Stack) -> dict[str, Any]:
         "server": admin.lease.description,
         "version": admin.version,
         "url": display_url(with_driver(stack.url, "postgresql")),
-        "template": template,
+        "template": template_in_words(admin.template()),
         "databases": count(items),
         "size": sum(max(0, item.size) for item in items),
         "used_by": sorted({item.holder for item in items if item.holder}),

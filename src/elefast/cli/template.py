@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
     from elefast.databases.admin import ServerAdmin
-    from elefast.templates.store import State
+    from elefast.templates.store import State, Template
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
@@ -62,11 +63,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(admin: ServerAdmin, as_json: bool) -> int:
+    from elefast.cli._server import decisive_build
+
     made = admin.build_template()
     if as_json:
-        print_json(None if made is None else {"name": made.name, "built": made.built, "reason": made.reason})
+        print_json(_built_as_json(made, decisive_build(made)) if made else None)
+        return 0
+    out = console()
+    if not made:
+        out.print(_EMPTY)
+    elif len(made) == 1:
+        out.print(f"{made[0].name}\n{made[0].reason}")
     else:
-        console().print(_EMPTY if made is None else f"{made.name}\n{made.reason}")
+        for layer in made:
+            out.print(f"{layer.layer}: {layer.name}\n  {layer.reason}")
     return 0
 
 
@@ -81,20 +91,20 @@ def _drop(admin: ServerAdmin, as_json: bool) -> int:
     return 0
 
 
-def _show(state: State | None, as_json: bool, *, whole: bool) -> int:
+def _show(states: Sequence[State], as_json: bool, *, whole: bool) -> int:
     if as_json:
-        print_json(None if state is None else _as_json(state))
+        print_json(_as_json(states) if states else None)
         return 0
     out = console()
-    if state is None:
+    if not states:
         out.print(_EMPTY)
         return 0
-    if state.name:
-        out.print(f"{state.name}\n{state.reason}")
-    else:
-        out.print(f"would be {state.reason}")
-    if whole:
-        _explain(state)
+    for number, state in enumerate(states):
+        if len(states) > 1:
+            out.print(f"{chr(10) if whole and number else ''}layer {state.layer}")
+        out.print(f"{state.name}\n{state.reason}" if state.name else f"would be {state.reason}")
+        if whole:
+            _explain(state)
     return 0
 
 
@@ -114,7 +124,14 @@ def _explain(state: State) -> None:
     )
 
 
-def _as_json(state: State) -> dict[str, object]:
+def _as_json(states: Sequence[State]) -> dict[str, object]:
+    from elefast.cli._server import decisive
+
+    state = decisive(states)
+    return _state_as_json(state) | {"layers": [{"layer": one.layer, **_state_as_json(one)} for one in states]}
+
+
+def _state_as_json(state: State) -> dict[str, object]:
     return {
         "name": state.name or None,
         "fits": bool(state.name),
@@ -122,4 +139,15 @@ def _as_json(state: State) -> dict[str, object]:
         "changes": list(state.changes),
         "inputs": {item.label: item.digest for item in state.inputs},
         "why_not_kept": state.why_not_kept,
+    }
+
+
+def _built_as_json(layers: Sequence[Template], shown: Template) -> dict[str, object]:
+    return {
+        "name": layers[-1].name,
+        "built": any(layer.built for layer in layers),
+        "reason": shown.reason,
+        "layers": [
+            {"layer": layer.layer, "name": layer.name, "built": layer.built, "reason": layer.reason} for layer in layers
+        ],
     }

@@ -25,13 +25,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ElefastError: It does not start, or the template cannot be built; it is not left running then.
     """
-    from elefast.cli._server import configured
+    from elefast.cli._server import configured, decisive_build
     from elefast.postgres.urls import display_url, with_driver
 
     with configured(arguments) as stack:
         ran = stack.server_runs()
         admin = stack.admin()
-        template = None if arguments.no_template else admin.build_template()
+        layers = [] if arguments.no_template else admin.build_template()
         admin.hold()
         lease = admin.lease
         told = {
@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
             "version": admin.version,
             "url": display_url(with_driver(stack.url, "postgresql")),
             "started": not ran,
-            "template": template.name if template else None,
-            "template_reason": template.reason if template else None,
+            "template": layers[-1].name if layers else None,
+            "template_reason": decisive_build(layers).reason if layers else None,
         }
     if arguments.json:
         print_json(told)
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     out.print(f"{'found' if ran else 'started'}   {told['server']}")
     out.print(f"because   {told['reason']}")
     out.print(f"url       {told['url']}; with its password: elefast url")
-    if template:
-        out.print(f"template  {template.reason}")
+    if layers:
+        out.print(f"template  {told['template_reason']}")
     elif not arguments.no_template:
         out.print("template  none, databases are empty")
     if lease.owned:

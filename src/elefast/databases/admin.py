@@ -74,23 +74,36 @@ class ServerAdmin:
         """Drop kept databases and those of dead runs; the names of the dropped ones. Arguments as for `leftovers`."""
         return self._manager.sweep(SweepScope(None if all_projects else self.project, kept, templates))
 
-    def template(self) -> State | None:
-        """What a run would do for a template now: reuse or build one; None where databases are empty."""
-        templates = self._manager.templates
-        return None if templates is None else templates.state("utf8")
+    def template(self, scenario: str = "") -> list[State]:
+        """What a run would do for each layer of a template now: reuse or build it; none where databases are empty.
 
-    def build_template(self) -> Template | None:
-        """The template, built if there is no valid one; None where databases are empty.
+        Args:
+            scenario: The scenario of the uppermost layer.
+        """
+        templates = self._manager.templates
+        return [] if templates is None else templates.state("utf8", scenario)
+
+    def build_template(self, scenario: str = "") -> list[Template]:
+        """The layers of a template, those built that do not fit; none where databases are empty.
+
+        Args:
+            scenario: The scenario of the uppermost layer.
 
         Raises:
-            MigrationError: It could not be built.
+            MigrationError: A layer could not be built.
         """
-        return self._manager.template()
-
-    def drop_templates(self) -> list[str]:
-        """Drop the unused templates of the project, with their spare databases; the names of the templates."""
+        self._manager.template(scenario=scenario)
         templates = self._manager.templates
-        return [] if templates is None else templates.drop_all()
+        return [] if templates is None else templates.take_used()
+
+    def drop_templates(self, layer: str = "") -> list[str]:
+        """Drop the unused templates of the project, with their spare databases; the names of the templates.
+
+        Args:
+            layer: Drop only those of one layer, and those that were built on them.
+        """
+        templates = self._manager.templates
+        return [] if templates is None else templates.drop_all(layer)
 
     def hold(self) -> None:
         """Keep the server running after the end of this process, until ``elefast down``."""

@@ -39,6 +39,7 @@ class Item(NamedTuple):
         kind: What it is for.
         run: The run that made it, or the key of its template.
         project: Its project, if its comment or that of its template names one; else empty.
+        layer: The layer of a template: ``migrated``, ``seeded`` or a scenario; empty for other databases.
         test: The test that used it before it was kept, or that has it now; empty where that is unknown.
         since: When it was made or kept, in ISO form; empty where that is unknown.
         size: Bytes; -1 where the role may not ask.
@@ -50,6 +51,7 @@ class Item(NamedTuple):
     kind: Kind
     run: str
     project: str
+    layer: str
     test: str
     since: str
     size: int
@@ -63,6 +65,7 @@ class Item(NamedTuple):
             "kind": KINDS[self.kind],
             "run": self.run,
             "project": self.project,
+            "layer": self.layer,
             "test": self.test,
             "since": self.since,
             "size": self.size,
@@ -97,6 +100,7 @@ def _item(connection: Connection, entry: OwnDatabase, waiting: Mapping[str, str]
         kind=entry.name.kind,
         run=entry.name.owner,
         project=project,
+        layer=store.layer_of(entry),
         test=str(record.get("test", "")),
         since=str(record.get("built") or record.get("kept") or _made(connection, entry.text)),
         size=_size(connection, entry.text),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
 from sqlalchemy import URL, Connection
@@ -139,24 +139,33 @@ class DatabaseManager:
                     self._swept = True
                     self.sweep()
 
-    def template(self, encoding: str = "utf8") -> Template | None:
+    def template(self, encoding: str = "utf8", scenario: str = "") -> Template | None:
         """The template in `encoding`, built if there is no valid one; None where databases are empty.
 
+        Args:
+            encoding: The server encoding.
+            scenario: The scenario; empty for the state after migrator and seeds.
+
         Raises:
+            ConfigurationError: There is no such scenario.
             MigrationError: It could not be built.
         """
         self.ensure_ready()
         if self._templates is None:
             return None
         with self._building:
-            return self._templates.get(encoding)
+            return self._templates.get(encoding, scenario)
 
     def new_name(self, prefix: str = "elefast") -> Name:
         """A new name for a database of this run."""
         return Name(prefix, Kind.CLONE, self.run, serial_from_number(next(self._numbers)))
 
     def create(
-        self, prefix: str = "elefast", encoding: str = "utf8", session: MaintenanceSession | None = None
+        self,
+        prefix: str = "elefast",
+        encoding: str = "utf8",
+        session: MaintenanceSession | None = None,
+        scenario: str = "",
     ) -> tuple[str, Template | None]:
         """Create a database.
 
@@ -164,13 +173,14 @@ class DatabaseManager:
             prefix: What its name begins with.
             encoding: The server encoding, such as ``utf8``.
             session: The session to use, if not that of the manager.
+            scenario: The scenario that it starts from.
 
         Returns:
             The name of the database, and the template that it is a copy of; None for an empty database.
         """
         using = session or self.session
         for again in (True, False):
-            made = self.template(encoding)
+            made = self.template(encoding, scenario)
             name = self.new_name(prefix)
             start = clock.now()
             try:
@@ -187,7 +197,7 @@ class DatabaseManager:
                 # Another process dropped or opened the template. Any other error is for the user to see.
                 if not again or self._templates is None or state not in ("3D000", "55006"):
                     raise self._translated(error) from error
-                self._templates.forget(encoding)
+                self._templates.forget(encoding, scenario)
             else:
                 self.clones.add(clock.now() - start)
                 return str(name), made
@@ -265,13 +275,15 @@ class DatabaseManager:
             return sweep(self.session, self.run, ours, scope or SweepScope(self._options.project, KEPT_AT_MOST))
 
     @defer_interrupts()
-    def close(self, *, unused: Sequence[str] = (), spare_limit: int = 0, server_ends: bool = False) -> None:
+    def close(
+        self, *, unused: Mapping[str, Sequence[str]] | None = None, spare_limit: int = 0, server_ends: bool = False
+    ) -> None:
         """Drop what this process still has on the server and disconnect; safe to repeat, raises no error.
 
         A first Ctrl-C meanwhile takes effect afterwards.
 
         Args:
-            unused: Unused databases in ``utf8``, which may become spares for the next run.
+            unused: Unused databases in ``utf8`` by scenario, which may become spares for the next run.
             spare_limit: How many spares there may be on the server for each template.
             server_ends: Whether the server ends with all its databases, so that nothing needs to be dropped.
         """
@@ -286,15 +298,16 @@ class DatabaseManager:
                 # An interrupt may have broken the connection.
                 self.session.reconnect_once()
                 if not server_ends:
-                    self._leave_spares(unused, spare_limit)
+                    for scenario, names in (unused or {}).items():
+                        self._leave_spares(scenario, names, spare_limit)
                     self._drop_all()
             except Exception as error:
                 # The sweep of the next run drops the rest.
                 _log.info("left some of %s to a later sweep: %s", display_url(self.url), error)
         self.session.close()
 
-    def _leave_spares(self, unused: Sequence[str], limit: int) -> None:
-        if unused and self._templates is not None and (kept := self._templates.reusable_template("utf8")):
+    def _leave_spares(self, scenario: str, unused: Sequence[str], limit: int) -> None:
+        if unused and self._templates is not None and (kept := self._templates.reusable_template("utf8", scenario)):
             self.session.call(spares.add, kept, unused, limit)
 
     def _drop_all(self) -> None:

@@ -53,10 +53,10 @@ class Report:
         reason: Why this provider was chosen.
         server: A description of the server.
         template: The name of the template; empty where databases are empty.
-        template_reason: Why the template was built or reused.
+        template_reason: Why its uppermost layer was built or reused.
         strategy: How databases are copied: ``FILE_COPY`` or ``WAL_LOG``; empty where the server has no choice.
-        hits: How many processes found a valid template.
-        builds: How many templates were built.
+        hits: How often a process found a template of which all layers were valid.
+        builds: How many layers were built.
         build_seconds: How long the builds took.
         template_seconds: How long it took to find a template, to build it, or to wait for the build of another process.
         load_seconds: How long the plugin took to read the settings and to import what they need.
@@ -74,6 +74,8 @@ class Report:
         processes: How many processes these numbers come from.
         slowest: `wall_seconds` of the slowest process; 0 where there is one process.
         kept: Databases that were kept for inspection.
+        layers: The layers of all templates, the lowest first: the name of each, why it was built or reused, and
+            whether this process built it.
     """
 
     provider: str = ""
@@ -101,6 +103,7 @@ class Report:
     slowest: float = 0.0
     kept: list[Kept] = field(default_factory=list[Kept])
     longest_waits: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    layers: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
 
     def waited(self, test: str, seconds: float) -> None:
         """Count how many `seconds` a test waited for its database."""
@@ -130,11 +133,12 @@ class Report:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From the result of `to_dict`."""
-        made = cls(**{name: values[name] for name in _NAMES if name not in ("kept", "longest_waits", *_SAMPLES)})
+        made = cls(**{name: values[name] for name in _NAMES if name not in (*_LISTS, *_SAMPLES)})
         for name in _SAMPLES:
             setattr(made, name, Histogram.from_dict(values[name]))
         made.kept = [Kept(**item) for item in values["kept"]]
         made.longest_waits = [(seconds, test) for seconds, test in values["longest_waits"]]
+        made.layers = [(name, reason, built) for name, reason, built in values["layers"]]
         return made
 
     @classmethod
@@ -148,6 +152,7 @@ class Report:
             for name in (*_SUMMED, *_SAMPLES):
                 setattr(merged, name, getattr(merged, name) + getattr(report, name))
             merged.kept += report.kept
+            merged.layers = _merged_layers(merged.layers, report.layers)
             merged.longest_waits = sorted([*merged.longest_waits, *report.longest_waits], reverse=True)[:_LISTED]
         if len(used) > 1:
             merged.slowest = max(report.wall_seconds for report in used)
@@ -164,15 +169,21 @@ class Report:
         """
         if not self.provider:
             return []
-        template = self.template_reason if self.template else "none, databases are empty"
-        if self.builds:
-            template = f"{template} ({self.build_seconds:.2f} s)"
         lines = [
             f"provider  {self.provider} ({self.reason})",
             f"server    {self.server}",
-            f"template  {template}",
+            *(f"{'template' if not number else '':<9} {text}" for number, text in enumerate(self._template_lines())),
         ]
         return lines + self._costs() if costs else lines
+
+    def _template_lines(self) -> list[str]:
+        """A line for each layer; its name is left out where there is one layer."""
+        lines = [f"{name}: {reason}" for name, reason, _ in self.layers]
+        if len(lines) < 2:
+            lines = [self.template_reason if self.template else "none, databases are empty"]
+        if self.builds:
+            lines[-1] += f" ({self.build_seconds:.2f} s)"
+        return lines
 
     def _costs(self) -> list[str]:
         several = self.processes != 1
@@ -203,6 +214,17 @@ class Report:
         return lines
 
 
+def _merged_layers(
+    ours: list[tuple[str, str, bool]], others: list[tuple[str, str, bool]]
+) -> list[tuple[str, str, bool]]:
+    """The layers of two processes; for a layer of both, the words of the process that built it."""
+    found = {name: (name, reason, built) for name, reason, built in ours}
+    for name, reason, built in others:
+        if built or name not in found:
+            found[name] = name, reason, built
+    return list(found.values())
+
+
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.2f} ms"
 
@@ -210,6 +232,7 @@ def _ms(seconds: float) -> str:
 _LISTED = 10
 """How many tests are listed by name."""
 _NAMES = tuple(item.name for item in fields(Report))
+_LISTS = ("kept", "longest_waits", "layers")
 _SAMPLES = ("acquire", "connect", "release", "clone", "restore", "drop")
 _WAITS = {
     "acquire": "a test waits for its database",

@@ -282,12 +282,12 @@ class DatabaseService:
         self._stop_preparation()
         # A server with kept databases stays, so that a person can inspect them.
         server_ends = self.lease.ephemeral and not self.report.kept
-        unused: Sequence[str] = []
+        unused: Mapping[str, Sequence[str]] = {}
         spare_limit = 0 if self.lease.ephemeral else self._spec.pool.size
         try:
             ready = self.pool.close(drop=not server_ends)
             self.preconnector.close_all()
-            unused = self._verified(ready[:spare_limit])
+            unused = {"": self._verified(ready[:spare_limit])}
             if self.report.databases:
                 self._detect_cluster_changes(self.manager.session)
         finally:
@@ -317,12 +317,17 @@ class DatabaseService:
         finally:
             self._stop_preparation()
         self.report.strategy = self.manager.strategy
-        if made is not None:
+        if made is not None and self.manager.templates is not None:
+            seconds = clock.now() - start
+            layers = self.manager.templates.take_used()
             self.report.template, self.report.template_reason = made.name, made.reason
-            self.report.template_seconds = clock.now() - start
-            self.report.builds, self.report.hits = int(made.built), int(not made.built)
-            if made.built:
-                self.report.build_seconds = self.report.template_seconds
+            self.report.layers += [(layer.layer, layer.reason, layer.built) for layer in layers]
+            self.report.template_seconds += seconds
+            builds = sum(layer.built for layer in layers)
+            self.report.builds += builds
+            self.report.hits += not builds
+            if builds:
+                self.report.build_seconds += seconds
 
     def _stop_preparation(self) -> None:
         if self._spec.recipe is not None:

@@ -1,14 +1,18 @@
-"""The whole recipe of a template: extensions, then a migrator, then seeds.
+"""The whole recipe of a template: extensions, then a migrator, then seeds, then scenarios.
 
-Steps run in this process up to the first one that runs Python code of the project. That step and all later ones run
-in one fresh interpreter.
+A template is built in layers (`Plan.layers`): *migrated* has the extensions and the migrator, *seeded* the seeds, and
+each scenario is one layer more. Each layer is a plan itself, with its own steps only.
+Steps of a layer run in this process up to the first one that runs Python code of the project. That step and all later
+ones run in one fresh interpreter.
 Most runs find their template and only ask for the inputs, so the modules that build one are imported on first use.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +27,17 @@ from elefast.runtime import progress
 from elefast.templates import file_digests
 from elefast.templates.fingerprint import Input
 from elefast.templates.manifest import Manifest
+from elefast.templates.recipe import MIGRATED, Layer
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from elefast.migrators.sandbox.parent import BuildProcess
 
-__all__ = ["Plan"]
+__all__ = ["SEEDED", "Plan"]
+
+SEEDED = "seeded"
+"""The layer of the seeds that all tests have."""
 
 
 class Plan:
@@ -75,11 +83,12 @@ class Plan:
         # relative to that.
         self.root = root.resolve()
         self.migrator = migrator
-        self.steps: tuple[Step, ...] = (
+        self._migrated: tuple[Step, ...] = (
             *([_extensions(extensions)] if extensions else []),
             *([migrator] if migrator else []),
-            *(_seed(seed) for seed in seeds),
         )
+        self._seeded = tuple(_seed(seed) for seed in seeds)
+        self.steps: tuple[Step, ...] = (*self._migrated, *self._seeded)
         self._watch = tuple(watch)
         self._watch_variables = tuple(watch_variables)
         self._variables = _variables(url_variables, driver)
@@ -88,11 +97,41 @@ class Plan:
         self._test_run = test_run
         self._owned = owned
         self._application_name = f"elefast build {test_run}".rstrip()
+        self._whole: Plan | None = None
+        """The plan that this one is a layer of."""
         self._prepared: BuildProcess | None = None
         """The interpreter that `prepare` started, until `build` uses it."""
 
     def __repr__(self) -> str:
         return f"<Plan {'; '.join(step.label for step in self.steps) or 'of an empty database'}>"
+
+    # -- its layers -------------------------------------------------------------------------------------------
+
+    @property
+    def scenarios(self) -> Sequence[str]:
+        """The names of all scenarios."""
+        return ()
+
+    def layers(self, scenario: str = "") -> Sequence[Layer]:
+        """The layers of a state, the lowest first; none where its databases are empty.
+
+        Args:
+            scenario: The scenario; empty for the state after migrator and seeds.
+        """
+        return self._common_layers
+
+    @cached_property
+    def _common_layers(self) -> tuple[Layer, ...]:
+        """The layers below all scenarios. A project without seeds has one, and pays for no further copy."""
+        parts = ((MIGRATED, self._migrated), (SEEDED, self._seeded))
+        return tuple(Layer(name, self._part(steps)) for name, steps in parts if steps)
+
+    def _part(self, steps: Sequence[Step]) -> Plan:
+        """A plan with some of the steps."""
+        part = copy.copy(self)
+        part.steps = tuple(steps)
+        part._whole = self
+        return part
 
     # -- a recipe for `elefast.templates` ---------------------------------------------------------------------
 
@@ -178,8 +217,11 @@ class Plan:
         return replace(manifest, test_run=self._test_run) if manifest.programs else manifest
 
     def prepare(self) -> None:
-        """Start the interpreter that `build` will need, so that it imports its modules while the server starts."""
-        sandboxed = self._sandboxed_steps
+        """Start the interpreter that the first build will need, so that it imports its modules while the server starts.
+
+        Only a layer that runs code of the project needs one.
+        """
+        sandboxed = next(filter(None, (part._sandboxed_steps for part in self._parts)), ())
         if sandboxed and self._prepared is None:
             from elefast.migrators.sandbox.parent import BuildProcess
 
@@ -191,9 +233,14 @@ class Plan:
         if prepared is not None:
             prepared.close()
 
+    @property
+    def _parts(self) -> list[Plan]:
+        return [layer.recipe for layer in self._common_layers if isinstance(layer.recipe, Plan)]
+
     def _build_process(self, steps: Sequence[Step]) -> BuildProcess:
         """The prepared interpreter if it fits, else a new one."""
-        prepared, self._prepared = self._prepared, None
+        whole = self._whole or self
+        prepared, whole._prepared = whole._prepared, None
         if prepared is not None and prepared.fits(steps):
             return prepared
         if prepared is not None:

@@ -75,6 +75,7 @@ class Manifest:
         variables: The environment variables that were read.
         programs: The names of programs that were run; `differences` does not cover the files that they read.
         test_run: The test run of the build; empty where no programs were run.
+        returned: What functions of the build returned for tests to read. It is no input, and never compared.
     """
 
     files: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -87,6 +88,7 @@ class Manifest:
     variables: Variables = field(default_factory=Variables)
     programs: tuple[str, ...] = ()
     test_run: str = ""
+    returned: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
     @property
     def digest(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from sqlalchemy import URL, Engine
 
@@ -17,7 +17,10 @@ from elefast.templates.manifest import Manifest
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["PreparedRecipe", "Recipe", "recipe_of"]
+__all__ = ["MIGRATED", "Layer", "LayeredRecipe", "PreparedRecipe", "Recipe", "layers_of", "recipe_of", "scenarios_of"]
+
+MIGRATED = "migrated"
+"""The layer of extensions and the migrator, and of a recipe that has no layers."""
 
 
 class Recipe(Protocol):
@@ -51,7 +54,39 @@ class Recipe(Protocol):
         ...
 
 
-class PreparedRecipe(Recipe, Protocol):
+class Layer(NamedTuple):
+    """One layer of a template: a database that is built on a copy of the layer below it.
+
+    Args:
+        name: ``migrated``, ``seeded``, or the name of a scenario.
+        recipe: Builds this layer alone. The first layer starts from an empty database.
+    """
+
+    name: str
+    recipe: Recipe
+
+
+class LayeredRecipe(Recipe, Protocol):
+    """A recipe whose templates are built in layers, so that a change of one layer does not repeat those below."""
+
+    @property
+    def scenarios(self) -> Sequence[str]:
+        """The names of all scenarios."""
+        ...
+
+    def layers(self, scenario: str = "") -> Sequence[Layer]:
+        """The layers of a state, the lowest first; none where its databases are empty.
+
+        Args:
+            scenario: The scenario; empty for the state after migrator and seeds.
+
+        Raises:
+            ConfigurationError: There is no such scenario.
+        """
+        ...
+
+
+class PreparedRecipe(LayeredRecipe, Protocol):
     """A recipe that can start a process for the build before the server runs."""
 
     def prepare(self) -> None:
@@ -61,6 +96,19 @@ class PreparedRecipe(Recipe, Protocol):
     def stop_preparation(self) -> None:
         """End the process that `prepare` started, unless a build has used it; safe to repeat."""
         ...
+
+
+def layers_of(recipe: Recipe, scenario: str = "") -> Sequence[Layer]:
+    """The layers of a state; a recipe without layers is one layer itself."""
+    layers = getattr(recipe, "layers", None)
+    found: Sequence[Layer] = layers(scenario) if layers is not None else [Layer(MIGRATED, recipe)]
+    return found
+
+
+def scenarios_of(recipe: Recipe) -> Sequence[str]:
+    """The names of the recipe's scenarios."""
+    found: Sequence[str] = getattr(recipe, "scenarios", ())
+    return found
 
 
 def recipe_of(schema: Any, engines: EngineFactory) -> Recipe:

@@ -6,16 +6,18 @@
     (lock of the key) ─► find again ─► create draft ─► build ─► publish = seal, comment, RENAME
                                                          └─► fail  = comment with the error, RENAME
 
+A draft of a layer is a copy of the layer below it, and its key has the name of that database.
 A draft has a private name, and the rename to the public one is the last step. So a template that is found is
 complete, and a builder that is killed leaves only a draft, which no process uses.
 The caller holds the lock of the key from `find again` to the end.
-The comment on each database is a JSON record of its key, its inputs and its manifest.
+The comment on each database is a JSON record of its key, its inputs, its manifest and its base.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -45,6 +47,7 @@ __all__ = [
     "fail",
     "failure",
     "find",
+    "layer_of",
     "newest",
     "of_project",
     "owner_of",
@@ -53,9 +56,10 @@ __all__ = [
     "publish",
     "retire",
     "use_lock",
+    "with_descendants",
 ]
 
-FORMAT = 4
+FORMAT = 5
 """The format of the records. It is part of every key, so that each version of elefast finds its own templates."""
 
 _log = logging.getLogger("elefast")
@@ -71,6 +75,9 @@ class Template(NamedTuple):
         contents: The tables and rows in it; None where they could not be read.
         reason: Why it was built, or when, if it was found; for people to read.
         built: Whether this process built it.
+        layer: The name of its layer.
+        base: The database that it was copied from; empty for the lowest layer.
+        facts: What seed functions of this layer and of those below returned, as a JSON object.
     """
 
     name: str
@@ -78,19 +85,30 @@ class Template(NamedTuple):
     contents: TemplateContents | None
     reason: str
     built: bool
+    layer: str = ""
+    base: str = ""
+    facts: str = "{}"
+
+    @property
+    def kept(self) -> bool:
+        """Whether it outlives the run."""
+        parsed = Name.parse(self.name)
+        return parsed is not None and parsed.kind is Kind.TEMPLATE
 
 
 class State(NamedTuple):
-    """Whether a run that starts now would find its template, or build one.
+    """Whether a run that starts now would find a layer of its template, or build it.
 
     Args:
-        name: The template that would be used; empty where one would be built.
+        layer: The name of the layer.
+        name: The database that would be used; empty where one would be built.
         reason: When it was built, or why one would be built.
-        changes: What differs from the project's newest template, in words; empty where nothing does.
+        changes: What differs from the project's newest one of this layer, in words; empty where nothing does.
         inputs: The inputs of the key.
         why_not_kept: Why the template would not outlive the run; empty where it would.
     """
 
+    layer: str
     name: str
     reason: str
     changes: tuple[str, ...]
@@ -127,7 +145,19 @@ def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -
         if not changes:
             reason = f"reused, built {local_time(str(record.get('built', 'earlier')))}"
             contents = None if record["contents"] is None else TemplateContents.from_json(record["contents"])
-            return Template(entry.text, tuple(record["replay"]), contents, reason, built=False), []
+            return (
+                Template(
+                    entry.text,
+                    tuple(record["replay"]),
+                    contents,
+                    reason,
+                    built=False,
+                    layer=layer_of(entry),
+                    base=_base_of(entry),
+                    facts=str(record.get("facts", "{}")),
+                ),
+                [],
+            )
         stale = stale or changes
     return None, stale
 
@@ -142,10 +172,11 @@ def _aged(record: dict[str, Any], max_age: float) -> list[str]:
     return [f"the last one is older than template.max_age ({str(age).partition('.')[0]})"]
 
 
-def newest(connection: Connection, project: str) -> list[Input]:
-    """The inputs of the project's newest template; empty where there is none."""
+def newest(connection: Connection, project: str, layer: str) -> list[Input]:
+    """The inputs of the project's newest template of a layer; empty where there is none."""
     for entry in reversed(of_project(connection, project)):
-        return [Input(label, value) for label, value in _read(entry).get("inputs", [])]
+        if layer_of(entry) == layer:
+            return [Input(label, value) for label, value in _read(entry).get("inputs", [])]
     return []
 
 
@@ -154,11 +185,16 @@ def draft_name(key: Key) -> Name:
     return Name("elefast", Kind.DRAFT, owner_of(key), new_serial())
 
 
-def draft(connection: Connection, name: Name, *, encoding: str, strategy: str) -> None:
-    """Create the empty database that a template is built in."""
+def draft(connection: Connection, name: Name, *, encoding: str, strategy: str, base: Template | None = None) -> None:
+    """Create the database that a template is built in: empty, or a copy of the layer below."""
     # After a lost connection this runs again, and the first attempt may have succeeded.
     if not databases.exists(connection, str(name)):
-        databases.create(connection, name, encoding=encoding, strategy=strategy)
+        if base is None:
+            databases.create(connection, name, encoding=encoding, strategy=strategy)
+        else:
+            databases.clone(connection, name, template=base.name, strategy=strategy)
+    for statement in database_properties.statements_for(base.replay, str(name)) if base is not None else ():
+        execute(connection, statement)
 
 
 def polish(connection: Connection) -> None:
@@ -200,6 +236,9 @@ def publish(
     project: str,
     reason: str,
     kept: bool,
+    layer: str = "",
+    base: str = "",
+    facts: str = "{}",
 ) -> Template:
     """Seal a draft, and rename it to a template that `find` sees. No session may be connected to it.
 
@@ -212,6 +251,9 @@ def publish(
         project: The project that it belongs to.
         reason: Why it was built.
         kept: Whether it outlives the run.
+        layer: The name of its layer.
+        base: The database that it was copied from; empty for the lowest layer.
+        facts: What seed functions of this layer and of those below returned, as a JSON object.
     """
     final = Name("elefast", Kind.TEMPLATE if kept else Kind.VOLATILE, drafted.owner, drafted.serial)
     # After a lost connection this runs again, and the first attempt may have got to its last step.
@@ -224,6 +266,8 @@ def publish(
             "elefast": FORMAT,
             "key": key.digest,
             "project": project,
+            "layer": layer,
+            "base": base,
             "built": datetime.now(UTC).isoformat(timespec="seconds"),
             "reason": reason,
             "replay": recorded,
@@ -231,9 +275,11 @@ def publish(
             "inputs": [[item.label, item.digest] for item in key.inputs],
             "manifest": manifest.to_json(),
         }
+        if facts != "{}":
+            record["facts"] = facts
         databases.comment(connection, name, _dump(record))
         databases.rename(connection, name, final)
-    return Template(str(final), tuple(recorded), contents, reason, built=True)
+    return Template(str(final), tuple(recorded), contents, reason, built=True, layer=layer, base=base, facts=facts)
 
 
 def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str, code: str) -> None:
@@ -264,10 +310,41 @@ def failure(connection: Connection, key: Key, test_run: str) -> tuple[str, str] 
     return None
 
 
-def retire(connection: Connection, project: str, keep: int) -> list[str]:
-    """The names of templates to drop: all of the project but the newest one and `keep` older ones."""
+def retire(
+    connection: Connection, project: str, keep: int, current: Collection[str], layers: Collection[str]
+) -> list[str]:
+    """The names of the project's templates to drop, so that `keep` older ones of each layer stay.
+
+    A template whose base is dropped is dropped as well, because no run would find it again.
+
+    Args:
+        connection: To the maintenance database.
+        project: The project.
+        keep: The number of older ones of each layer; layers that the configuration no longer has count as one.
+        current: The templates that the current configuration uses, which all stay.
+        layers: The names of the layers that the configuration has.
+    """
     found = of_project(connection, project)
-    return [entry.text for entry in found[: max(0, len(found) - 1 - keep)]]
+    older: dict[str, list[str]] = {}
+    for entry in found:
+        if entry.text not in current:
+            name = layer_of(entry)
+            older.setdefault(name if name in layers else "", []).append(entry.text)
+    doomed = {name for names in older.values() for name in names[: max(0, len(names) - keep)]}
+    there = {entry.text for entry in found} - doomed
+    for entry in found:  # a base is older than the layers on it
+        if entry.text not in current and _base_of(entry) and _base_of(entry) not in there:
+            there.discard(entry.text)
+    return [entry.text for entry in reversed(found) if entry.text not in there]
+
+
+def with_descendants(found: Sequence[OwnDatabase], name: str) -> list[OwnDatabase]:
+    """The template `name` of `found` and all that were built on it, those on top first."""
+    family = {name}
+    for entry in found:  # a base is older than the layers on it
+        if _base_of(entry) in family:
+            family.add(entry.text)
+    return [entry for entry in reversed(found) if entry.text in family]
 
 
 def drop_unused(connection: Connection, name: str, lock: str, oid: int = 0) -> bool:
@@ -320,6 +397,15 @@ def of_project(connection: Connection, project: str) -> list[OwnDatabase]:
 def project_of(entry: OwnDatabase) -> str:
     """The project that a template belongs to; empty where its record has none."""
     return str(_read(entry).get("project", ""))
+
+
+def layer_of(entry: OwnDatabase) -> str:
+    """The name of a template's layer; empty where its record has none."""
+    return str(_read(entry).get("layer", ""))
+
+
+def _base_of(entry: OwnDatabase) -> str:
+    return str(_read(entry).get("base", ""))
 
 
 def _dump(record: dict[str, Any]) -> str:

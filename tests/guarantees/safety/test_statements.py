@@ -137,7 +137,7 @@ def test_a_template_with_another_comment(server: Server, connection: Connection)
     for note in ("precious", "[]", '{"elefast": 1}', '{"elefast": 2, "project": "another", "key": "x"}', "\x7f{"):
         server.ask(f"comment on database \"{name}\" is '{note}'")
         assert [entry.text for entry in store.of_project(connection, "mine")] == []
-        assert store.retire(connection, "mine", 0) == []
+        assert store.retire(connection, "mine", 0, set(), set()) == []
     assert name in server.names()
     server.ask(f'alter database "{name}" is_template false')
     server.ask(f'drop database "{name}"')

@@ -68,8 +68,7 @@ def test_prune_leaves_what_other_projects_kept(
     mine = _keep(inside, "tests/test_shop.py::test_order")
     theirs = _keep(other, "tests/test_thing.py::test_thing")
     with elefast.from_config(other) as stack:
-        made = stack.admin().build_template()
-        assert made is not None
+        (made,) = stack.admin().build_template()
         template = made.name
     for words in (["prune", "--dry-run"], ["prune"], ["prune", "--all"]):
         written = said(*words)
@@ -95,8 +94,7 @@ def test_prune_leaves_what_other_projects_kept(
 def test_template_drop_leaves_those_of_other_projects(inside: Path, other: Path, said: Said, names: Names) -> None:
     """By the project in their comments."""
     with elefast.from_config(other) as stack:
-        theirs = stack.admin().build_template()
-    assert theirs is not None
+        (theirs,) = stack.admin().build_template()
     said("template", "build")
     assert "1 database dropped" in said("template", "drop")
     assert theirs.name in names()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from elefast.cli._server import decisive_build, template_in_words
 from elefast.cli.check._probe import Probe, ProbeResult, bad, good, not_checked, warning
 from elefast.postgres.names import Kind
 
@@ -112,11 +113,9 @@ class ServerProbes:
         assert self._admin is not None
         if self._start:
             made = self._admin.build_template()
-            return not_checked("databases are empty") if made is None else good(made.reason)
-        state = self._admin.template()
-        if state is None:
-            return not_checked("databases are empty")
-        return good(state.reason if state.name else f"would be {state.reason}")
+            return good(decisive_build(made).reason) if made else not_checked("databases are empty")
+        states = self._admin.template()
+        return good(template_in_words(states)) if states else not_checked("databases are empty")
 
     def leftovers(self) -> ProbeResult:
         """What `elefast prune` would drop."""
