@@ -83,6 +83,8 @@ def _key(key: Key) -> Iterator[str]:
         yield "| --- | --- |"
         yield from (f"| {_code(toml_value(choice))} | {meaning} |" for choice, meaning in meanings.items())
     yield ""
+    for inner in key.inside("NAME"):
+        yield from _key(inner)
 
 
 def _type(key: Key) -> str:

@@ -49,6 +49,9 @@ def typed_arguments() -> str:
             keys.append(f"{name}: {title} | None")
             nested += [f"{name}__{key}: {text}" for key, text in inner.items()]
         else:
+            for model in _models_inside(field.annotation):
+                lines = [f"{key}: {_type(one)}" for key, one in model.model_fields.items()]
+                classes.append(_typed_dict(f"{model.__name__}Table", lines))
             keys.append(f"{name}: {_type(field)}")
     return "\n\n".join([_HEAD, *classes, _typed_dict("Overrides", keys + nested)])
 
@@ -82,4 +85,11 @@ def _texts(annotation: Any) -> list[str]:
         return [f"Sequence[{' | '.join(_texts(get_args(annotation)[0]))}]"]
     if origin is dict:
         return [f"Mapping[str, {' | '.join(_texts(get_args(annotation)[1]))}]"]
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        return [f"{annotation.__name__}Table"]
     return ["Any"] if annotation is Any else [annotation.__name__]
+
+
+def _models_inside(annotation: Any) -> list[type[Table]]:
+    """The tables of the model that are values of an open table."""
+    return [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, Table)]

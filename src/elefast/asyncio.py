@@ -178,7 +178,9 @@ class AsyncDatabaseServer:
     async def create_database(self, prefix: str = "elefast", encoding: str = "utf8") -> AsyncDatabase:
         """Make a private database with the schema in it; see `elefast.sync.DatabaseServer.create_database`."""
         name = await _in_thread(partial(self._backend.create, prefix, encoding), undo=self._backend.drop)
-        return AsyncDatabase(AsyncEngine(self._backend.engine(name)), self, self.sessionmaker_factory)
+        database = AsyncDatabase(AsyncEngine(self._backend.engine(name)), self, self.sessionmaker_factory)
+        database.facts = self._backend.facts(encoding)
+        return database
 
     async def drop_database(self, name: str) -> None:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""

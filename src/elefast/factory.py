@@ -148,6 +148,7 @@ def _spec(loaded: Loaded, env: Mapping[str, str], recipe: Plan | None, *, rebuil
         watches_cluster=settings.leaks != "ignore",
         origins=loaded.provenance,
         libpq_variables=current_run.libpq_variables,
+        scenario=settings.scenario,
     )
 
 
@@ -302,13 +303,15 @@ def _recipe(loaded: Loaded, test_run: str, *, owned: bool) -> Plan | None:
     """How databases are made; None where there is nothing to put into them."""
     settings = loaded.settings
     migrator = _migrator(loaded)
-    if migrator is None and not settings.extensions and not settings.seed:
+    if migrator is None and not settings.extensions and not settings.seed and not settings.scenarios:
         return None
     return migrators.Plan(
         root=loaded.project,
         extensions=settings.extensions,
         migrator=migrator,
         seeds=settings.seed,
+        scenarios={name: migrators.Scenario(one.base, one.seed) for name, one in settings.scenarios.items()},
+        patch=settings.patch,
         watch=settings.template.watch,
         watch_variables=settings.template.variables,
         url_variables=[*settings.export_env, *settings.alembic.env],

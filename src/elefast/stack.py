@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,7 +16,7 @@ from sqlalchemy import URL
 from elefast.databases.backend import ServiceBackend
 from elefast.databases.report import Report
 from elefast.databases.service import DatabaseService
-from elefast.errors import ClosedError, ElefastError, MissingDependencyError
+from elefast.errors import ClosedError, ConfigurationError, ElefastError, MissingDependencyError, Problem
 from elefast.isolation.database import DatabaseCheckout
 from elefast.postgres.urls import display_url
 from elefast.runtime.process_lifetime import Retired
@@ -64,7 +64,8 @@ class Stack:
         self._service: DatabaseService | None = None
         self._failed: ElefastError | None = None
         self._closed = False
-        self._shared: SharedDatabase | None = None
+        self._shared: dict[str, SharedDatabase] = {}
+        """The databases of tests with ``isolation = "transaction"``, by scenario."""
         self._async_server: AsyncDatabaseServer | None = None
         self.provenance = provenance
         """Where each value of the settings comes from, by its dotted key."""
@@ -112,37 +113,63 @@ class Stack:
 
     # -- what tests get -------------------------------------------------------------------------------------
 
-    def checkout(self, test: str = "") -> DatabaseCheckout:
+    def checkout(
+        self, test: str = "", *, scenario: str | None = None, upcoming: Sequence[str] = ()
+    ) -> DatabaseCheckout:
         """Check out a private database, for both sync and async use.
 
         Args:
             test: The node id of the test, for messages.
+            scenario: The scenario that it starts from, empty for none; None for the one that tests start from.
+            upcoming: The scenarios of the tests after this one, as far as they are known.
+
+        Raises:
+            ConfigurationError: There is no such scenario.
         """
+        self.check_scenario(scenario)
         service = self.service
-        name = service.checkout(test=test)
+        name = service.checkout(test=test, scenario=scenario, upcoming=upcoming)
         service.cluster_leak_detector.began(test)
         service.checkouts.began(name, test)
-        return DatabaseCheckout(service, self.server, lambda: self.async_server, name, test)
+        return DatabaseCheckout(service, self.server, lambda: self.async_server, name, test, scenario)
 
-    def checkout_transaction(self, test: str = "") -> TransactionCheckout:
+    def check_scenario(self, scenario: str | None) -> None:
+        """Check that a scenario exists, before anything starts.
+
+        Raises:
+            ConfigurationError: There is no such scenario.
+        """
+        known = self._spec.recipe.scenarios if self._spec.recipe is not None else ()
+        if scenario and scenario not in known:
+            from elefast.config.scenarios import unknown_scenario
+
+            problem = Problem("", "scenario", unknown_scenario(scenario, known), code="unknown-scenario")
+            raise ConfigurationError([problem])
+
+    def checkout_transaction(self, test: str = "", *, scenario: str | None = None) -> TransactionCheckout:
         """Check out the database that tests with ``isolation = "transaction"`` share; made for the first of them.
 
         Args:
             test: The node id of the test, for messages.
+            scenario: The scenario that it starts from; None for the one that tests start from. Each has a database.
         """
+        self.check_scenario(scenario)
+        state = self._spec.scenario if scenario is None else scenario
         from elefast.isolation.shared_database import SharedDatabase
         from elefast.isolation.transaction import TransactionCheckout
 
         service = self.service
         with self._lock:
-            if self._shared is None or not self._shared.usable:
-                name = service.checkout("elefast_shared")
+            shared = self._shared.get(state)
+            if shared is None or not shared.usable:
+                name = service.checkout("elefast_shared", scenario=state)
                 service.shared.add(name)
                 at_once = service.manager.session.server_info.version >= 150000
                 earlier = service.session_counts(name)[0]
-                self._shared = SharedDatabase(service, name, counts_at_once=at_once, earlier_sessions=earlier)
+                shared = SharedDatabase(service, name, counts_at_once=at_once, earlier_sessions=earlier)
+                self._shared[state] = shared
             service.cluster_leak_detector.began(test)
-            return TransactionCheckout(service, self.server, lambda: self.async_server, self._shared, test)
+            return TransactionCheckout(service, self.server, lambda: self.async_server, shared, test, state)
 
     # -- what it did, and what runs -------------------------------------------------------------------------
 
@@ -216,8 +243,8 @@ class Stack:
                 return
             self._closed = True
             try:
-                if self._shared is not None:
-                    self._shared.retire()
+                for shared in self._shared.values():
+                    shared.retire()
                 if self._service is not None:
                     self._service.stop()
             finally:

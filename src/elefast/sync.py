@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self
 
 from sqlalchemy import URL, Connection, Engine, MetaData
@@ -75,6 +75,10 @@ class DatabaseInfo(ABC):
     @abstractmethod
     def _url(self) -> URL:
         """The URL of the database, with its password."""
+
+    facts: Mapping[str, Any] = MappingProxyType({})
+    """What the seed functions of its scenario returned, with those of `seed` and of the scenarios below it; read-only.
+    Of two values with the same key, that of the later function counts."""
 
     close_preconnection: Callable[[], None] = staticmethod(_nothing)
     """Closes the connection that elefast opened in advance, before a test connects otherwise or counts sessions."""
@@ -221,6 +225,7 @@ class DatabaseServer:
         name = self._backend.create(prefix, encoding)
         database = Database(self._backend.engine(name), self, self.sessionmaker_factory)
         database.close_preconnection = partial(self._backend.close_preconnection, name)
+        database.facts = self._backend.facts(encoding)
         return database
 
     def drop_database(self, name: str) -> None:

@@ -175,7 +175,8 @@ def _as_toml(rows: list[Row], origin: bool) -> str:
 
     lines: list[str] = []
     table = ""
-    for row in rows:
+    # In TOML, what follows the header of a table belongs to it.
+    for row in sorted(rows, key=lambda row: len(row.path) > 1):
         if len(row.path) > 1 and row.path[0] != table:
             table = row.path[0]
             lines += ["", f"[{table}]"] if lines else [f"[{table}]"]

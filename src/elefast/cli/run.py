@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a further variable, such as APP_DB=postgresql+asyncpg or APP_HOST={host}; those of export_env are "
         "always set",
     )
+    parser.add_argument("--scenario", metavar="NAME", help="the state that the database starts from")
     parser.add_argument("--keep", action="store_true", help="keep the database afterwards, and print how to open it")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
     add_profile(parser)
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     further = _parsed(arguments.env)
     with configured(arguments) as stack:
-        database = stack.checkout(f"elefast run {command[0]}")
+        database = stack.checkout(f"elefast run {command[0]}", scenario=arguments.scenario)
         try:
             environment = _environment(stack, database, further)
             status = _run(command, environment)

@@ -64,7 +64,7 @@ def _facts(stack: Stack) -> dict[str, Any]:
         "server": admin.lease.description,
         "version": admin.version,
         "url": display_url(with_driver(stack.url, "postgresql")),
-        "template": template_in_words(admin.template()),
+        "template": template_in_words(admin.template(stack.settings.scenario)),
         "databases": count(items),
         "size": sum(max(0, item.size) for item in items),
         "used_by": sorted({item.holder for item in items if item.holder}),

@@ -10,12 +10,15 @@ from elefast.cli._output import add_json, add_profile, console, print_json
 
 if TYPE_CHECKING:
     from elefast.databases.admin import ServerAdmin
+    from elefast.stack import Stack
     from elefast.templates.store import State, Template
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "template"
-HELP = "show the template, build it, drop the project's templates, or explain why one would be built"
+HELP = (
+    "show the template or that of a scenario, build it, drop the project's templates, or explain why it would be built"
+)
 
 _EMPTY = "databases are empty: there is no migrator, no extension and no seed, so there is no template"
 
@@ -29,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="show",
         help="default: %(default)s; drop leaves those in use",
     )
+    parser.add_argument(
+        "scenario",
+        nargs="?",
+        metavar="SCENARIO",
+        help="a scenario; default: the state that tests start from. With drop: a layer, which may also be migrated or "
+        "seeded, with all layers on it; default: all templates",
+    )
+    parser.add_argument("--all", action="store_true", help="with build: the templates of all scenarios")
     parser.add_argument("--force", action="store_true", help="with build: also where there is one that fits")
     add_profile(parser)
     add_json(parser)
@@ -44,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from elefast.cli._server import configured
     from elefast.config import current_run as runs
+    from elefast.config.scenarios import RESERVED
 
     # As `pytest --elefast-rebuild` says it to the stack that it makes.
     outer = runs.enter(runs.CurrentRun(Path.cwd(), rebuild=arguments.force)) if arguments.action == "build" else None
@@ -52,20 +64,35 @@ def run(arguments: argparse.Namespace) -> int:
             admin = stack.admin()
             match arguments.action:
                 case "build":
-                    return _build(admin, arguments.json)
+                    return _build(admin, _scenarios(stack, arguments), arguments.json)
                 case "drop":
-                    return _drop(admin, arguments.json)
+                    if arguments.scenario not in RESERVED:
+                        stack.check_scenario(arguments.scenario)
+                    return _drop(admin, arguments.scenario or "", arguments.json)
                 case _:
-                    return _show(admin.template(), arguments.json, whole=arguments.action == "explain")
+                    (scenario,) = _scenarios(stack, arguments)
+                    return _show(admin.template(scenario), arguments.json, whole=arguments.action == "explain")
     finally:
         if arguments.action == "build":
             runs.enter(outer)
 
 
-def _build(admin: ServerAdmin, as_json: bool) -> int:
+def _scenarios(stack: Stack, arguments: argparse.Namespace) -> list[str]:
+    """The scenarios that the command is about; an empty name for the state after migrator and seeds.
+
+    Raises:
+        ConfigurationError: There is no such scenario.
+    """
+    stack.check_scenario(arguments.scenario)
+    if arguments.action == "build" and arguments.all:
+        return ["", *stack.settings.scenarios]
+    return [arguments.scenario or stack.settings.scenario]
+
+
+def _build(admin: ServerAdmin, scenarios: Sequence[str], as_json: bool) -> int:
     from elefast.cli._server import decisive_build
 
-    made = admin.build_template()
+    made = [layer for scenario in scenarios for layer in admin.build_template(scenario)]
     if as_json:
         print_json(_built_as_json(made, decisive_build(made)) if made else None)
         return 0
@@ -80,8 +107,8 @@ def _build(admin: ServerAdmin, as_json: bool) -> int:
     return 0
 
 
-def _drop(admin: ServerAdmin, as_json: bool) -> int:
-    names = admin.drop_templates()
+def _drop(admin: ServerAdmin, layer: str, as_json: bool) -> int:
+    names = admin.drop_templates(layer)
     if as_json:
         print_json({"dropped": names})
         return 0

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     with configured(arguments) as stack:
         ran = stack.server_runs()
         admin = stack.admin()
-        layers = [] if arguments.no_template else admin.build_template()
+        layers = [] if arguments.no_template else admin.build_template(stack.settings.scenario)
         admin.hold()
         lease = admin.lease
         told = {

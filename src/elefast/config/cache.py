@@ -41,7 +41,8 @@ __all__ = ["CODE", "RememberedSettings", "settings_for_run", "validated"]
 CODE = ("config", "runtime", "postgres/url_variables.py", "postgres/urls.py")
 """The files and directories of elefast that decide which values are valid, and what is made of them."""
 
-_FORMAT = 3
+_FORMAT = 4
+_TABLES_OF_TABLES = ("scenarios",)
 _MAX_ANSWERS = 8
 """Answers kept for a project, since its environments, profiles and versions of Python alternate."""
 _PACKAGE = Path(__file__).parents[1]
@@ -64,7 +65,13 @@ class _Frozen:
 
     def model_dump(self, **_: Any) -> dict[str, Any]:
         """All values, as the method of the same name of a pydantic model gives them."""
-        return {name: value.model_dump() if isinstance(value, _Frozen) else value for name, value in vars(self).items()}
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Frozen):
+        return value.model_dump()
+    return {name: _plain(inner) for name, inner in value.items()} if is_table(value) else value
 
 
 class RememberedSettings(_Frozen, _Model):
@@ -75,8 +82,11 @@ class RememberedSettings(_Frozen, _Model):
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        # All tables are one level down; what is deeper is a value.
-        super().__init__({name: _Frozen(value) if is_table(value) else value for name, value in values.items()})
+        # All tables are one level down, except the tables of scenarios; what is deeper is a value.
+        frozen = {name: _Frozen(value) if is_table(value) else value for name, value in values.items()}
+        for name in _TABLES_OF_TABLES:
+            frozen[name] = {inner: _Frozen(value) for inner, value in values.get(name, {}).items()}
+        super().__init__(frozen)
 
 
 def settings_for_run(

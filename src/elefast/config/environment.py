@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, variable
+from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, inner_key, variable
 from elefast.config.layers import Finding, Layer, places_from
 from elefast.config.messages import suggestion, wrong_value
 from elefast.config.provenance import Origin
@@ -77,7 +77,9 @@ def environment_layer(env: Mapping[str, str], directory: Path) -> Layer:
             for part in [part for part in given if part.startswith(f"{name}__")]:
                 path = (*key.path, *part.removeprefix(f"{name}__").lower().split("__"))
                 layer.tables.add(path[0])
-                layer.add_open(path, _guessed(take(part, path) or ""))
+                text = take(part, path) or ""
+                inner = inner_key(path)
+                layer.add_open(path, _guessed(text) if inner is None else _converted(inner, text))
     for name in given:
         if name.startswith(PREFIX) and name not in used:
             layer.findings.append(_unknown(name))

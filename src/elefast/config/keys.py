@@ -26,6 +26,7 @@ __all__ = [
     "all_tables",
     "closest",
     "dotted",
+    "inner_key",
     "key_at",
     "variable",
 ]
@@ -62,7 +63,8 @@ class Key:
         examples: Values to show.
         minimum: The smallest number allowed.
         maximum: The largest number allowed.
-        value_types: The plain types of an open table's values; none where they can be anything.
+        value_types: The plain types of an open table's values; none where they can be anything, or are tables.
+        value_model: The class of an open table's values, where each of them is a table of the model.
         pattern: A regular expression for the string, or for the strings of the list.
         file: Set where the value is a path.
         since: The version of elefast that it came with.
@@ -77,6 +79,7 @@ class Key:
     minimum: int | None
     maximum: int | None
     value_types: tuple[type, ...]
+    value_model: type[BaseModel] | None
     pattern: str
     file: FilePath | None
     since: str
@@ -106,7 +109,16 @@ class Key:
     @property
     def expected_inside(self) -> str:
         """The same for an item of a list, or for a value of an open table."""
+        if self.value_model is not None:
+            return "a table"
         return _either([_WORDS[accepted] for accepted in self.value_types or (str,)])
+
+    def inside(self, name: str) -> tuple[Key, ...]:
+        """The keys of the table `name` in this open table; none where its values are no tables of the model."""
+        if self.value_model is None:
+            return ()
+        fields = self.value_model.model_fields
+        return tuple(_key((*self.path, name, key), info, self.value_model) for key, info in fields.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +160,16 @@ def key_at(path: Iterable[Any]) -> Key | None:
     """The key at the beginning of this path, which may go on into a list or an open table."""
     path = tuple(path)
     return _by_path().get(path[:1]) or _by_path().get(path[:2])
+
+
+def inner_key(path: Iterable[Any]) -> Key | None:
+    """The key at `path`, which lies in a table of an open table: ``("scenarios", "shop", "seed")``; else None."""
+    path = tuple(path)
+    around = key_at(path)
+    if around is None or around.value_model is None or len(path) <= len(around.path) + 1:
+        return None
+    name, key = path[len(around.path) : len(around.path) + 2]
+    return next((inner for inner in around.inside(str(name)) if inner.path[-1] == key), None)
 
 
 def dotted(path: Iterable[Any]) -> str:
@@ -206,6 +228,7 @@ def _key(path: KeyPath, field: FieldInfo, model: type[BaseModel]) -> Key:
         minimum=next((mark.ge for mark in marks if hasattr(mark, "ge")), None),
         maximum=next((mark.le for mark in marks if hasattr(mark, "le")), None),
         value_types=_value_types(field.annotation),
+        value_model=_value_model(field.annotation),
         pattern=next((mark.regex for mark in marks if isinstance(mark, Pattern)), ""),
         file=next((mark for mark in marks if isinstance(mark, FilePath)), None),
         since=next((mark.version for mark in marks if isinstance(mark, Since)), _FIRST),
@@ -231,7 +254,13 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 def _value_types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) is not dict:
         return ()
-    return tuple(leaf for leaf in _leaves(get_args(annotation)[1]) if isinstance(leaf, type) and leaf is not Any)
+    found = (leaf for leaf in _leaves(get_args(annotation)[1]) if isinstance(leaf, type) and leaf is not Any)
+    return tuple(leaf for leaf in found if not issubclass(leaf, BaseModel))
+
+
+def _value_model(annotation: Any) -> type[BaseModel] | None:
+    value = get_args(annotation)[1] if get_origin(annotation) is dict else None
+    return value if isinstance(value, type) and issubclass(value, BaseModel) else None
 
 
 def _nested_marks(annotation: Any) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, key_at
+from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, inner_key, key_at
 from elefast.config.limits import MAX_DEPTH, broken_limit, broken_path_limit
 from elefast.config.messages import suggestion, wrong_value
 from elefast.config.provenance import DEFAULT, Origin
@@ -127,19 +127,35 @@ class Layer:
 
     def add_open(self, path: KeyPath, value: Any) -> None:
         """Add the user's own keys one by one, because tables merge key by key at any depth."""
-        if is_table(value) and len(path) < MAX_DEPTH:
+        top = key_at(path)
+        if top is not None and top.value_model is not None and len(path) == len(top.path) + 1 and is_table(value):
+            self._add_inside(top, path, value)
+            return
+        inner = inner_key(path)
+        if inner is None and is_table(value) and len(path) < MAX_DEPTH:
             for name, inner in value.items():
                 self.add_open((*path, name), inner)
             return
         if expected := broken_limit(path) or broken_limit(value, depth=len(path)):
             self.wrong(path, wrong_value(expected, path[-1], value))
             return
+        if inner is not None:
+            value = _absolute(inner, value, self.directory)
         around = [path[:end] for end in range(1, len(path))]
         if path in self.inner or any(table in self.values for table in around):
             self.wrong(path, "is a value here and a table elsewhere, choose one", "conflicting-keys")
             return
         self.inner.update(around)
         self.values[path] = value
+
+    def _add_inside(self, key: Key, path: KeyPath, table: Mapping[str, Any]) -> None:
+        """Add a table of the model that stands in an open table under a name of the user's."""
+        known = [inner.path[-1] for inner in key.inside(path[-1])]
+        for name, value in table.items() or {known[-1]: []}.items():  # an empty one is a table as well
+            if name in known:
+                self.add_open((*path, name), value)
+            else:
+                self._unknown((*path, name), known)
 
     def _unknown(self, path: KeyPath, known: list[str]) -> None:
         better = closest(path[-1], known, exact=True) or _elsewhere(path) or closest(path[-1], known)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from elefast.config.arguments import argument_layer
 from elefast.config.discovery import OVERLAY, PYPROJECT, FoundFiles, directories, find, in_directory
 from elefast.config.environment import PROFILE, environment_layer
-from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
+from elefast.config.keys import KeyPath, all_keys, closest, dotted, inner_key, key_at
 from elefast.config.layers import Finding, Layer
 from elefast.config.loaded import Loaded
 from elefast.config.messages import describe_validation_error, format_value, quoted_list, suggestion
@@ -285,6 +285,12 @@ def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[Ke
         key = key_at(details["loc"])
         assert key is not None, "unknown keys are found before validation"
         inside = details["loc"][len(key.path) :][:1]
+        if (inner := inner_key(details["loc"])) is not None:
+            if inner.path not in seen:
+                seen.add(inner.path)
+                message = describe_validation_error(inner, details)
+                yield inner.path, Finding(_origin(inner.path, layers), inner.name, message, code="wrong-value")
+            continue
         place = (*key.path, *(inside if key.types == (list,) or key.is_open else ()))
         if place not in seen:
             seen.add(place)

@@ -25,6 +25,7 @@ from elefast.config.tables import (
     Metadata,
     Pool,
     RedactedModel,
+    Scenario,
     Sql,
     Template,
     Tuning,
@@ -106,6 +107,14 @@ class Settings(RedactedModel, BaseSettings):
 
     autouse: Annotated[bool, Since("0.3.0")] = False
     """Give every test a database, whether it asks for a fixture or not."""
+
+    scenario: Annotated[str, Since("0.3.0")] = Field(default="", examples=["shop"])
+    """The scenario that tests start from unless their marker names one; empty: migrator and `seed` alone."""
+    scenarios: Annotated[dict[str, Scenario], Since("0.3.0")] = Field(
+        default_factory=dict[str, Scenario], examples=[{"shop": {"seed": ["tests.states:shop"]}}]
+    )
+    """Named states of the database, each built once and kept like the template: a table
+    `scenarios.NAME` for each."""
 
     engine: Engine = Field(default_factory=Engine)
     metadata: Metadata = Field(default_factory=Metadata)

@@ -15,6 +15,11 @@ from sqlalchemy import URL
 __all__ = ["Overrides"]
 
 
+class ScenarioTable(TypedDict, total=False):
+    base: str | None
+    seed: Sequence[str | os.PathLike[str]] | None
+
+
 class EngineTable(TypedDict, total=False):
     url: str | URL | None
     driver: Literal["", "psycopg", "psycopg2", "pg8000"] | None
@@ -120,6 +125,8 @@ class Overrides(TypedDict, total=False):
     export_env: Sequence[str] | None
     patch: Sequence[str] | None
     autouse: bool | None
+    scenario: str | None
+    scenarios: Mapping[str, ScenarioTable] | None
     engine: EngineTable | None
     metadata: MetadataTable | None
     alembic: AlembicTable | None

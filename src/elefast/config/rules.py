@@ -14,6 +14,7 @@ from elefast.config.keys import KeyPath, dotted, variable
 from elefast.config.messages import quoted_list
 from elefast.config.migrator_selection import ESSENTIAL, Migrator, migrator_tables
 from elefast.config.model import Settings
+from elefast.config.scenarios import broken_scenarios
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.runtime.text import one_line
 
@@ -70,6 +71,7 @@ def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
         _exported_and_needed,
         _engine_options,
         _remote_host_not_allowed,
+        _scenarios,
     ):
         yield from rule(settings, facts)
 
@@ -186,6 +188,11 @@ def _remote_host_not_allowed(settings: Settings, facts: Facts) -> Iterator[Viola
         yield Violation(
             url, f"the host {_quoted(host)} {REMOTE_HOST_MESSAGE}", looked_at, variable=libpq, code="remote-host"
         )
+
+
+def _scenarios(settings: Settings, _: Facts) -> Iterator[Violation]:
+    for path, message, code in broken_scenarios(settings):
+        yield Violation(path, message, code=code)
 
 
 def _quoted(host: str) -> str:

@@ -91,6 +91,14 @@ def _plain(key: Key, accepted: type) -> dict[str, Any]:
         return text
     if accepted is list:
         schema["items"] = text
+    if accepted is dict and key.value_model is not None:
+        inner = key.inside("*")
+        schema["additionalProperties"] = {
+            "type": "object",
+            "description": " ".join((key.value_model.__doc__ or "").split()),
+            "additionalProperties": False,
+            "properties": {one.path[-1]: _property(one) for one in inner},
+        }
     if accepted is dict and key.value_types:
         schema["additionalProperties"] = {"type": [_TYPES[inner] for inner in key.value_types]}
     return schema

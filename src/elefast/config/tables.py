@@ -24,6 +24,7 @@ __all__ = [
     "Metadata",
     "Pool",
     "RedactedModel",
+    "Scenario",
     "Sql",
     "Table",
     "Template",
@@ -259,6 +260,17 @@ class Template(Table):
     """How PostgreSQL copies it."""
     keep: WholeNumber = 3
     """How many older templates stay on a server."""
+
+
+class Scenario(Table):
+    """A named state that tests start from: further seeds on top of another state."""
+
+    base: Annotated[str, value_types.Since("0.3.0")] = Field(default="", examples=["catalog"])
+    """The scenario that it is built on; empty: the template with migrator and `seed`."""
+    seed: Annotated[list[value_types.NotEmpty], FilePath(or_target=True), value_types.Since("0.3.0")] = Field(
+        default_factory=list[str], examples=[["tests/shop.sql", "tests.states:shop"]]
+    )
+    """Its data, as in `seed` at the top: SQL files, globs, or functions as `module:name`."""
 
 
 class Pool(Table):

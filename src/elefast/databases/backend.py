@@ -44,6 +44,10 @@ class ServerBackend(Protocol):
         """Create a database; its name."""
         ...
 
+    def facts(self, encoding: str) -> Mapping[str, Any]:
+        """What the seed functions returned for the databases that `create` makes; read-only."""
+        ...
+
     def drop(self, name: str) -> list[Leftover]:
         """Drop database `name`; the sessions and objects that had to be ended or cleared."""
         ...
@@ -105,6 +109,9 @@ class EngineBackend:
         name, _ = self._manager.create(prefix, encoding)
         return name
 
+    def facts(self, encoding: str) -> Mapping[str, Any]:
+        return self._manager.facts(encoding)
+
     def drop(self, name: str) -> list[Leftover]:
         return self._manager.drop(name)
 
@@ -144,6 +151,9 @@ class ServiceBackend:
         if self._is_async:
             service.close_preconnection(name)  # it is for a sync engine
         return name
+
+    def facts(self, encoding: str) -> Mapping[str, Any]:
+        return self._start().facts(encoding=encoding)
 
     def drop(self, name: str) -> list[Leftover]:
         service = self._start()

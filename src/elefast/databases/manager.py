@@ -7,10 +7,13 @@ It must not know configuration and tests.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from types import MappingProxyType
+from typing import Any
 
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
@@ -155,6 +158,16 @@ class DatabaseManager:
             return None
         with self._building:
             return self._templates.get(encoding, scenario)
+
+    def facts(self, encoding: str = "utf8", scenario: str = "") -> Mapping[str, Any]:
+        """What the seed functions of a state returned; a new read-only mapping, empty before its first database.
+
+        Args:
+            encoding: The server encoding.
+            scenario: The scenario.
+        """
+        found = self._templates.facts(encoding, scenario) if self._templates is not None else "{}"
+        return MappingProxyType(json.loads(found))
 
     def new_name(self, prefix: str = "elefast") -> Name:
         """A new name for a database of this run."""

@@ -9,6 +9,7 @@
                                                          └─ not possible, or not needed ──► drop
 
 Each thread has a maintenance session, so that making and recycling go on side by side. A test waits for neither.
+Databases of several states (`elefast.databases.pool_demand`) share the limits of one pool.
 The pool makes no spare database, and starts no thread, before a second database is asked for: a run of one test must
 not pay for others.
 """
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from elefast.databases.manager import DatabaseManager
+from elefast.databases.pool_demand import PoolDemand
 from elefast.databases.pool_scheduler import PoolScheduler
 from elefast.databases.preconnect import Preconnector
 from elefast.databases.report import Leak
@@ -105,6 +107,13 @@ class DatabasePool:
         self._used: deque[tuple[str, str]] = deque()
         """Databases that were released, each with its test."""
         self._leaks: list[Leak] = []
+        self._states: dict[str, str] = {}
+        """The scenario that each database started from."""
+        self._demand = PoolDemand(size)
+        self._unneeded: set[str] = set()
+        """Databases in `_used` that make room for one of another state."""
+        self._soon: Counter[str] = Counter()
+        """How many databases of each state are being made ahead or reset at this moment."""
         self._busy = 0
         """How many databases are being made, or recycled, at this moment."""
         self._making = 0
@@ -128,8 +137,12 @@ class DatabasePool:
 
     # -- for tests ------------------------------------------------------------------------------------------
 
-    def checkout(self) -> tuple[str, bool]:
+    def checkout(self, state: str = "", upcoming: Sequence[str] = ()) -> tuple[str, bool]:
         """A database for a test, and whether it was ready.
+
+        Args:
+            state: The scenario that it starts from.
+            upcoming: The scenarios of the tests after this one, as far as they are known.
 
         Raises:
             ElefastError: It could not be made, or `limit` databases are in use.
@@ -138,6 +151,7 @@ class DatabasePool:
         with self._changed:
             self._asked += 1
             self._scheduler.ask()
+            self._demand.ask(state, upcoming)
             if self._connection_count != self._manager.session.connection_count:
                 # While this run had no connection its lock was free, so a sweep may have dropped the idle databases.
                 self._connection_count = self._manager.session.connection_count
@@ -145,27 +159,29 @@ class DatabasePool:
                 self._idle.clear()
             self._wake()
             start = clock.now()
-            while not self._idle and self._existing >= self._limit:
+            while self._ready(state) is None and self._existing >= self._limit:
                 if not self._threads and self._recycle_one(self._manager.session):
                     continue
-                if not (self._used or self._busy):
+                if not (self._used or self._busy or self._evict(state)):
                     raise ElefastError(
                         f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
                         "more. Drop some, or raise pool.max.",
                         code="pool-exhausted",
                     )
-                self._changed.wait()
-            while (seconds := self._worth_waiting(start)) > 0:
+                if self._threads or not self._used:
+                    self._changed.wait()
+            while (seconds := self._worth_waiting(start, state)) > 0:
                 self._changed.wait(seconds)
-            if self._idle:
-                name = self._idle.popleft()
+            if (ready := self._ready(state)) is not None:
+                name = ready
+                self._idle.remove(name)
                 self._in_use.add(name)
                 self._wake()
                 return name, True
             self._busy += 1
         name = ""
         try:
-            name = self._create(self._manager.session)
+            name = self._create(self._manager.session, state)
         finally:
             with self._changed:
                 self._busy -= 1
@@ -191,6 +207,7 @@ class DatabasePool:
             self._resetter.forget(name)
         with self._changed:
             self._in_use.discard(name)
+            self._states.pop(name, None)
             self._wake()
 
     def take_leaks(self) -> list[Leak]:
@@ -239,20 +256,53 @@ class DatabasePool:
             self._disconnect(name)
         return idle
 
+    def by_state(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The databases of `names` by the scenario that they start from."""
+        found: dict[str, list[str]] = {}
+        for name in names:
+            found.setdefault(self._states.get(name, ""), []).append(name)
+        return found
+
     # -- what is worth doing --------------------------------------------------------------------------------
+
+    def _ready(self, state: str) -> str | None:
+        """The idle database that the next test with `state` gets."""
+        return next((name for name in self._idle if self._states.get(name, "") == state), None)
+
+    @property
+    def _next_idle(self) -> str | None:
+        """The idle database that the next test is likely to get."""
+        return self._ready(self._demand.next)
+
+    def _evict(self, keep: str | None = None) -> bool:
+        """Have an idle database dropped that makes room for one of another state; whether there was one.
+
+        Args:
+            keep: The state that needs the room at once; None where only a database that no test needs soon may go.
+        """
+        index = self._demand.least_needed([self._states.get(name, "") for name in self._idle], keep)
+        if index is None:
+            return False
+        name = self._idle[index]
+        del self._idle[index]
+        self._unneeded.add(name)
+        self._used.append((name, ""))
+        self._wake()
+        return True
 
     @property
     def _existing(self) -> int:
         return len(self._idle) + len(self._used) + len(self._in_use) + self._busy
 
-    def _worth_waiting(self, start: float) -> float:
+    def _worth_waiting(self, start: float, state: str) -> float:
         """Seconds that are worth waiting for a database that is being reset; 0 where one is idle.
 
         Args:
             start: When the test asked for a database.
+            state: The state that it asked for.
         """
-        if not self._idle:
-            return self._scheduler.until_made(start) if self._resetting else 0.0
+        if self._ready(state) is None:
+            return self._scheduler.until_made(start) if self._resetting_of(state) else 0.0
         # An idle database without a connection costs about half of what a reset takes, and that comes connected.
         return self._scheduler.until_reset() if self._unconnected and self._expects_reset else 0.0
 
@@ -261,12 +311,33 @@ class DatabasePool:
         """How many databases are likely to be idle soon, because they were released and need only be reset."""
         if not (self._expects_reset and self._threads and self._size):
             return 0
-        return self._scheduler.under_way + len(self._used)
+        return self._scheduler.under_way + len(self._used) - len(self._unneeded)
+
+    def _resetting_of(self, state: str) -> int:
+        """How many of them are of one state."""
+        if not self._resetting:
+            return 0
+        return self._soon[state] + sum(
+            self._states.get(name, "") == state and name not in self._unneeded for name, _ in self._used
+        )
+
+    @property
+    def _lacking(self) -> str | None:
+        """The state of which a database is worth making ahead; None where there is none."""
+        if not self._size or self._existing >= self._limit:
+            return None
+        if self._demand.is_single and len(self._idle) + self._resetting >= self._size:
+            return None
+        have = Counter(self._states.get(name, "") for name in self._idle)
+        if self._resetting:
+            have.update(self._soon)
+            have.update(self._states.get(name, "") for name, _ in self._used if name not in self._unneeded)
+        lacking = self._demand.lacking(have, expects_reset=self._expects_reset)
+        return lacking if lacking is not None and self._has_room() else None
 
     @property
     def _wants_more(self) -> bool:
-        enough = len(self._idle) + self._resetting >= self._size
-        return not enough and self._existing < self._limit and self._has_room()
+        return self._lacking is not None
 
     @property
     def _unconnected(self) -> bool:
@@ -275,8 +346,8 @@ class DatabasePool:
         return (
             preconnector is not None
             and preconnector.wanted
-            and bool(self._idle)
-            and not preconnector.has(self._idle[0])
+            and (name := self._next_idle) is not None
+            and not preconnector.has(name)
         )
 
     @property
@@ -352,38 +423,45 @@ class DatabasePool:
                 if self._closing:
                     return False
                 preconnector = self._preconnector if self._to_connect else None
-                makes = preconnector is None and self._wants_more
+                lacking = self._lacking if preconnector is None else None
+                makes = lacking is not None
                 if self._may_begin(preconnector is not None or makes or bool(self._used)):
                     break
-            next_one = self._idle[0] if preconnector is not None else ""
+            next_one = (self._next_idle or "") if preconnector is not None else ""
             # Reserved at once: a test that gets the database from now on waits for this connection.
             reservation = preconnector.reserve(next_one) if preconnector is not None else None
             self._busy += makes
             self._making += makes
+            if lacking is not None:
+                self._soon[lacking] += 1
+                if len(self._idle) + self._resetting >= self._demand.capacity:
+                    self._evict()
         if preconnector is not None and reservation is not None:
             preconnector.prepare(next_one, reservation)
-        elif makes:
-            self._make_idle(session)
+        elif lacking is not None:
+            self._make_idle(session, lacking)
         else:
             self._recycle_one(session)
         return True
 
-    def _make_idle(self, session: MaintenanceSession) -> None:
+    def _make_idle(self, session: MaintenanceSession, state: str) -> None:
         name = ""
         try:
-            name = self._create(session)
+            name = self._create(session, state)
         except Exception as error:
             self._give_up(error)
         with self._changed:
             self._busy -= 1
             self._making -= 1
+            self._soon[state] -= 1
             if name:
                 self._idle.append(name)
             self._wake()
 
-    def _create(self, session: MaintenanceSession) -> str:
+    def _create(self, session: MaintenanceSession, state: str) -> str:
         start = clock.now()
-        name, template = self._manager.create(session=session)
+        name, template = self._manager.create(session=session, scenario=state)
+        self._states[name] = state
         self._scheduler.making = clock.now() - start
         if self._resetter is not None:
             self._resetter.track(name, template, session)
@@ -399,7 +477,11 @@ class DatabasePool:
             name, test = self._used.popleft()
             # With the one that a test has now there are as many as the pool is to have.
             others = len(self._idle) + self._scheduler.under_way + self._making
-            needed = 0 < self._size >= others and not self._closing
+            state = self._states.get(name, "")
+            unneeded = name in self._unneeded
+            self._unneeded.discard(name)
+            needed = self._size > 0 and not unneeded and self._demand.keeps(state, others) and not self._closing
+            self._soon[state] += needed
             preconnector = self._preconnector
             if preconnector is not None and (
                 not preconnector.wanted or sum(map(preconnector.has, self._idle)) >= _CONNECTED
@@ -418,10 +500,14 @@ class DatabasePool:
                     self._used.appendleft((name, test))
         with self._changed:
             self._busy -= 1
+            self._soon[state] -= needed
             self._scheduler.end(begun, was_reset=bool(fresh))
+            if fresh != name and (name, test) not in self._used:
+                self._states.pop(name, None)
             if needed:
                 self._expects_reset = bool(fresh)
             if fresh:
+                self._states[fresh] = state
                 # The next test gets the one that is connected to.
                 (self._idle.append if preconnector is None else self._idle.appendleft)(fresh)
             self._wake()

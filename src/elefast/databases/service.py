@@ -108,6 +108,8 @@ class DatabaseService:
             inspect=self._detect_cluster_changes,
         )
         self._size = -1
+        self._templates_used: set[str] = set()
+        """The scenarios whose templates this process has."""
 
     @classmethod
     def start(cls, spec: ServiceSpec, inherited: DatabaseService | None, sweeps: bool, timeout: float) -> Self:
@@ -190,30 +192,50 @@ class DatabaseService:
         self._async_dialects.share(engine, self._on_connect)
         return engine
 
-    def checkout(self, prefix: str = "elefast", encoding: str = "utf8", *, test: str = "") -> str:
+    def checkout(
+        self,
+        prefix: str = "elefast",
+        encoding: str = "utf8",
+        *,
+        test: str = "",
+        scenario: str | None = None,
+        upcoming: Sequence[str] = (),
+    ) -> str:
         """Check out a database: from the pool, unless `prefix` or `encoding` is special.
 
         Args:
             prefix: The prefix of its name.
             encoding: The encoding of its text.
             test: The node id of the test that waits for it.
+            scenario: The scenario that it starts from; None for the one that tests start from.
+            upcoming: The scenarios of the tests after this one, as far as they are known.
 
         Returns:
             The name of the database.
         """
+        state = self._spec.scenario if scenario is None else scenario
         with _adding_origins(self._spec.origins):
+            if state not in self._templates_used:
+                self._ensure_template(state)
             if not self.report.databases:
-                self._ensure_template()
                 self._detect_cluster_changes(self.manager.session)
             start = clock.now()
             if (prefix, encoding.lower()) == ("elefast", "utf8"):
-                name, ready = self.pool.checkout()
+                name, ready = self.pool.checkout(state, upcoming)
             else:
-                (name, _), ready = self.manager.create(prefix, encoding), False
+                (name, _), ready = self.manager.create(prefix, encoding, scenario=state), False
         self.report.waited(test, clock.now() - start)
         self.report.databases += 1
         self.report.from_pool += ready
         return name
+
+    def facts(self, scenario: str | None = None, encoding: str = "utf8") -> Mapping[str, Any]:
+        """What the seed functions of a scenario returned; a new read-only mapping, for a database of it."""
+        return self.manager.facts(encoding, self._spec.scenario if scenario is None else scenario)
+
+    def has_template(self, scenario: str | None = None) -> bool:
+        """Whether a database of the scenario needs neither the server nor the template to be waited for."""
+        return (self._spec.scenario if scenario is None else scenario) in self._templates_used
 
     def release(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
         """Have database `name` of `test` recycled in the background.
@@ -287,7 +309,9 @@ class DatabaseService:
         try:
             ready = self.pool.close(drop=not server_ends)
             self.preconnector.close_all()
-            unused = {"": self._verified(ready[:spare_limit])}
+            by_state = self.pool.by_state(ready)
+            spare_limit = min(spare_limit, max(1, spare_limit // len(by_state))) if by_state else 0
+            unused = {state: self._verified(names[:spare_limit]) for state, names in by_state.items()}
             if self.report.databases:
                 self._detect_cluster_changes(self.manager.session)
         finally:
@@ -309,13 +333,14 @@ class DatabaseService:
             _log.info("left no spare databases for the next run: %s", error)
             return []
 
-    def _ensure_template(self) -> None:
-        """Have a template before the first database, and count how long that took."""
+    def _ensure_template(self, scenario: str) -> None:
+        """Have a template before the first database of a scenario, and count how long that took."""
         start = clock.now()
         try:
-            made = self.manager.template()
+            made = self.manager.template(scenario=scenario)
         finally:
             self._stop_preparation()
+        self._templates_used.add(scenario)
         self.report.strategy = self.manager.strategy
         if made is not None and self.manager.templates is not None:
             seconds = clock.now() - start

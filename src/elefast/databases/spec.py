@@ -61,6 +61,7 @@ class ServiceSpec:
         engines: The engines of tests.
         templates: How templates are made and kept.
         pool: The pool of databases.
+        scenario: The scenario that databases start from; empty for the state after migrator and seeds.
         watches_cluster: Whether changes to what all databases of the server share are looked for between tests.
         origins: Where each setting was written, by its dotted key, for errors that only the use of its value shows.
         libpq_variables: Gives the libpq variables that were set before the first test; None where no run of tests
@@ -77,3 +78,4 @@ class ServiceSpec:
     watches_cluster: bool
     origins: Mapping[str, object]
     libpq_variables: Callable[[], Mapping[str, str] | None] = lambda: None
+    scenario: str = ""

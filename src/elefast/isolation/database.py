@@ -30,6 +30,7 @@ class DatabaseCheckout:
         async_server: Gives the server of the async view.
         name: The name of the database.
         test: The node id of the test.
+        scenario: The scenario that it starts from; None for the one that tests start from.
     """
 
     session_options: Mapping[str, Any] = {}
@@ -42,12 +43,14 @@ class DatabaseCheckout:
         async_server: Callable[[], AsyncDatabaseServer],
         name: str,
         test: str,
+        scenario: str | None = None,
     ) -> None:
         self._service = service
         self._server = server
         self._async_server = async_server
         self.name = name
         self.test = test
+        self._scenario = scenario
         self._sync: Database | None = None
         self._async: AsyncDatabase | None = None
 
@@ -56,6 +59,7 @@ class DatabaseCheckout:
         """The view with a sync engine."""
         if self._sync is None:
             self._sync = Database(self._service.engine(self.name), self._server, self._server.sessionmaker_factory)
+            self._sync.facts = self._service.facts(self._scenario)
             self._sync.close_preconnection = partial(self._service.close_preconnection, self.name)
         return self._sync
 
@@ -77,6 +81,7 @@ class DatabaseCheckout:
             )  # closes the connection that was opened in advance for a sync engine
             engine = AsyncEngine(self._service.async_engine(self.name))
             self._async = AsyncDatabase(engine, server, server.sessionmaker_factory)
+            self._async.facts = self._service.facts(self._scenario)
         return self._async
 
     @property

@@ -48,6 +48,7 @@ class TransactionCheckout:
         async_server: Gives the server of the async view.
         shared: The database.
         test: The node id of the test.
+        scenario: The scenario that the database starts from; None for the one that tests start from.
     """
 
     session_options: Mapping[str, Any] = SESSION_OPTIONS
@@ -59,6 +60,7 @@ class TransactionCheckout:
         async_server: Callable[[], AsyncDatabaseServer],
         shared: SharedDatabase,
         test: str,
+        scenario: str | None = None,
     ) -> None:
         self._service = service
         self._server = server
@@ -71,6 +73,7 @@ class TransactionCheckout:
         self._async: AsyncDatabase | None = None
         self.name = shared.name
         self.test = test
+        self._scenario = scenario
 
     @property
     def engine(self) -> Engine:
@@ -100,6 +103,7 @@ class TransactionCheckout:
         if self._sync is None:
             self._sync = Database(self.engine, self._server, self._server.sessionmaker_factory)
             self._sync.sessionmaker.configure(**SESSION_OPTIONS)
+            self._sync.facts = self._service.facts(self._scenario)
         return self._sync
 
     @property
@@ -116,6 +120,7 @@ class TransactionCheckout:
             server = self._async_server()
             self._async = AsyncDatabase(self.async_engine, server, server.sessionmaker_factory)
             self._async.sessionmaker.configure(**SESSION_OPTIONS)
+            self._async.facts = self._service.facts(self._scenario)
         return self._async
 
     def url_for(self, driver: str) -> URL:

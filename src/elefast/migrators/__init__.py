@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from elefast.migrators.callable import Function
     from elefast.migrators.command import Command
     from elefast.migrators.metadata import Metadata
-    from elefast.migrators.plan import Plan
+    from elefast.migrators.plan import Plan, Scenario
     from elefast.migrators.sql import Sql
     from elefast.migrators.steps import Step
 
-__all__ = ["Alembic", "Command", "Function", "Metadata", "Plan", "Sql", "Step"]
+__all__ = ["Alembic", "Command", "Function", "Metadata", "Plan", "Scenario", "Sql", "Step"]
 
 _HOMES = {
     "Alembic": "alembic.step",
@@ -36,6 +36,7 @@ _HOMES = {
     "Metadata": "metadata",
     "Step": "steps",
     "Plan": "plan",
+    "Scenario": "plan",
     "Sql": "sql",
 }
 

@@ -3,6 +3,7 @@
 The annotation of its parameter decides what it gets: SQLAlchemy's ``Connection``, ``Session`` or ``Engine``, or the
 async class for one of them. Without an annotation, a plain function gets a ``Connection``, and an ``async def`` an
 ``AsyncConnection``. Work that a function leaves uncommitted on its connection or session is committed.
+What a seed returns becomes the facts of the databases.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from elefast.errors import ConfigurationError, Problem
+from elefast.migrators.facts import checked_facts
 from elefast.migrators.import_target import load
 from elefast.migrators.steps import BuildTarget
 from elefast.postgres.urls import with_driver
@@ -38,6 +40,9 @@ _ARGUMENTS = {
 }
 
 
+_MIGRATOR_KEY = "callable.target"
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function that fills a database.
@@ -48,12 +53,12 @@ class Function:
     """
 
     target: str
-    key: str = "callable.target"
+    key: str = _MIGRATOR_KEY
     runs_project_code: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
-        return self.target
+        return f"{self.target} ({self.key})" if self.key.startswith("scenarios.") else self.target
 
     def inputs(self, root: Path) -> Sequence[Input]:
         # Its module, and other modules that this imports, are observed when it runs.
@@ -72,16 +77,18 @@ class Function:
         function = self.load(target.root)
         kind = self.argument_class(function)
         if kind.startswith("Async"):
-            event_loops.run(_call_async(function, kind, target))
-            return
-        engine = create_engine(with_driver(target.url, f"postgresql+{target.driver}"), poolclass=NullPool)
-        try:
-            self.call_with(function, kind, engine)
-        finally:
-            engine.dispose()
+            result = event_loops.run(_call_async(function, kind, target))
+        else:
+            engine = create_engine(with_driver(target.url, f"postgresql+{target.driver}"), poolclass=NullPool)
+            try:
+                result = self.call_with(function, kind, engine)
+            finally:
+                engine.dispose()
+        if self.key != _MIGRATOR_KEY:
+            target.returned.update(checked_facts(result, function, self.label, target.root))
 
-    def call_with(self, function: Any, kind: str, source: Engine | Connection) -> None:
-        """Call a function that takes a sync object, and commit the work that it leaves uncommitted.
+    def call_with(self, function: Any, kind: str, source: Engine | Connection) -> Any:
+        """Call a function that takes a sync object, and commit the work that it leaves uncommitted; its result.
 
         Args:
             function: The function, which may be async.
@@ -91,21 +98,20 @@ class Function:
         Raises:
             ConfigurationError: The function is not async, and returned an awaitable.
         """
-        if kind == "Engine":
-            self.call(function, source)
-        elif kind == "Session":
+        if kind == "Session":
             from sqlalchemy.orm import Session
 
             with Session(source) as session:
-                self.call(function, session)
+                result = self.call(function, session)
                 session.commit()
-        elif isinstance(source, Connection):
-            self.call(function, source)
-        else:
-            with source.connect() as connection:
-                self.call(function, connection)
-                if not connection.closed:
-                    connection.commit()
+            return result
+        if kind == "Engine" or isinstance(source, Connection):
+            return self.call(function, source)
+        with source.connect() as connection:
+            result = self.call(function, connection)
+            if not connection.closed:
+                connection.commit()
+        return result
 
     def argument_class(self, function: Any) -> str:
         """The name of the class of SQLAlchemy that the function takes.
@@ -142,20 +148,23 @@ class Function:
             ) from None
         return function
 
-    def call(self, function: Any, argument: object) -> None:
+    def call(self, function: Any, argument: object) -> Any:
         """Call a function with its argument; an async function runs in a new event loop.
+
+        Returns:
+            The result of the function.
 
         Raises:
             ConfigurationError: The function is not async, and returned an awaitable.
         """
         if is_async(function):
-            event_loops.run(function(argument))
-            return
+            return event_loops.run(function(argument))
         result = function(argument)
         if inspect.isawaitable(result):
             if inspect.iscoroutine(result):
                 result.close()
             raise self._problem("it returned something to await; write it as `async def`")
+        return result
 
     def _problem(self, message: str) -> ConfigurationError:
         return ConfigurationError([Problem("", self.key, f'"{self.target}": {message}', code="target-wrong-kind")])
@@ -193,22 +202,23 @@ def _annotated_class(function: Any) -> str:
     return ""
 
 
-async def _call_async(function: Any, kind: str, target: BuildTarget) -> None:
+async def _call_async(function: Any, kind: str, target: BuildTarget) -> Any:
     from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
     url = with_driver(target.url, f"postgresql+{target.async_driver}")
     engine = create_async_engine(url, poolclass=NullPool)
     try:
         if kind == "AsyncEngine":
-            await function(engine)
+            result = await function(engine)
         elif kind == "AsyncSession":
             async with AsyncSession(engine) as session:
-                await function(session)
+                result = await function(session)
                 await session.commit()
         else:
             async with engine.connect() as connection:
-                await function(connection)
+                result = await function(connection)
                 if not connection.closed:
                     await connection.commit()
     finally:
         await engine.dispose()
+    return result

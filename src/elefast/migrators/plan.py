@@ -10,16 +10,16 @@ Most runs find their template and only ask for the inputs, so the modules that b
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import dropwhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import URL, Connection
 
-from elefast.errors import ElefastError, MigrationError
+from elefast.errors import ConfigurationError, ElefastError, MigrationError, Problem
 from elefast.migrators.files import watched, watched_variables
 from elefast.migrators.steps import BuildTarget, Step
 from elefast.postgres.url_variables import ExportedVariable
@@ -34,10 +34,22 @@ if TYPE_CHECKING:
 
     from elefast.migrators.sandbox.parent import BuildProcess
 
-__all__ = ["SEEDED", "Plan"]
+__all__ = ["SEEDED", "Plan", "Scenario"]
 
 SEEDED = "seeded"
 """The layer of the seeds that all tests have."""
+
+
+class Scenario(NamedTuple):
+    """A state on top of another one.
+
+    Args:
+        base: The scenario below it; empty for the state after migrator and seeds.
+        seeds: Its SQL files and functions, like those of `Plan`.
+    """
+
+    base: str = ""
+    seeds: Sequence[str] = ()
 
 
 class Plan:
@@ -49,6 +61,8 @@ class Plan:
         extensions: Extensions to create first.
         migrator: The step that creates the schema; None for an empty one.
         seeds: SQL files (names and globs that end in ``.sql``) and functions (``module:function``), in order.
+        scenarios: Further states by name; their bases form no cycle.
+        patch: Attributes of modules, as ``module:name``, that lead to the draft while seed functions run.
         watch: Further files, directories and globs that the result depends on.
         watch_variables: Further environment variables that the result depends on.
         url_variables: Environment variables that hold the template's URL, or parts of it, while code of the project
@@ -71,6 +85,8 @@ class Plan:
         extensions: Sequence[str] = (),
         migrator: Step | None = None,
         seeds: Sequence[str] = (),
+        scenarios: Mapping[str, Scenario] | None = None,
+        patch: Sequence[str] = (),
         watch: Sequence[str] = (),
         watch_variables: Sequence[str] = (),
         url_variables: Sequence[str] = (),
@@ -87,7 +103,11 @@ class Plan:
             *([_extensions(extensions)] if extensions else []),
             *([migrator] if migrator else []),
         )
-        self._seeded = tuple(_seed(seed) for seed in seeds)
+        self._seeded = tuple(_seed(seed, "seed") for seed in seeds)
+        self._scenarios = dict(scenarios or {})
+        self._scenario_layers: dict[str, Layer] = {}
+        self._patch = tuple(patch) if seeds else ()
+        self._all_patch = tuple(patch)
         self.steps: tuple[Step, ...] = (*self._migrated, *self._seeded)
         self._watch = tuple(watch)
         self._watch_variables = tuple(watch_variables)
@@ -110,26 +130,44 @@ class Plan:
     @property
     def scenarios(self) -> Sequence[str]:
         """The names of all scenarios."""
-        return ()
+        return tuple(self._scenarios)
 
     def layers(self, scenario: str = "") -> Sequence[Layer]:
         """The layers of a state, the lowest first; none where its databases are empty.
 
         Args:
             scenario: The scenario; empty for the state after migrator and seeds.
+
+        Raises:
+            ConfigurationError: There is no such scenario.
         """
-        return self._common_layers
+        if not scenario:
+            return self._common_layers
+        if scenario not in self._scenarios:
+            problem = Problem("", "scenario", f'there is no scenario "{scenario}"', code="unknown-scenario")
+            raise ConfigurationError([problem])
+        return (*self.layers(self._scenarios[scenario].base), self._scenario_layer(scenario))
+
+    def _scenario_layer(self, name: str) -> Layer:
+        if name not in self._scenario_layers:
+            steps = [_seed(seed, f"scenarios.{name}.seed") for seed in self._scenarios[name].seeds]
+            self._scenario_layers[name] = Layer(name, self._part(steps, self._all_patch))
+        return self._scenario_layers[name]
 
     @cached_property
     def _common_layers(self) -> tuple[Layer, ...]:
         """The layers below all scenarios. A project without seeds has one, and pays for no further copy."""
-        parts = ((MIGRATED, self._migrated), (SEEDED, self._seeded))
-        return tuple(Layer(name, self._part(steps)) for name, steps in parts if steps)
+        parts: tuple[tuple[str, tuple[Step, ...], tuple[str, ...]], ...] = (
+            (MIGRATED, self._migrated, ()),
+            (SEEDED, self._seeded, self._all_patch),
+        )
+        return tuple(Layer(name, self._part(steps, patch)) for name, steps, patch in parts if steps)
 
-    def _part(self, steps: Sequence[Step]) -> Plan:
+    def _part(self, steps: Sequence[Step], patch: tuple[str, ...]) -> Plan:
         """A plan with some of the steps."""
         part = copy.copy(self)
         part.steps = tuple(steps)
+        part._patch = patch
         part._whole = self
         return part
 
@@ -150,6 +188,8 @@ class Plan:
             names = sorted(f"{name}={template}" for name, template in self._variables.items())
             found.append(Input.of("variables with the URL", *names))
             found.append(Input.of("drivers", self._driver, self._async_driver))
+            if self._patch:
+                found.append(Input.of("patch", *self._patch))
         if not self._watch and any(why for _, why in described):
             # Inputs that are unknown may differ between two projects, so these must not share a template.
             found.append(Input.of("project directory", str(self.root)))
@@ -202,6 +242,7 @@ class Plan:
             self._application_name,
             self._owned,
             mark,
+            patch=self._patch,
         )
         # A file that is missing is an error before the first step runs.
         declared = [path for step in self.steps for path in step.declared(self.root)]
@@ -324,14 +365,14 @@ def _extensions(names: Sequence[str]) -> Step:
     return Extensions(tuple(names))
 
 
-def _seed(seed: str) -> Step:
+def _seed(seed: str, key: str) -> Step:
     if seed.endswith(".sql"):
         from elefast.migrators.sql import Sql
 
-        return Sql((seed,), "seed")
+        return Sql((seed,), key)
     from elefast.migrators.callable import Function
 
-    return Function(seed, "seed")
+    return Function(seed, key)
 
 
 def _variables(written: Sequence[str], driver: str) -> dict[str, str]:

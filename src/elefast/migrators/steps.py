@@ -45,6 +45,8 @@ class BuildTarget:
         owned: Elefast has started the server, so libpq's environment variables are meant for another one.
         mark: The comment for roles and tablespaces that the build makes; empty for none.
         replies: The pipe to the process that waits for the build; None in that process itself.
+        patch: Attributes of modules, as ``module:name``, that lead to the template while seed functions run.
+        returned: What seed functions returned, later values in place of earlier ones.
     """
 
     url: URL
@@ -56,6 +58,8 @@ class BuildTarget:
     owned: bool = False
     mark: str = ""
     replies: IO[bytes] | None = None
+    patch: tuple[str, ...] = ()
+    returned: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def report_progress(self, number: int, total: int, unit: str) -> None:
         """Tell the process that waits for the build that item `number` of `total` begins.

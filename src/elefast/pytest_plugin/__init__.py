@@ -30,8 +30,8 @@ __all__ = [
 
 
 _MARKER = (
-    'elefast(isolation="database"|"transaction", keep="failed"|"always"|"never"): how this test gets its database, '
-    "and whether the database is kept afterwards"
+    'elefast(isolation="database"|"transaction", keep="failed"|"always"|"never", scenario="NAME"): how this test gets '
+    "its database, whether the database is kept afterwards, and the state that it starts from"
 )
 
 

@@ -77,15 +77,22 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     item: pytest.Item = request.node
     leaks: list[Leak] = []
     with ExitStack() as cleanup:
-        limits = harness.build_timeouts.during_build(item) if harness.may_build_template else nullcontext()
-        with harness.failing_by_message(), limits:
+        with harness.failing_by_message():
             options = harness.item_options(item)
+        may_build = harness.may_build_template(options.scenario)
+        limits = harness.build_timeouts.during_build(item) if may_build else nullcontext()
+        with harness.failing_by_message(), limits:
             in_transaction = options.isolation == "transaction"
             patch = harness.patch if harness.settings.patch else None
             if patch is not None:
                 patch.check()
             stack = harness.stack
-            checkout = stack.checkout_transaction(item.nodeid) if in_transaction else stack.checkout(item.nodeid)
+            checkout: Checkout
+            if in_transaction:
+                checkout = stack.checkout_transaction(item.nodeid, scenario=options.scenario)
+            else:
+                upcoming = harness.upcoming_scenarios()
+                checkout = stack.checkout(item.nodeid, scenario=options.scenario, upcoming=upcoming)
         with harness.failing_by_message():
             cleanup.callback(
                 lambda: leaks.extend(

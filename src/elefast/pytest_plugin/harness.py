@@ -11,7 +11,7 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Harness", "harness_of", "has_failed"]
 
+_FORESIGHT = 64
+"""How many of the next tests the pool knows."""
 _KEY = pytest.StashKey["Harness"]()
 _FAILED = pytest.StashKey[bool]()
 # The attribute of failures and reports that has the message of an error of elefast. pytest-xdist sends it along.
@@ -88,6 +90,10 @@ class Harness:
         self._worker_changes: list[str] = []
         self.build_timeouts = BuildTimeouts()
         self._patch: Patch | None = None
+        self._next_item: pytest.Item | None = None
+        self._scenarios: list[str | None] | None = None
+        """The scenarios of all tests, in the order of collection."""
+        self._places: dict[pytest.Item, int] = {}
         self._import_watch: ImportWatch | None = None
         self._stale_connections: StaleConnections | None = None
         config.stash[_KEY] = self
@@ -271,11 +277,36 @@ class Harness:
                     self._stack = from_config()
             return self._stack
 
-    @property
-    def may_build_template(self) -> bool:
-        """Whether the next database may have to wait for the server and the template: this process has had none."""
+    def may_build_template(self, scenario: str) -> bool:
+        """Whether the first database of `scenario` may have to wait for the server and the template."""
         service = self._stack.started if self._stack is not None else None
-        return service is None or not service.report.databases
+        return service is None or not service.has_template(scenario)
+
+    def upcoming_scenarios(self) -> Sequence[str]:
+        """The scenarios of the tests after this one; empty where the project has no scenarios.
+
+        With pytest-xdist a worker knows the next test. That the tests after it follow in the order of collection is a
+        guess, which is mostly right.
+        """
+        if self._next_item is None or not self.settings.scenarios:
+            return ()
+        if self._scenarios is None:
+            items = self._next_item.session.items
+            self._scenarios = [self._scenario_of(item) for item in items]
+            self._places = {item: place for place, item in enumerate(items)}
+        place = self._places.get(self._next_item)
+        following = self._scenarios[place : place + _FORESIGHT] if place is not None else ()
+        return [scenario for scenario in following if scenario is not None]
+
+    def _scenario_of(self, item: pytest.Item) -> str | None:
+        """The scenario of a test; None where it uses no private database."""
+        if "_elefast_database" not in getattr(item, "fixturenames", ()) and not self.gives_every_test_a_database:
+            return None
+        try:
+            options = self.item_options(item)
+        except ElefastError:  # the test fails with it
+            return None
+        return options.scenario if options.isolation == "database" else None
 
     @contextmanager
     def failing_by_message(self) -> Generator[None]:
@@ -320,6 +351,11 @@ class Harness:
                 self._cluster_changes.append(changes)
 
     # -- hooks ----------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, nextitem: pytest.Item | None) -> None:
+        """Note the next test, so that the pool can prepare a database of its scenario."""
+        self._next_item = nextitem
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> None:

@@ -33,11 +33,13 @@ class ItemOptions(NamedTuple):
         isolation: ``database`` or ``transaction``.
         keep: ``never``, ``failed`` or ``always``.
         leaks: ``warn``, ``error`` or ``ignore``.
+        scenario: The scenario that its database starts from; empty for the state after migrator and seeds.
     """
 
     isolation: str
     keep: str
     leaks: str
+    scenario: str = ""
 
     @classmethod
     def of(cls, item: pytest.Item, settings: Settings, keep_option: str) -> ItemOptions:
@@ -51,15 +53,15 @@ class ItemOptions(NamedTuple):
         Raises:
             ConfigurationError: The marker is wrong, or its arguments contradict each other.
         """
-        marked, places = _marked(item)
+        marked, places = _marked(item, settings)
         isolation = marked.get("isolation", settings.isolation)
         if isolation == "transaction" and marked.get("keep", "never") != "never":
             raise ConfigurationError([Problem(places["keep"], "keep", _NOTHING_TO_KEEP, code="wrong-marker")])
         keep = keep_option or marked.get("keep", settings.keep)
-        return cls(isolation, keep, settings.leaks)
+        return cls(isolation, keep, settings.leaks, marked.get("scenario", settings.scenario))
 
 
-def _marked(item: pytest.Item) -> tuple[dict[str, Any], dict[str, str]]:
+def _marked(item: pytest.Item, settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
     """The arguments of the test's markers, and the place of each. A marker nearer to the test overrides others."""
     marked: dict[str, Any] = {}
     places: dict[str, str] = {}
@@ -72,8 +74,13 @@ def _marked(item: pytest.Item) -> tuple[dict[str, Any], dict[str, str]]:
             )
         for name, value in marker.kwargs.items():
             allowed = _ALLOWED.get(name)
-            if allowed is None:
-                problems.append(Problem(place, name, "unknown, expected isolation or keep", code="wrong-marker"))
+            if name == "scenario":
+                problems += _wrong_scenario(value, place, settings)
+                if name not in marked:
+                    marked[name], places[name] = value, place
+            elif allowed is None:
+                message = "unknown, expected isolation, keep or scenario"
+                problems.append(Problem(place, name, message, code="wrong-marker"))
             elif value not in allowed:
                 problems.append(
                     Problem(place, name, f"expected {', '.join(allowed)}, got {value!r}", code="wrong-marker")
@@ -83,3 +90,14 @@ def _marked(item: pytest.Item) -> tuple[dict[str, Any], dict[str, str]]:
     if problems:
         raise ConfigurationError(problems)
     return marked, places
+
+
+def _wrong_scenario(value: Any, place: str, settings: Settings) -> list[Problem]:
+    """The problem with a scenario of a marker; none where it exists."""
+    if not isinstance(value, str):
+        return [Problem(place, "scenario", f"expected a name, got {value!r}", code="wrong-marker")]
+    if not value or value in settings.scenarios:
+        return []
+    from elefast.config.scenarios import unknown_scenario
+
+    return [Problem(place, "scenario", unknown_scenario(value, settings.scenarios), code="unknown-scenario")]

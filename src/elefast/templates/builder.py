@@ -336,6 +336,12 @@ class TemplateBuilder:
         made = self._in_use.get(place) if place not in self._replaced else None
         return made.name if made is not None and made.kept else ""
 
+    def facts(self, encoding: str, scenario: str = "") -> str:
+        """What seed functions returned for a state, as a JSON object; an empty one before `get` was called."""
+        layers = layers_of(self._recipe, scenario)
+        made = self._in_use.get((encoding, layers[-1].name)) if layers else None
+        return made.facts if made is not None else "{}"
+
     def forget(self, encoding: str, scenario: str = "") -> None:
         """Find or build the template of a state again, because a layer of it was dropped from outside."""
         for layer in layers_of(self._recipe, scenario):

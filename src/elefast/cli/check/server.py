@@ -112,9 +112,9 @@ class ServerProbes:
         """Whether there is one that fits, or why one would be built; nothing is built unless asked for."""
         assert self._admin is not None
         if self._start:
-            made = self._admin.build_template()
+            made = self._admin.build_template(self._stack.settings.scenario)
             return good(decisive_build(made).reason) if made else not_checked("databases are empty")
-        states = self._admin.template()
+        states = self._admin.template(self._stack.settings.scenario)
         return good(template_in_words(states)) if states else not_checked("databases are empty")
 
     def leftovers(self) -> ProbeResult:

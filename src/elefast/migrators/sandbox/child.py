@@ -96,6 +96,7 @@ def _import_libraries(setup: Mapping[str, Any]) -> None:
         "psycopg",
         "sqlalchemy.orm",
         "elefast.migrators.error_report",
+        "elefast.migrators.sandbox.application_redirect",
         "elefast.migrators.sandbox.connection_guard",
     ):
         importlib.import_module(module)
@@ -116,6 +117,7 @@ def _build(build: Mapping[str, Any], recorder: DependencyRecorder, replies: IO[b
     from elefast.errors import ConfigurationError, ElefastError
     from elefast.migrators.cluster_marks import mark_all
     from elefast.migrators.error_report import code_of, explain
+    from elefast.migrators.sandbox.application_redirect import ApplicationRedirect
     from elefast.migrators.sandbox.connection_guard import ConnectionGuard
     from elefast.migrators.steps import BuildTarget, from_json, send
 
@@ -126,15 +128,20 @@ def _build(build: Mapping[str, Any], recorder: DependencyRecorder, replies: IO[b
         build["async_driver"],
         mark=build["mark"],
         replies=replies,
+        patch=tuple(build["patch"]),
     )
     if target.mark:
         mark_all(target.mark)
     guard = ConnectionGuard(target.url)
     guard.install()
+    redirect = ApplicationRedirect(target.patch, target.url)
+    if target.patch:
+        redirect.install()
     for step in map(from_json, build["steps"]):
         send(replies, {"begin": step.label})
         try:
             step.run(target)
+            redirect.commit_sessions()
         except ConfigurationError as error:
             problems = [(problem.origin, problem.key, problem.message, problem.code) for problem in error.problems]
             return {"error": "ConfigurationError", "problems": problems, "hint": error.hint}
@@ -145,4 +152,4 @@ def _build(build: Mapping[str, Any], recorder: DependencyRecorder, replies: IO[b
             # Also SystemExit: code of the project must not end the build without a reply.
             text = explain(step.label, error, target.root, guard.refused)
             return {"error": "MigrationError", "message": text, "code": code_of(error, guard.refused)}
-    return {"manifest": recorder.manifest().to_json()}
+    return {"manifest": recorder.manifest().to_json(), "returned": target.returned}

@@ -25,7 +25,7 @@ from sqlalchemy import URL, Engine, event
 
 from elefast.postgres.urls import host_of, libpq_url, port_of
 
-__all__ = ["ConnectionGuard", "RefusedConnectionError"]
+__all__ = ["ConnectionGuard", "PatchOnImport", "RefusedConnectionError"]
 
 REMEDY = (
     "While a template is built, only the template can be connected to. Let the code read its URL from "
@@ -68,7 +68,7 @@ class ConnectionGuard:
         for name in list(patches):
             if (module := sys.modules.get(name)) is not None:
                 patches.pop(name)(module)
-        sys.meta_path.insert(0, _PatchOnImport(patches))
+        sys.meta_path.insert(0, PatchOnImport(patches))
         sys.addaudithook(self._audit)
 
     def check(self, host: str | None, port: object, database: str | None, *, via: str) -> None:
@@ -225,8 +225,12 @@ class ConnectionGuard:
                 self.check(*_of_socket(path), None, via="a socket")
 
 
-class _PatchOnImport(MetaPathFinder):
-    """Patches modules as soon as they have been imported."""
+class PatchOnImport(MetaPathFinder):
+    """Patches modules as soon as they have been imported.
+
+    Args:
+        patches: The function for each module, by the name of the module. It is called once.
+    """
 
     def __init__(self, patches: dict[str, Callable[[ModuleType], None]]) -> None:
         self._patches = patches

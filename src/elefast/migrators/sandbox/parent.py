@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -101,7 +102,7 @@ class BuildProcess:
         finally:
             self.close()
         if "manifest" in reply:
-            return Manifest.from_json(reply["manifest"])
+            return replace(Manifest.from_json(reply["manifest"]), returned=reply["returned"])
         if "error" in reply:
             raise _error(reply, printed, target.url)
         doing, status = reply.get("begin", "starting"), self._process.returncode
@@ -163,6 +164,7 @@ def _build_message(target: BuildTarget, declared: Iterable[Path]) -> dict[str, A
         "driver": target.driver,
         "async_driver": target.async_driver,
         "mark": target.mark,
+        "patch": list(target.patch),
         "declared": [str(path) for path in declared],
     }
 

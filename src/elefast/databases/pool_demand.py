@@ -1,0 +1,91 @@
+"""Which states the coming tests will ask a pool for, and so which databases are worth making, keeping and dropping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+__all__ = ["PoolDemand"]
+
+
+class PoolDemand:
+    """The demand on one pool, used under the pool's lock.
+
+    Without a list of coming tests, it expects that the next tests ask for what the last one asked for.
+
+    Args:
+        size: How many databases are kept ready.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._last = ""
+        self._upcoming: Sequence[str] = ()
+        self._known: dict[str, None] = {}
+        """The states that were asked for. No other one is made ahead, because its template may have to be built."""
+        self.next = ""
+        """The state that the next test asks for."""
+        self._window: tuple[str, ...] = ()
+        """The states of the next tests, as many as databases are kept ready."""
+        self._states: frozenset[str] = frozenset()
+
+    def ask(self, state: str, upcoming: Sequence[str]) -> None:
+        """Note that a test asks for `state`, and what the tests after it will ask for, as far as that is known."""
+        if state == self._last and not upcoming and not self._upcoming and self._window:
+            return
+        self._last, self._upcoming = state, upcoming
+        self._known[state] = None
+        coming = [one for one in upcoming if one in self._known] or [state]
+        self.next = coming[0]
+        self._window = tuple(coming[: self._size]) if upcoming else (state,) * self._size
+        self._states = frozenset((state, *coming)) if upcoming else frozenset(self._known)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether all tests ask for the same state."""
+        return len(self._states) < 2
+
+    @property
+    def capacity(self) -> int:
+        """How many databases may be idle: where tests use several states, also one for each of them."""
+        return self._size if self.is_single or not self._size else self._size + len(self._states)
+
+    def lacking(self, have: Mapping[str, int], *, expects_reset: bool) -> str | None:
+        """The first state of which the next tests need more databases than there are; None where there is none.
+
+        Args:
+            have: How many databases of each state are ready or will be soon.
+            expects_reset: Whether a database is ready again soon after its test.
+        """
+        needed = Counter(self._window)
+        # Two databases of a state serve any number of tests in turn, if each is reset while the other is in use.
+        most = 2 if expects_reset and len(needed) > 1 else self._size
+        return next((state for state in self._window if have.get(state, 0) < min(needed[state], most)), None)
+
+    def least_needed(self, idle: Sequence[str], keep: str | None = None) -> int | None:
+        """The index of the idle database whose state is needed last; None where the next tests need each.
+
+        Args:
+            idle: The states of the idle databases.
+            keep: A state whose databases stay; None for no such state. Others may then be needed soon.
+        """
+        needed = Counter(self._window)
+        found: tuple[int, int] | None = None
+        have: Counter[str] = Counter()
+        for index, state in enumerate(idle):
+            have[state] += 1
+            if state == keep or (keep is None and have[state] <= needed[state]):
+                continue
+            until = self._upcoming.index(state) if state in self._upcoming else len(self._upcoming) + index + 1
+            if found is None or until > found[0]:
+                found = until, index
+        return found[1] if found is not None else None
+
+    def keeps(self, state: str, others: int) -> bool:
+        """Whether a released database of `state` is worth a reset.
+
+        Args:
+            state: Its state.
+            others: How many databases are idle, being made, or being recycled.
+        """
+        return self._size > 0 and others <= self.capacity and state in self._states
