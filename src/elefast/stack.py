@@ -133,8 +133,12 @@ class Stack:
         service.checkouts.began(name, test)
         return DatabaseCheckout(service, self.server, lambda: self.async_server, name, test, scenario)
 
-    def check_scenario(self, scenario: str | None) -> None:
+    def check_scenario(self, scenario: str | None, origin: str = "") -> None:
         """Check that a scenario exists, before anything starts.
+
+        Args:
+            scenario: Its name; empty or None for none.
+            origin: Where the name was written, for the error.
 
         Raises:
             ConfigurationError: There is no such scenario.
@@ -143,7 +147,7 @@ class Stack:
         if scenario and scenario not in known:
             from elefast.config.scenarios import unknown_scenario
 
-            problem = Problem("", "scenario", unknown_scenario(scenario, known), code="unknown-scenario")
+            problem = Problem(origin, "scenario", unknown_scenario(scenario, known), code="unknown-scenario")
             raise ConfigurationError([problem])
 
     def checkout_transaction(self, test: str = "", *, scenario: str | None = None) -> TransactionCheckout:

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     further = _parsed(arguments.env)
     with configured(arguments) as stack:
+        stack.check_scenario(arguments.scenario, "elefast run --scenario")
         database = stack.checkout(f"elefast run {command[0]}", scenario=arguments.scenario)
         try:
             environment = _environment(stack, database, further)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "template"
-HELP = (
-    "show the template or that of a scenario, build it, drop the project's templates, or explain why it would be built"
-)
+HELP = "show the template of a state, build it, drop the project's templates, or explain why one would be built"
 
 _EMPTY = "databases are empty: there is no migrator, no extension and no seed, so there is no template"
 
@@ -67,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                     return _build(admin, _scenarios(stack, arguments), arguments.json)
                 case "drop":
                     if arguments.scenario not in RESERVED:
-                        stack.check_scenario(arguments.scenario)
+                        stack.check_scenario(arguments.scenario, "elefast template drop")
                     return _drop(admin, arguments.scenario or "", arguments.json)
                 case _:
                     (scenario,) = _scenarios(stack, arguments)
@@ -83,7 +81,7 @@ def _scenarios(stack: Stack, arguments: argparse.Namespace) -> list[str]:
     Raises:
         ConfigurationError: There is no such scenario.
     """
-    stack.check_scenario(arguments.scenario)
+    stack.check_scenario(arguments.scenario, f"elefast template {arguments.action}")
     if arguments.action == "build" and arguments.all:
         return ["", *stack.settings.scenarios]
     return [arguments.scenario or stack.settings.scenario]

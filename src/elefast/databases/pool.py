@@ -162,7 +162,7 @@ class DatabasePool:
             while self._ready(state) is None and self._existing >= self._limit:
                 if not self._threads and self._recycle_one(self._manager.session):
                     continue
-                if not (self._used or self._busy or self._evict(state)):
+                if not (self._used or self._busy or self._evict(state, urgent=True)):
                     raise ElefastError(
                         f"{len(self._in_use)} databases are in use at once, and pool.max = {self._limit} allows no "
                         "more. Drop some, or raise pool.max.",
@@ -274,13 +274,15 @@ class DatabasePool:
         """The idle database that the next test is likely to get."""
         return self._ready(self._demand.next)
 
-    def _evict(self, keep: str | None = None) -> bool:
-        """Have an idle database dropped that makes room for one of another state; whether there was one.
+    def _evict(self, state: str, *, urgent: bool = False) -> bool:
+        """Have an idle database of another state dropped that makes room for one of `state`; whether there was one.
 
         Args:
-            keep: The state that needs the room at once; None where only a database that no test needs soon may go.
+            state: The state that needs the room.
+            urgent: Whether a database that a test needs soon may go.
         """
-        index = self._demand.least_needed([self._states.get(name, "") for name in self._idle], keep)
+        idle = [self._states.get(name, "") for name in self._idle]
+        index = self._demand.least_needed(idle, state, urgent=urgent)
         if index is None:
             return False
         name = self._idle[index]
@@ -325,8 +327,6 @@ class DatabasePool:
     def _lacking(self) -> str | None:
         """The state of which a database is worth making ahead; None where there is none."""
         if not self._size or self._existing >= self._limit:
-            return None
-        if self._demand.is_single and len(self._idle) + self._resetting >= self._size:
             return None
         have = Counter(self._states.get(name, "") for name in self._idle)
         if self._resetting:
@@ -435,7 +435,7 @@ class DatabasePool:
             if lacking is not None:
                 self._soon[lacking] += 1
                 if len(self._idle) + self._resetting >= self._demand.capacity:
-                    self._evict()
+                    self._evict(lacking)
         if preconnector is not None and reservation is not None:
             preconnector.prepare(next_one, reservation)
         elif lacking is not None:
@@ -480,7 +480,9 @@ class DatabasePool:
             state = self._states.get(name, "")
             unneeded = name in self._unneeded
             self._unneeded.discard(name)
-            needed = self._size > 0 and not unneeded and self._demand.keeps(state, others) and not self._closing
+            needed = self._size > 0 and not unneeded and self._demand.uses(state) and not self._closing
+            if needed and others > self._demand.capacity:
+                needed = self._evict(state)  # makes room where there is one that no test needs soon
             self._soon[state] += needed
             preconnector = self._preconnector
             if preconnector is not None and (

@@ -62,30 +62,26 @@ class PoolDemand:
         most = 2 if expects_reset and len(needed) > 1 else self._size
         return next((state for state in self._window if have.get(state, 0) < min(needed[state], most)), None)
 
-    def least_needed(self, idle: Sequence[str], keep: str | None = None) -> int | None:
-        """The index of the idle database whose state is needed last; None where the next tests need each.
+    def least_needed(self, idle: Sequence[str], but: str | None = None, *, urgent: bool = False) -> int | None:
+        """The index of the idle database whose state is needed last; None where each has to stay.
 
         Args:
             idle: The states of the idle databases.
-            keep: A state whose databases stay; None for no such state. Others may then be needed soon.
+            but: A state whose databases stay.
+            urgent: Whether one that a test needs soon may go.
         """
         needed = Counter(self._window)
         found: tuple[int, int] | None = None
         have: Counter[str] = Counter()
         for index, state in enumerate(idle):
             have[state] += 1
-            if state == keep or (keep is None and have[state] <= needed[state]):
+            if state == but or (have[state] <= needed[state] and not urgent):
                 continue
             until = self._upcoming.index(state) if state in self._upcoming else len(self._upcoming) + index + 1
             if found is None or until > found[0]:
                 found = until, index
         return found[1] if found is not None else None
 
-    def keeps(self, state: str, others: int) -> bool:
-        """Whether a released database of `state` is worth a reset.
-
-        Args:
-            state: Its state.
-            others: How many databases are idle, being made, or being recycled.
-        """
-        return self._size > 0 and others <= self.capacity and state in self._states
+    def uses(self, state: str) -> bool:
+        """Whether coming tests ask for `state`, so that a database of it is worth a reset."""
+        return state in self._states

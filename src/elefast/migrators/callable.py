@@ -3,7 +3,7 @@
 The annotation of its parameter decides what it gets: SQLAlchemy's ``Connection``, ``Session`` or ``Engine``, or the
 async class for one of them. Without an annotation, a plain function gets a ``Connection``, and an ``async def`` an
 ``AsyncConnection``. Work that a function leaves uncommitted on its connection or session is committed.
-What a seed returns becomes the facts of the databases.
+A seed may take no argument, and use the application's own engine. What it returns becomes the facts of the databases.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
@@ -140,6 +141,8 @@ class Function:
             signature = inspect.signature(function)
         except (TypeError, ValueError):
             return function  # written in C, without a signature
+        if self.key != _MIGRATOR_KEY and not signature.parameters:
+            return _without_argument(function)
         try:
             signature.bind(object())
         except TypeError:
@@ -175,6 +178,21 @@ def is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  for its code, not to find out whether it is callable
     )
+
+
+def _without_argument(function: Any) -> Any:
+    """`function`, which takes no argument, as one that ignores its argument."""
+    if is_async(function):
+
+        async def call_async(_: object) -> Any:
+            return await function()
+
+        return wraps(function)(call_async)
+
+    def call(_: object) -> Any:
+        return function()
+
+    return wraps(function)(call)
 
 
 def _annotated_class(function: Any) -> str:

@@ -297,8 +297,9 @@ class TemplateBuilder:
         layers: set[str] = set()
         for scenario in ("", *scenarios_of(self._recipe)):
             base: Template | None = None
-            for layer in layers_of(self._recipe, scenario):
-                layers.add(layer.name)
+            chain = layers_of(self._recipe, scenario)
+            layers |= {layer.name for layer in chain}
+            for layer in chain:
                 with suppress(ElefastError):  # such as a missing file of a scenario that no test has asked for
                     key = self._key(encoding, layer, base, not self._why_not_kept(layer, base))
                     base, _ = self._session.call(store.find, key, layer.recipe, self._options.max_age)

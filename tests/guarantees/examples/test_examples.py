@@ -17,6 +17,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 RUNS = {
     "quickstart": (".", []),
     "sync": (".", []),
+    "scenarios": (".", []),
     "fastapi-async": (".", []),
     "existing-ci-service": (".", []),
     "uv-monorepo/orders": ("packages/orders", ["packages/orders", "testing"]),

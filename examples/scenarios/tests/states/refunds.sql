@@ -1,0 +1,1 @@
+UPDATE "order" SET refunded = true WHERE quantity > 1;
