@@ -259,7 +259,7 @@ class Template(Table):
     ] = "auto"
     """How PostgreSQL copies it."""
     keep: WholeNumber = 3
-    """How many older templates stay on a server."""
+    """How many older templates of each layer stay on a server; those that the configuration uses stay in any case."""
 
 
 class Scenario(Table):

@@ -331,7 +331,8 @@ def retire(
             name = layer_of(entry)
             older.setdefault(name if name in layers else "", []).append(entry.text)
     doomed = {name for names in older.values() for name in names[: max(0, len(names) - keep)]}
-    there = {entry.text for entry in found} - doomed
+    # The base may belong to another project whose migrations are the same.
+    there = {entry.text for entry in databases.own_databases(connection, Kind.TEMPLATE)} - doomed
     for entry in found:  # a base is older than the layers on it
         if entry.text not in current and _base_of(entry) and _base_of(entry) not in there:
             there.discard(entry.text)

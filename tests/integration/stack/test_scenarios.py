@@ -121,7 +121,7 @@ def _revision(project: Path, number: int) -> None:
         revision, down_revision = "{number:04}", {down}
 
         def upgrade():
-            op.execute("create table t{number} (id serial primary key, name text)")
+            op.execute("create table t{number} (id serial primary key, name text)")  # of {project.name}
         """,
     )
 
