@@ -254,7 +254,8 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 def _value_types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) is not dict:
         return ()
-    found = (leaf for leaf in _leaves(get_args(annotation)[1]) if isinstance(leaf, type) and leaf is not Any)
+    leaves = _leaves(get_args(annotation)[1])
+    found: list[type] = [leaf for leaf in leaves if isinstance(leaf, type) and leaf is not Any]
     return tuple(leaf for leaf in found if not issubclass(leaf, BaseModel))
 
 

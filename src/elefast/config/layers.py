@@ -151,7 +151,8 @@ class Layer:
     def _add_inside(self, key: Key, path: KeyPath, table: Mapping[str, Any]) -> None:
         """Add a table of the model that stands in an open table under a name of the user's."""
         known = [inner.path[-1] for inner in key.inside(path[-1])]
-        for name, value in table.items() or {known[-1]: []}.items():  # an empty one is a table as well
+        written: Mapping[str, Any] = table or {known[-1]: []}  # an empty one is a table as well
+        for name, value in written.items():
             if name in known:
                 self.add_open((*path, name), value)
             else:

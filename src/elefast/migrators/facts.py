@@ -13,6 +13,7 @@ from typing import Any
 
 from elefast.errors import MigrationError
 from elefast.runtime.text import one_line
+from elefast.runtime.type_guards import is_list, is_mapping, is_tuple
 from elefast.templates.manifest import relative
 
 __all__ = ["checked_facts"]
@@ -20,7 +21,7 @@ __all__ = ["checked_facts"]
 _DEEPEST = 30
 
 
-def checked_facts(returned: Any, function: Any, label: str, root: Path) -> dict[str, Any]:
+def checked_facts(returned: object, function: Any, label: str, root: Path) -> dict[str, Any]:
     """What a seed function has returned, as a JSON object; empty for None.
 
     Args:
@@ -34,7 +35,7 @@ def checked_facts(returned: Any, function: Any, label: str, root: Path) -> dict[
     """
     if returned is None:
         return {}
-    if isinstance(returned, dict):
+    if is_mapping(returned) and isinstance(returned, dict):
         problems = list(_problems(returned, "facts", 0))
         if not problems:
             facts: dict[str, Any] = json.loads(json.dumps(returned))  # tuples become lists
@@ -55,17 +56,17 @@ def checked_facts(returned: Any, function: Any, label: str, root: Path) -> dict[
     )
 
 
-def _problems(value: Any, path: str, depth: int) -> Iterator[str]:
+def _problems(value: object, path: str, depth: int) -> Iterator[str]:
     """What in `value` is no JSON."""
     if depth > _DEEPEST:
         yield f"{path[:100]}: nested too deeply, or contains itself"
-    elif isinstance(value, dict):
+    elif is_mapping(value) and isinstance(value, dict):
         for key, inner in value.items():
             if isinstance(key, str) and not _wrong_text(key):
                 yield from _problems(inner, f"{path}[{key!r}]", depth + 1)
             else:
                 yield f"{path}: expected keys that are text, got {_shown(key)}"
-    elif isinstance(value, list | tuple):
+    elif is_list(value) or is_tuple(value):
         for number, inner in enumerate(value):
             yield from _problems(inner, f"{path}[{number}]", depth + 1)
     elif isinstance(value, str):
@@ -86,7 +87,7 @@ def _wrong_text(text: str) -> bool:
     return False
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """The type of a value, without its content: its repr may fail, or load rows."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -335,8 +335,9 @@ def test_what_is_wrong_with_scenarios(
     project: Path, env: dict[str, str], scenarios: dict[str, Any], more: dict[str, Any], expected: str
 ) -> None:
     """One error each, before anything starts."""
+    given: dict[str, Any] = {"scenarios": scenarios, **more}
     with pytest.raises(ConfigurationError, match=expected.replace(": ", r":? +", 1)):
-        elefast.from_config(project, env=env, **{"scenarios": scenarios, **more})
+        elefast.from_config(project, env=env, **given)
 
 
 def test_a_scenario_that_does_not_exist(shop: Path, env: dict[str, str]) -> None:
