@@ -255,8 +255,11 @@ def _value_types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) is not dict:
         return ()
     leaves = _leaves(get_args(annotation)[1])
-    found: list[type] = [leaf for leaf in leaves if isinstance(leaf, type) and leaf is not Any]
-    return tuple(leaf for leaf in found if not issubclass(leaf, BaseModel))
+    return tuple(leaf for leaf in leaves if isinstance(leaf, type) and leaf is not Any and not _is_model(leaf))
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _value_model(annotation: Any) -> type[BaseModel] | None:
