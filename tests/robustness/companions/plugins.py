@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 __all__ = ["PLUGINS", "without"]
 
-# That of Hypothesis imports it at the end of every run, used or not, which is two fifths of what a short run costs.
-PLUGINS = ("hypothesispytest", "pytest_cov", "randomly", "repeat", "rerunfailures", "timeout")
+# That of Faker comes with factory_boy. That of Hypothesis imports it at the end of every run, used or not, which is two
+# fifths of what a short run costs.
+PLUGINS = ("faker", "hypothesispytest", "pytest_cov", "randomly", "repeat", "rerunfailures", "timeout")
 
 
 def without(plugins: Sequence[str] = PLUGINS) -> list[str]:
