@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from elefast.config.environment import ALIASES
-from elefast.config.keys import Key, TableOfKeys, all_tables, variable
+from elefast.config.keys import Key, TableOfKeys, all_tables, named_tables, variable
 from elefast.config.toml_writer import toml_value
 
 __all__ = ["reference"]
@@ -51,28 +51,33 @@ docker.reuse = false
 
 def reference() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *(line for table in all_tables() for line in _table(table))]).rstrip("\n") + "\n"
+    lines = [line for table in all_tables() for line in _table(table)]
+    lines += [line for table in named_tables() for line in _table(table, f"{table.name}.NAME")]
+    return "\n".join([_HEAD, *lines]).rstrip("\n") + "\n"
 
 
-def _table(table: TableOfKeys) -> Iterator[str]:
-    yield f"## `[{table.name}]`" if table.name else "## At the top"
+def _table(table: TableOfKeys, shown: str = "") -> Iterator[str]:
+    name = shown or table.name
+    yield f"## `[{name}]`" if name else "## At the top"
     yield ""
-    if table.name:
-        yield table.description
-        yield f"In a `pyproject.toml` the table is `[tool.elefast.{table.name}]`."
+    if name:
+        yield _sentences(table.description)
+        yield f"In a `pyproject.toml` the table is `[tool.elefast.{name}]`."
+        if shown:
+            yield "NAME stands for a name that the project chooses. There can be any number of these tables."
         yield ""
     for key in table.keys:
         yield from _key(key)
 
 
 def _key(key: Key) -> Iterator[str]:
-    yield f"### `{key.name}`"
+    yield f"### `{key.name.replace('*', 'NAME')}`"
     yield ""
     yield _sentences(key.description)
     yield ""
     yield f"- type: {_type(key)}"
     yield f"- default: {_code(toml_value(key.default))}"
-    yield f"- variable: `{variable(key.path)}`{_aliases(key)}"
+    yield f"- variable: `{variable(key.path).replace('*', 'NAME')}`{_aliases(key)}"
     for value in key.examples:
         yield f"- example: {_code(f'{key.path[-1]} = {toml_value(value)}')}"
     yield f"- since {key.since}"
@@ -83,8 +88,6 @@ def _key(key: Key) -> Iterator[str]:
         yield "| --- | --- |"
         yield from (f"| {_code(toml_value(choice))} | {meaning} |" for choice, meaning in meanings.items())
     yield ""
-    for inner in key.inside("NAME"):
-        yield from _key(inner)
 
 
 def _type(key: Key) -> str:

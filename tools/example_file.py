@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from elefast.config.keys import Key, all_tables
+from elefast.config.keys import Key, all_tables, named_tables
 from elefast.config.toml_writer import toml_value
 
 __all__ = ["example"]
@@ -30,7 +30,12 @@ def example() -> str:
         if table.name:
             blocks.append(f"{_comment(table.description)}\n[{table.name}]\n")
         blocks += [_entry(key) for key in table.keys]
-    return "\n".join(blocks)
+    for table in named_tables():
+        # Its keys are comments, because no table exists until the project names one.
+        lines = [_comment(table.description), f"[{table.name}]", f"# [{table.name}.NAME]"]
+        lines += [f"# {line}" if line else "" for key in table.keys for line in _entry(key).split("\n")]
+        blocks.append("\n".join(lines))
+    return "\n".join(blocks).rstrip("\n") + "\n"
 
 
 def _entry(key: Key) -> str:

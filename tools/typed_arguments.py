@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from elefast.config.keys import named_tables
 from elefast.config.model import Settings
 from elefast.config.tables import Table
 from elefast.config.value_types import FilePath, ServerUrl
@@ -40,18 +41,19 @@ def typed_arguments() -> str:
     classes: list[str] = []
     keys: list[str] = []
     nested: list[str] = []
+    named = {table.name: table.keys[0].model for table in named_tables()}
     for name, field in Settings.model_fields.items():
-        table = field.annotation
+        table = named.get(name, field.annotation)
         if isinstance(table, type) and issubclass(table, Table):
             title = f"{name.capitalize()}Table"
             inner = {key: _type(one) for key, one in table.model_fields.items()}
             classes.append(_typed_dict(title, [f"{key}: {text}" for key, text in inner.items()]))
+            if name in named:
+                keys.append(f"{name}: Mapping[str, {title}] | None")
+                continue
             keys.append(f"{name}: {title} | None")
             nested += [f"{name}__{key}: {text}" for key, text in inner.items()]
         else:
-            for model in _models_inside(field.annotation):
-                lines = [f"{key}: {_type(one)}" for key, one in model.model_fields.items()]
-                classes.append(_typed_dict(f"{model.__name__}Table", lines))
             keys.append(f"{name}: {_type(field)}")
     return "\n\n".join([_HEAD, *classes, _typed_dict("Overrides", keys + nested)])
 
@@ -65,7 +67,10 @@ def _type(field: FieldInfo) -> str:
     """What an argument for `field` may be: paths, URLs and tuples are taken as well, see `argument_layer`."""
     texts = _texts(field.annotation)
     if any(isinstance(mark, FilePath) for mark in field.metadata):
-        texts = ["Sequence[str | os.PathLike[str]]"] if texts == ["Sequence[str]"] else [*texts, "os.PathLike[str]"]
+        if "Sequence[str]" in texts:
+            texts = ["Sequence[str | os.PathLike[str]]" if text == "Sequence[str]" else text for text in texts]
+        else:
+            texts.append("os.PathLike[str]")
     if get_args(ServerUrl)[1] in field.metadata:
         texts.append("URL")
     return " | ".join([*texts, "None"])
@@ -85,11 +90,4 @@ def _texts(annotation: Any) -> list[str]:
         return [f"Sequence[{' | '.join(_texts(get_args(annotation)[0]))}]"]
     if origin is dict:
         return [f"Mapping[str, {' | '.join(_texts(get_args(annotation)[1]))}]"]
-    if isinstance(annotation, type) and issubclass(annotation, Table):
-        return [f"{annotation.__name__}Table"]
     return ["Any"] if annotation is Any else [annotation.__name__]
-
-
-def _models_inside(annotation: Any) -> list[type[Table]]:
-    """The tables of the model that are values of an open table."""
-    return [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, Table)]

@@ -94,12 +94,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _rows(resolved: Resolved) -> Iterator[Row]:
-    from elefast.config.keys import all_keys
+    from elefast.config.keys import all_keys, named_tables
     from elefast.runtime.redaction import redact
 
-    for key in all_keys():
-        paths = [path for path in resolved.values if path[: len(key.path)] == key.path]
-        for path in paths or [key.path]:
+    keys = [(key, key.path) for key in all_keys()]
+    unnamed: list[Row] = []
+    for table in named_tables():
+        names = sorted(getattr(resolved.loaded.settings, table.name))
+        keys += [(key, (table.name, name, key.path[-1])) for name in names for key in table.keys]
+        unnamed += [] if names else [Row((table.name,), {}, "default")]
+    for key, place in keys:
+        if len(place) > 1:  # what stands at the top comes before all tables
+            yield from unnamed
+            unnamed = []
+        paths = [path for path in resolved.values if path[: len(place)] == place]
+        for path in paths or [place]:
             value = redact(path[-1], resolved.values.get(path, key.default))
             origin = resolved.loaded.provenance.get(".".join(path), "default")
             yield Row(path, value, str(origin))
@@ -175,8 +184,7 @@ def _as_toml(rows: list[Row], origin: bool) -> str:
 
     lines: list[str] = []
     table = ""
-    # In TOML, what follows the header of a table belongs to it.
-    for row in sorted(rows, key=lambda row: len(row.path) > 1):
+    for row in rows:
         if len(row.path) > 1 and row.path[0] != table:
             table = row.path[0]
             lines += ["", f"[{table}]"] if lines else [f"[{table}]"]

@@ -38,11 +38,13 @@ else:
 
 __all__ = ["CODE", "RememberedSettings", "settings_for_run", "validated"]
 
+NAMED = ("scenarios",)
+"""The tables whose subtables have names of the project's choice; see `elefast.config.keys.named_tables`."""
+
 CODE = ("config", "runtime", "postgres/url_variables.py", "postgres/urls.py")
 """The files and directories of elefast that decide which values are valid, and what is made of them."""
 
 _FORMAT = 4
-_TABLES_OF_TABLES = ("scenarios",)
 _MAX_ANSWERS = 8
 """Answers kept for a project, since its environments, profiles and versions of Python alternate."""
 _PACKAGE = Path(__file__).parents[1]
@@ -65,13 +67,13 @@ class _Frozen:
 
     def model_dump(self, **_: Any) -> dict[str, Any]:
         """All values, as the method of the same name of a pydantic model gives them."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        return {name: _dumped(value) for name, value in vars(self).items()}
 
 
-def _plain(value: Any) -> Any:
+def _dumped(value: Any) -> Any:
     if isinstance(value, _Frozen):
         return value.model_dump()
-    return {name: _plain(inner) for name, inner in value.items()} if is_table(value) else value
+    return {name: _dumped(inner) for name, inner in value.items()} if is_table(value) else value
 
 
 class RememberedSettings(_Frozen, _Model):
@@ -82,11 +84,10 @@ class RememberedSettings(_Frozen, _Model):
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        # All tables are one level down, except the tables of scenarios; what is deeper is a value.
+        # All tables are one level down, but for those with a name of the project's; what is deeper is a value.
         frozen = {name: _Frozen(value) if is_table(value) else value for name, value in values.items()}
-        for name in _TABLES_OF_TABLES:
-            frozen[name] = {inner: _Frozen(value) for inner, value in values.get(name, {}).items()}
-        super().__init__(frozen)
+        named = {name: {key: _Frozen(inner) for key, inner in values[name].items()} for name in NAMED if name in values}
+        super().__init__(frozen | named)
 
 
 def settings_for_run(

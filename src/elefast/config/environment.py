@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, inner_key, variable
+from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, named_tables, variable
 from elefast.config.layers import Finding, Layer, places_from
 from elefast.config.messages import suggestion, wrong_value
 from elefast.config.provenance import Origin
@@ -63,7 +63,7 @@ def environment_layer(env: Mapping[str, str], directory: Path) -> Layer:
     for name, path in ALIASES:
         if text := take(name, path):
             layer.add({path[-1]: _converted(by_path[path], text)}, path[:-1])
-    for table in all_tables():
+    for table in (*all_tables(), *named_tables()):
         if table.name and (text := take(variable((table.name,)), (table.name,))):
             _add_object(layer, (table.name,), text, origins)
     for key in all_keys():
@@ -77,9 +77,15 @@ def environment_layer(env: Mapping[str, str], directory: Path) -> Layer:
             for part in [part for part in given if part.startswith(f"{name}__")]:
                 path = (*key.path, *part.removeprefix(f"{name}__").lower().split("__"))
                 layer.tables.add(path[0])
-                text = take(part, path) or ""
-                inner = inner_key(path)
-                layer.add_open(path, _guessed(text) if inner is None else _converted(inner, text))
+                layer.add_open(path, _guessed(take(part, path) or ""))
+    for table in named_tables():
+        start = f"{variable((table.name,))}__"
+        known = {key.path[-1]: key for key in table.keys}
+        for name in [name for name in given if name.startswith(start)]:
+            named, _, last = name.removeprefix(start).lower().rpartition("__")
+            if named and last in known:
+                text = take(name, (table.name, named, last)) or ""
+                layer.add({named: {last: _converted(known[last], text)}}, (table.name,))
     for name in given:
         if name.startswith(PREFIX) and name not in used:
             layer.findings.append(_unknown(name))
@@ -89,7 +95,7 @@ def environment_layer(env: Mapping[str, str], directory: Path) -> Layer:
 def _unknown(name: str) -> Finding:
     legal = [PROFILE, *(alias for alias, _ in ALIASES if alias.startswith(PREFIX))]
     legal += [variable(key.path) for key in all_keys()]
-    legal += [variable((table.name,)) for table in all_tables() if table.name]
+    legal += [variable((table.name,)) for table in (*all_tables(), *named_tables()) if table.name]
     # Compared without the prefix, since that makes all names similar.
     better = closest(name.removeprefix(PREFIX), [candidate.removeprefix(PREFIX) for candidate in legal])
     better = PREFIX + better if better else ""
@@ -123,6 +129,8 @@ def _converted(key: Key, text: str) -> Any:
     if list in key.types and text.startswith("["):
         data = _json(text)
         return text if data is None else data
+    if text in key.choices:
+        return text
     if list in key.types and (str not in key.types or "," in text):
         return [item.strip() for item in text.split(",") if item.strip()]
     return text

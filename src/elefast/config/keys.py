@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -26,13 +26,16 @@ __all__ = [
     "all_tables",
     "closest",
     "dotted",
-    "inner_key",
     "key_at",
+    "named_tables",
     "variable",
 ]
 
 KeyPath = tuple[str, ...]
 """The parts of a key's name: `("docker", "port")`."""
+
+ANY_NAME = "*"
+"""Stands for the name that the project gives to a table: `("roles", "*", "grants")`."""
 
 _FIRST = "0.2.0"
 """The first version that had a configuration, and so most keys."""
@@ -63,8 +66,7 @@ class Key:
         examples: Values to show.
         minimum: The smallest number allowed.
         maximum: The largest number allowed.
-        value_types: The plain types of an open table's values; none where they can be anything, or are tables.
-        value_model: The class of an open table's values, where each of them is a table of the model.
+        value_types: The plain types of an open table's values; none where they can be anything.
         pattern: A regular expression for the string, or for the strings of the list.
         file: Set where the value is a path.
         since: The version of elefast that it came with.
@@ -79,7 +81,6 @@ class Key:
     minimum: int | None
     maximum: int | None
     value_types: tuple[type, ...]
-    value_model: type[BaseModel] | None
     pattern: str
     file: FilePath | None
     since: str
@@ -109,16 +110,7 @@ class Key:
     @property
     def expected_inside(self) -> str:
         """The same for an item of a list, or for a value of an open table."""
-        if self.value_model is not None:
-            return "a table"
         return _either([_WORDS[accepted] for accepted in self.value_types or (str,)])
-
-    def inside(self, name: str) -> tuple[Key, ...]:
-        """The keys of the table `name` in this open table; none where its values are no tables of the model."""
-        if self.value_model is None:
-            return ()
-        fields = self.value_model.model_fields
-        return tuple(_key((*self.path, name, key), info, self.value_model) for key, info in fields.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +129,9 @@ def all_tables() -> tuple[TableOfKeys, ...]:
     below: list[TableOfKeys] = []
     for name, field in Settings.model_fields.items():
         model = field.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
+        if _named_model(model) is not None:
+            continue
+        if _is_model(model):
             inner = tuple(_key((name, key), info, model) for key, info in model.model_fields.items())
             below.append(TableOfKeys(name, _flowing(model.__doc__), inner))
         else:
@@ -146,30 +140,43 @@ def all_tables() -> tuple[TableOfKeys, ...]:
 
 
 @cache
+def named_tables() -> tuple[TableOfKeys, ...]:
+    """The tables whose subtables have names of the project's choice, such as `roles`; their keys are those of each."""
+    found: list[TableOfKeys] = []
+    for name, field in Settings.model_fields.items():
+        if (model := _named_model(field.annotation)) is not None:
+            inner = tuple(_key((name, ANY_NAME, key), info, model) for key, info in model.model_fields.items())
+            found.append(TableOfKeys(name, _flowing(model.__doc__), inner))
+    return tuple(found)
+
+
+@cache
 def all_keys() -> tuple[Key, ...]:
-    """All keys, those of the top table first."""
+    """All keys, those of the top table first, without those of `named_tables`."""
     return tuple(key for table in all_tables() for key in table.keys)
 
 
 @cache
 def _by_path() -> dict[KeyPath, Key]:
-    return {key.path: key for key in all_keys()}
+    named = [key for table in named_tables() for key in table.keys]
+    return {key.path: key for key in (*all_keys(), *named)}
+
+
+def _named_model(annotation: Any) -> type[BaseModel] | None:
+    """The model of `dict[str, Model]`; None for any other annotation."""
+    model = get_args(annotation)[1] if get_origin(annotation) is dict else None
+    return model if _is_model(model) else None
+
+
+def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(value, type) and issubclass(value, BaseModel)
 
 
 def key_at(path: Iterable[Any]) -> Key | None:
     """The key at the beginning of this path, which may go on into a list or an open table."""
     path = tuple(path)
-    return _by_path().get(path[:1]) or _by_path().get(path[:2])
-
-
-def inner_key(path: Iterable[Any]) -> Key | None:
-    """The key at `path`, which lies in a table of an open table: ``("scenarios", "shop", "seed")``; else None."""
-    path = tuple(path)
-    around = key_at(path)
-    if around is None or around.value_model is None or len(path) <= len(around.path) + 1:
-        return None
-    name, key = path[len(around.path) : len(around.path) + 2]
-    return next((inner for inner in around.inside(str(name)) if inner.path[-1] == key), None)
+    known = _by_path()
+    return known.get(path[:1]) or known.get(path[:2]) or known.get((*path[:1], ANY_NAME, *path[2:3]))
 
 
 def dotted(path: Iterable[Any]) -> str:
@@ -228,7 +235,6 @@ def _key(path: KeyPath, field: FieldInfo, model: type[BaseModel]) -> Key:
         minimum=next((mark.ge for mark in marks if hasattr(mark, "ge")), None),
         maximum=next((mark.le for mark in marks if hasattr(mark, "le")), None),
         value_types=_value_types(field.annotation),
-        value_model=_value_model(field.annotation),
         pattern=next((mark.regex for mark in marks if isinstance(mark, Pattern)), ""),
         file=next((mark for mark in marks if isinstance(mark, FilePath)), None),
         since=next((mark.version for mark in marks if isinstance(mark, Since)), _FIRST),
@@ -254,17 +260,7 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 def _value_types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) is not dict:
         return ()
-    leaves = _leaves(get_args(annotation)[1])
-    return tuple(leaf for leaf in leaves if isinstance(leaf, type) and leaf is not Any and not _is_model(leaf))
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _value_model(annotation: Any) -> type[BaseModel] | None:
-    value = get_args(annotation)[1] if get_origin(annotation) is dict else None
-    return value if isinstance(value, type) and issubclass(value, BaseModel) else None
+    return tuple(leaf for leaf in _leaves(get_args(annotation)[1]) if isinstance(leaf, type) and leaf is not Any)
 
 
 def _nested_marks(annotation: Any) -> Iterator[Any]:

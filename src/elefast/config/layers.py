@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, inner_key, key_at
+from elefast.config.keys import Key, KeyPath, all_keys, all_tables, closest, dotted, key_at, named_tables
 from elefast.config.limits import MAX_DEPTH, broken_limit, broken_path_limit
 from elefast.config.messages import suggestion, wrong_value
 from elefast.config.provenance import DEFAULT, Origin
@@ -63,6 +63,7 @@ class Layer:
         values: The values by path. A table of the model is not a value. In an open table, whose keys are the
             user's, each innermost value has a path.
         tables: The tables that were written, also empty ones.
+        named: The tables with a name of the project's choice that were written, also empty ones.
         inner: The tables inside open tables.
         findings: The problems with keys.
         refused: The paths of these problems.
@@ -73,6 +74,7 @@ class Layer:
     shown_as: KeyPath = ()
     values: dict[KeyPath, Any] = field(default_factory=dict[KeyPath, Any])
     tables: set[str] = field(default_factory=set[str])
+    named: set[KeyPath] = field(default_factory=set[KeyPath])
     inner: set[KeyPath] = field(default_factory=set[KeyPath])
     findings: list[Finding] = field(default_factory=list[Finding])
     refused: set[KeyPath] = field(default_factory=set[KeyPath])
@@ -87,9 +89,11 @@ class Layer:
         known = _names_in(path)
         for name, value in data.items():
             here = (*path, name)
-            if name not in known:
+            if len(path) == 1 and path[0] in _named_table_names():
+                self._add_named(here, value)
+            elif name not in known:
                 self._unknown(here, known)
-            elif len(here) == 1 and name in _table_names():
+            elif len(here) == 1 and name in (*_table_names(), *_named_table_names()):
                 self._add_table(here, value)
             else:
                 self._add_value(here, value)
@@ -102,6 +106,15 @@ class Layer:
     def _add_table(self, path: KeyPath, value: Any) -> None:
         if is_table(value):
             self.tables.add(path[0])
+            self.add(value, path)
+        else:
+            self.wrong(path, wrong_value("a table", path[-1], value))
+
+    def _add_named(self, path: KeyPath, value: Any) -> None:
+        if expected := broken_limit(path):
+            self.wrong(path, wrong_value(expected, path[-1], value))
+        elif is_table(value):
+            self.named.add(path)
             self.add(value, path)
         else:
             self.wrong(path, wrong_value("a table", path[-1], value))
@@ -127,20 +140,13 @@ class Layer:
 
     def add_open(self, path: KeyPath, value: Any) -> None:
         """Add the user's own keys one by one, because tables merge key by key at any depth."""
-        top = key_at(path)
-        if top is not None and top.value_model is not None and len(path) == len(top.path) + 1 and is_table(value):
-            self._add_inside(top, path, value)
-            return
-        inner = inner_key(path)
-        if inner is None and is_table(value) and len(path) < MAX_DEPTH:
+        if is_table(value) and len(path) < MAX_DEPTH:
             for name, inner in value.items():
                 self.add_open((*path, name), inner)
             return
         if expected := broken_limit(path) or broken_limit(value, depth=len(path)):
             self.wrong(path, wrong_value(expected, path[-1], value))
             return
-        if inner is not None:
-            value = _absolute(inner, value, self.directory)
         around = [path[:end] for end in range(1, len(path))]
         if path in self.inner or any(table in self.values for table in around):
             self.wrong(path, "is a value here and a table elsewhere, choose one", "conflicting-keys")
@@ -148,18 +154,10 @@ class Layer:
         self.inner.update(around)
         self.values[path] = value
 
-    def _add_inside(self, key: Key, path: KeyPath, table: Mapping[str, Any]) -> None:
-        """Add a table of the model that stands in an open table under a name of the user's."""
-        known = [inner.path[-1] for inner in key.inside(path[-1])]
-        written: Mapping[str, Any] = table or {known[-1]: []}  # an empty one is a table as well
-        for name, value in written.items():
-            if name in known:
-                self.add_open((*path, name), value)
-            else:
-                self._unknown((*path, name), known)
-
     def _unknown(self, path: KeyPath, known: list[str]) -> None:
-        better = closest(path[-1], known, exact=True) or _elsewhere(path) or closest(path[-1], known)
+        # The one name at the top that no profile and no table may have; "roles" would look similar.
+        similar = [] if path[-1] == "profiles" else known
+        better = closest(path[-1], known, exact=True) or _elsewhere(path) or closest(path[-1], similar)
         self.wrong(path, f"unknown key{suggestion(better)}", "unknown-key")
 
 
@@ -167,10 +165,16 @@ def _table_names() -> list[str]:
     return [table.name for table in all_tables() if table.name]
 
 
+def _named_table_names() -> list[str]:
+    return [table.name for table in named_tables()]
+
+
 def _names_in(path: KeyPath) -> list[str]:
     """The names that may stand in the table at `path`."""
+    if len(path) == 2:
+        return [key.path[-1] for table in named_tables() if table.name == path[0] for key in table.keys]
     names = [key.path[len(path)] for key in all_keys() if key.path[:-1] == path]
-    return names if path else names + _table_names()
+    return names if path else names + _table_names() + _named_table_names()
 
 
 def _elsewhere(path: KeyPath) -> str:

@@ -9,7 +9,7 @@ This module must not know servers, drivers or migrators. It starts nothing and i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -19,10 +19,16 @@ from pydantic import ValidationError
 from elefast.config.arguments import argument_layer
 from elefast.config.discovery import OVERLAY, PYPROJECT, FoundFiles, directories, find, in_directory
 from elefast.config.environment import PROFILE, environment_layer
-from elefast.config.keys import KeyPath, all_keys, closest, dotted, inner_key, key_at
+from elefast.config.keys import KeyPath, all_keys, closest, dotted, key_at
 from elefast.config.layers import Finding, Layer
 from elefast.config.loaded import Loaded
-from elefast.config.messages import describe_validation_error, format_value, quoted_list, suggestion
+from elefast.config.messages import (
+    describe_validation_error,
+    format_value,
+    inside_value,
+    quoted_list,
+    suggestion,
+)
 from elefast.config.migrator_selection import alembic_file, select_migrator
 from elefast.config.model import Settings
 from elefast.config.provenance import DEFAULT, Origin
@@ -237,9 +243,17 @@ def _merge(layers: list[Layer]) -> dict[KeyPath, Layer]:
     return in_force
 
 
-def _nested(in_force: Mapping[KeyPath, Layer], without: set[KeyPath]) -> dict[str, Any]:
-    """The values in force as nested dictionaries, except those at or below a path of `without`."""
+def _nested(in_force: Mapping[KeyPath, Layer], without: set[KeyPath], named: Iterable[KeyPath]) -> dict[str, Any]:
+    """The values in force as nested dictionaries, except those at or below a path of `without`.
+
+    Args:
+        in_force: The values in force.
+        without: The paths to leave out.
+        named: Tables with a name of the project's choice, which are there even if they are empty.
+    """
     result: dict[str, Any] = {}
+    for table_name, name in sorted(named):
+        result.setdefault(table_name, {})[name] = {}
     for path, layer in in_force.items():
         if any(path[:end] in without for end in range(1, len(path) + 1)):
             continue
@@ -256,7 +270,7 @@ def _validate(in_force: Mapping[KeyPath, Layer], layers: list[Layer], facts: Fac
     wrong: set[KeyPath] = set()
     while True:
         try:
-            settings = Settings(**_nested(in_force, wrong))
+            settings = Settings(**_nested(in_force, wrong, {path for layer in layers for path in layer.named}))
             break
         except ValidationError as error:
             explained = list(_explained(error, layers))
@@ -284,17 +298,12 @@ def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[Ke
     for details in error.errors(include_url=False):
         key = key_at(details["loc"])
         assert key is not None, "unknown keys are found before validation"
-        inside = details["loc"][len(key.path) :][:1]
-        if (inner := inner_key(details["loc"])) is not None:
-            if inner.path not in seen:
-                seen.add(inner.path)
-                message = describe_validation_error(inner, details)
-                yield inner.path, Finding(_origin(inner.path, layers), inner.name, message, code="wrong-value")
-            continue
-        place = (*key.path, *(inside if key.types == (list,) or key.is_open else ()))
+        written = tuple(map(str, details["loc"][: len(key.path)]))
+        inside = inside_value(key, details["loc"])[:1]
+        place = (*written, *(inside if key.types == (list,) or key.is_open else ()))
         if place not in seen:
             seen.add(place)
-            path = (*key.path, *map(str, inside)) if key.is_open else key.path
+            path = (*written, *map(str, inside)) if key.is_open else written
             yield (
                 path,
                 Finding(
@@ -306,7 +315,7 @@ def _explained(error: ValidationError, layers: list[Layer]) -> Iterator[tuple[Ke
 def _origin(path: tuple[str | int, ...], layers: list[Layer]) -> Origin:
     """The place of the value or the table at `path`, in the first layer that has it."""
     for layer in layers:
-        if path in layer.values or (path[0] in layer.tables and len(path) == 1):
+        if path in layer.values or path in layer.named or (path[0] in layer.tables and len(path) == 1):
             return layer.where(path)
         for written in layer.values:
             shared = min(len(written), len(path))

@@ -17,7 +17,7 @@ from elefast.config.value_types import WrongValueError, did_you_mean
 from elefast.runtime.redaction import redact
 from elefast.runtime.text import one_line
 
-__all__ = ["describe_validation_error", "format_value", "quoted_list", "suggestion", "wrong_value"]
+__all__ = ["describe_validation_error", "format_value", "inside_value", "quoted_list", "suggestion", "wrong_value"]
 
 _MAX_ITEMS = 20
 
@@ -72,13 +72,22 @@ def describe_validation_error(key: Key, error: ErrorDetails) -> str:
         return wrong_value(reason.expected, key.name, value, reason.advice)
     if error["type"] in ("greater_than_equal", "less_than_equal"):
         return wrong_value(_range(key), key.name, value)
-    inside = error["loc"][len(key.path) :]
+    inside = inside_value(key, error["loc"])
     if key.types == (list,) and inside:
         return wrong_value(f"{key.expected_inside} in the list", key.name, value)
     if key.is_open and inside:
         return wrong_value(key.expected_inside, str(inside[0]), value)
     better = closest(value, [choice for choice in key.choices if choice]) if isinstance(value, str) else ""
     return wrong_value(key.expected, key.name, value, did_you_mean(better) if better else "")
+
+
+def inside_value(key: Key, place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The part of `place` that is inside of the key's value: the number of an item, or names in an open table.
+
+    Where a key takes a list or a word, pydantic also has the names of these alternatives in its places.
+    """
+    inside = place[len(key.path) :]
+    return inside if key.is_open or not key.choices else tuple(part for part in inside if isinstance(part, int))
 
 
 def _range(key: Key) -> str:

@@ -108,14 +108,8 @@ class Settings(RedactedModel, BaseSettings):
     autouse: Annotated[bool, Since("0.3.0")] = False
     """Give every test a database, whether it asks for a fixture or not."""
 
-    scenario: Annotated[str, Since("0.3.0")] = Field(default="", examples=["shop"])
+    scenario: Annotated[str, Since("0.3.0")] = ""
     """The scenario that tests start from unless their marker names one; empty: migrator and `seed` alone."""
-    scenarios: Annotated[dict[str, Scenario], Since("0.3.0")] = Field(
-        default_factory=dict[str, Scenario], examples=[{"shop": {"seed": ["tests.states:shop"]}}]
-    )
-    """Named states of the database, each built once and kept like the template: a table
-    `scenarios.NAME` for each."""
-
     engine: Engine = Field(default_factory=Engine)
     metadata: Metadata = Field(default_factory=Metadata)
     alembic: Alembic = Field(default_factory=Alembic)
@@ -127,6 +121,7 @@ class Settings(RedactedModel, BaseSettings):
     tuning: Tuning = Field(default_factory=Tuning)
     template: Template = Field(default_factory=Template)
     pool: Pool = Field(default_factory=Pool)
+    scenarios: dict[str, Scenario] = Field(default_factory=dict[str, Scenario])
 
     @classmethod
     def settings_customise_sources(

@@ -15,11 +15,6 @@ from sqlalchemy import URL
 __all__ = ["Overrides"]
 
 
-class ScenarioTable(TypedDict, total=False):
-    base: str | None
-    seed: Sequence[str | os.PathLike[str]] | None
-
-
 class EngineTable(TypedDict, total=False):
     url: str | URL | None
     driver: Literal["", "psycopg", "psycopg2", "pg8000"] | None
@@ -113,6 +108,11 @@ class PoolTable(TypedDict, total=False):
     reuse: bool | None
 
 
+class ScenariosTable(TypedDict, total=False):
+    base: str | None
+    seed: Sequence[str | os.PathLike[str]] | None
+
+
 class Overrides(TypedDict, total=False):
     provider: Literal["auto", "url", "docker", "local"] | None
     migrator: Literal["auto", "none", "metadata", "alembic", "sql", "callable", "command"] | None
@@ -126,7 +126,6 @@ class Overrides(TypedDict, total=False):
     patch: Sequence[str] | None
     autouse: bool | None
     scenario: str | None
-    scenarios: Mapping[str, ScenarioTable] | None
     engine: EngineTable | None
     metadata: MetadataTable | None
     alembic: AlembicTable | None
@@ -138,6 +137,7 @@ class Overrides(TypedDict, total=False):
     tuning: TuningTable | None
     template: TemplateTable | None
     pool: PoolTable | None
+    scenarios: Mapping[str, ScenariosTable] | None
     engine__url: str | URL | None
     engine__driver: Literal["", "psycopg", "psycopg2", "pg8000"] | None
     engine__async_driver: Literal["", "asyncpg", "psycopg"] | None

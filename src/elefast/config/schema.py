@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from elefast.config.keys import Key, TableOfKeys, all_tables
+from elefast.config.keys import Key, TableOfKeys, all_tables, named_tables
 
 __all__ = ["ID", "get_schema"]
 
@@ -36,6 +36,7 @@ def get_schema(tool_name: str = "elefast") -> dict[str, Any]:
         raise ValueError(f'no schema for "{tool_name}", only for "elefast"')
     top, *tables = all_tables()
     properties = _properties(top) | {table.name: _table(table) for table in tables}
+    properties |= {table.name: _named_table(table) for table in named_tables()}
     profile = {
         "type": "object",
         "description": "Any of the other keys.",
@@ -69,6 +70,16 @@ def _table(table: TableOfKeys) -> dict[str, Any]:
     }
 
 
+def _named_table(table: TableOfKeys) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": f"Tables with names of the project's choice. {table.description}",
+        "default": {},
+        "propertyNames": {"minLength": 1},
+        "additionalProperties": _table(table),
+    }
+
+
 def _properties(table: TableOfKeys) -> dict[str, Any]:
     return {key.path[-1]: _property(key) for key in table.keys}
 
@@ -91,14 +102,6 @@ def _plain(key: Key, accepted: type) -> dict[str, Any]:
         return text
     if accepted is list:
         schema["items"] = text
-    if accepted is dict and key.value_model is not None:
-        inner = key.inside("*")
-        schema["additionalProperties"] = {
-            "type": "object",
-            "description": " ".join((key.value_model.__doc__ or "").split()),
-            "additionalProperties": False,
-            "properties": {one.path[-1]: _property(one) for one in inner},
-        }
     if accepted is dict and key.value_types:
         schema["additionalProperties"] = {"type": [_TYPES[inner] for inner in key.value_types]}
     return schema

@@ -263,7 +263,7 @@ class Template(Table):
 
 
 class Scenario(Table):
-    """A named state that tests start from: further seeds on top of another state."""
+    """A named state that tests start from: further seeds on top of another state, built once and kept."""
 
     base: Annotated[str, value_types.Since("0.3.0")] = Field(default="", examples=["catalog"])
     """The scenario that it is built on; empty: the template with migrator and `seed`."""
