@@ -25,7 +25,7 @@ _MAX_NODE_ID = 1000
 """The length to which node ids are cut."""
 
 # The header shows these where the project sets them. It always shows the migrator and the provider.
-_SHOWN_IF_SET = ("engine.url", "isolation", "keep", "leaks", "postgres")
+_SHOWN_IF_SET = ("engine.url", "isolation", "keep", "leaks", "postgres", "scenario")
 
 
 def header(loaded: Loaded) -> str:

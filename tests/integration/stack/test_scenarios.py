@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,101 @@ def test_properties_of_the_database_come_along(shop: Path, env: dict[str, str]) 
         with checkout.sync.session() as session:
             assert session.scalar(text("show app.tenant")) == "7"
         checkout.release()
+
+
+KINDS = {
+    "app/settings.py": """
+        from sqlalchemy import create_engine
+
+        URL = "postgresql+psycopg://developer@192.0.2.1/production"
+        made_here = create_engine(URL)
+    """,
+    "app/kinds.py": """
+        import functools
+
+        from sqlalchemy import create_engine
+        from sqlalchemy.ext.asyncio import create_async_engine
+        from sqlalchemy.orm import scoped_session, sessionmaker
+
+        from app.settings import URL
+
+        made_elsewhere = create_engine(URL)
+        async_engine = create_async_engine("postgresql+asyncpg://developer@192.0.2.2:6000/production")
+        Session = scoped_session(sessionmaker(create_engine("postgresql+psycopg2://developer@192.0.2.3/production")))
+        later = None
+
+        @functools.lru_cache
+        def get_engine():
+            return create_engine("postgresql+psycopg://developer:secret@192.0.2.4/production?sslmode=require")
+    """,
+    "states/vip.py": """
+        import os
+
+        import psycopg
+        from sqlalchemy import create_engine, text
+
+        INSERT = "insert into t1 (name) values ('%s')"
+
+        def _write(engine, name):
+            with engine.begin() as connection:
+                connection.execute(text(INSERT % name))
+
+        async def fill():
+            from app import kinds, settings
+
+            _write(settings.made_here, "made here")
+            _write(kinds.made_elsewhere, "made elsewhere")
+            async with kinds.async_engine.begin() as connection:
+                await connection.execute(text(INSERT % "async"))
+            kinds.Session.execute(text(INSERT % "left open"))
+            _write(kinds.get_engine(), "cached")
+            assert kinds.get_engine() is kinds.get_engine()
+            with psycopg.connect(settings.URL.replace("+psycopg", "")) as connection:
+                connection.execute(INSERT % "url")
+            _write(create_engine(os.environ["APP_URL"]), "variable")
+    """,
+}
+
+
+def test_every_kind_of_patch_leads_to_the_new_state(shop: Path, env: dict[str, str]) -> None:
+    """Engines, session makers, URLs and cached functions, and the variables of `export_env`."""
+    for name, content in KINDS.items():
+        _write(shop / name, content)
+    patch = ["app.settings:URL", "app.kinds:async_engine", "app.kinds:Session", "app.kinds:get_engine"]
+    more: Any = {"patch": [*patch, "app.kinds:later"], "export_env": ["APP_URL"], "scenarios": {"vip": {"base": ""}}}
+    with elefast.from_config(shop, env=env, **more) as stack:
+        checkout = stack.checkout(scenario="vip")
+        found = set(_names(checkout.sync)) - {"seed"}
+        checkout.release()
+    assert found == {"made here", "made elsewhere", "async", "left open", "cached", "url", "variable"}
+
+
+def test_a_build_that_is_killed_leaves_nothing(
+    shop: Path, env: dict[str, str], server_url: str, names: Callable[[], set[str]]
+) -> None:
+    """The next run sweeps the draft, and builds the layer."""
+    before = names()
+    _write(
+        shop / "states/vip.py",
+        """
+        import os, signal
+
+        def fill(connection):
+            if os.environ.get("KILLED"):
+                os.kill(os.getppid(), signal.SIGKILL)
+                signal.pause()
+        """,
+    )
+    program = "import elefast; elefast.from_config().checkout(scenario='vip')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=shop, env={**env, "KILLED": "1"}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert _templates(server_url, shop) == LAYERS[:-1]
+    deadline = time.monotonic() + 60
+    while len(names() - before) > len(LAYERS) - 1:  # the draft, until the server has noticed that its owner is dead
+        assert _built(shop, env, "catalog") == []
+        assert time.monotonic() < deadline
+    assert _built(shop, env, "vip") == ["vip"]
+    assert len(names() - before) == len(LAYERS)
 
 
 @pytest.mark.parametrize(
