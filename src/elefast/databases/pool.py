@@ -328,6 +328,9 @@ class DatabasePool:
         """The state of which a database is worth making ahead; None where there is none."""
         if not self._size or self._existing >= self._limit:
             return None
+        if self._demand.knows_one:
+            enough = len(self._idle) + self._resetting >= self._size
+            return None if enough or not self._has_room() else self._demand.next
         have = Counter(self._states.get(name, "") for name in self._idle)
         if self._resetting:
             have.update(self._soon)

@@ -41,6 +41,11 @@ class PoolDemand:
         self._states = frozenset((state, *coming)) if upcoming else frozenset(self._known)
 
     @property
+    def knows_one(self) -> bool:
+        """Whether no test has asked for a second state so far."""
+        return len(self._known) < 2
+
+    @property
     def is_single(self) -> bool:
         """Whether all tests ask for the same state."""
         return len(self._states) < 2
