@@ -335,6 +335,8 @@ class DatabasePool:
         if self._resetting:
             have.update(self._soon)
             have.update(self._states.get(name, "") for name, _ in self._used if name not in self._unneeded)
+        if self._expects_reset:
+            have.update(self._states.get(name, "") for name in self._in_use)
         lacking = self._demand.lacking(have, expects_reset=self._expects_reset)
         return lacking if lacking is not None and self._has_room() else None
 

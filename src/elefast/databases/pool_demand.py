@@ -59,7 +59,7 @@ class PoolDemand:
         """The first state of which the next tests need more databases than there are; None where there is none.
 
         Args:
-            have: How many databases of each state are ready or will be soon.
+            have: How many databases of each state are ready or will be soon, such as those that tests have now.
             expects_reset: Whether a database is ready again soon after its test.
         """
         needed = Counter(self._window)
