@@ -21,7 +21,7 @@ import elefast
 from elefast.errors import ConfigurationError, ElefastError, MigrationError
 from elefast.postgres.names import Kind, Name
 
-REVISIONS = int(os.environ.get("TEST_REVISIONS", "8"))
+REVISIONS = int(os.environ.get("TEST_REVISIONS", "4"))
 """60 take as long as all other tests of this file together, and show nothing more."""
 
 LAYERS = ["migrated", "seeded", "catalog", "shop", "vip"]
