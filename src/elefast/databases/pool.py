@@ -32,6 +32,7 @@ from elefast.databases.resetter import DatabaseResetter
 from elefast.errors import ElefastError
 from elefast.postgres.connections import watchdog
 from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceSession
+from elefast.postgres.connections.retained_session import RetainedSession
 from elefast.postgres.drop_blockers import DropBlocker, Leftover, UncountedChanges
 from elefast.runtime import clock
 from elefast.runtime.signals import unlock
@@ -489,22 +490,24 @@ class DatabasePool:
             if needed and others > self._demand.capacity:
                 needed = self._evict(state)  # makes room where there is one that no test needs soon
             self._soon[state] += needed
-            preconnector = self._preconnector
-            if preconnector is not None and (
-                not preconnector.wanted or sum(map(preconnector.has, self._idle)) >= _CONNECTED
-            ):
-                preconnector = None
             self._busy += 1
             begun = self._scheduler.begin()
         fresh = ""
+        retained: RetainedSession | None = None
+        preconnector = self._preconnector
         try:
-            self._disconnect(name)
-            fresh = self._recycle(name, test, session, needed=needed, preconnector=preconnector)
+            retained = preconnector.take_back(name) if preconnector is not None else None
+            if preconnector is not None and not self._wants_connection(preconnector, retained):
+                preconnector = None
+            fresh = self._recycle(name, test, session, needed=needed, preconnector=preconnector, retained=retained)
         except Exception as error:
             self._give_up(error)
             with self._changed:
                 if self._closing:
                     self._used.appendleft((name, test))
+        finally:
+            if retained is not None and not fresh:
+                retained.release()
         with self._changed:
             self._busy -= 1
             self._soon[state] -= needed
@@ -520,8 +523,21 @@ class DatabasePool:
             self._wake()
         return session.is_open or not self._closing
 
+    def _wants_connection(self, preconnector: Preconnector, retained: RetainedSession | None) -> bool:
+        """Whether a database that is reset should be connected for its next test."""
+        with self._changed:
+            enough = retained is None and sum(map(preconnector.has, self._idle)) >= _CONNECTED
+        return preconnector.wanted and not enough
+
     def _recycle(
-        self, name: str, test: str, session: MaintenanceSession, *, needed: bool, preconnector: Preconnector | None
+        self,
+        name: str,
+        test: str,
+        session: MaintenanceSession,
+        *,
+        needed: bool,
+        preconnector: Preconnector | None,
+        retained: RetainedSession | None,
     ) -> str:
         """Reset or drop a database whose test has closed its connections, and note what was left open on it.
 
@@ -531,22 +547,25 @@ class DatabasePool:
             session: The session to do it over.
             needed: Whether the pool needs the database, if it can be reset.
             preconnector: Connects to it for the next test; None where the pool has enough connections.
+            retained: The session that its test had, if it is still open.
 
         Returns:
             The name of the database where it was reset; empty where it was dropped.
         """
         try:
             self._inspect(session)
-            left: Sequence[Leftover] = session.remaining_sessions(name)
+            left: Sequence[Leftover] = session.remaining_sessions(name, but=retained.pid if retained is not None else 0)
             if self._resetter is not None and needed and not left:
                 trusted = not self._resetter.counts_unreliable
-                name, is_fresh = self._resetter.reset(name, session, preconnector)
+                name, is_fresh = self._resetter.reset(name, session, preconnector, retained)
                 if is_fresh:
                     return name
                 if trusted and self._resetter.counts_unreliable:
                     self._note_leaks(leaks_of(test, [UncountedChanges(name)]))
             if self._resetter is not None:
                 self._resetter.forget(name)
+            if retained is not None:
+                retained.release()
             if self._drops:
                 left = self._manager.drop(name, session, grace=0 if left else GRACE)
             self._note_leaks(leaks_of(test, left))

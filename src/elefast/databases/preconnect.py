@@ -2,6 +2,9 @@
 
 The dialect hands out the connection when the engine's pool first connects. So for the test it is a new engine: its pool
 is empty, it has no listeners, and no event has happened.
+
+Where the driver is psycopg, the session of that connection stays open after the test, and the next test gets it; see
+`elefast.postgres.connections.retained_session`.
 """
 
 from __future__ import annotations
@@ -16,10 +19,17 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.pool import NullPool
 
-from elefast.postgres.connections.dialect_cache import Answers, DialectCache, ask, is_plain, pid_of
-from elefast.postgres.connections.engines import MaintenanceEngine
+from elefast.postgres.connections.dialect_cache import (
+    Answers,
+    DialectCache,
+    ask,
+    is_plain,
+    pid_of,
+    still_holds,
+)
+from elefast.postgres.connections.engines import BorrowedConnectionPool, MaintenanceEngine
+from elefast.postgres.connections.retained_session import RetainedSession
 from elefast.runtime.process_lifetime import OwnerProcess
 
 __all__ = ["Preconnector"]
@@ -61,19 +71,29 @@ class Preconnector:
         self._reservations[name] = reservation
         return reservation
 
-    def prepare(self, name: str, reservation: _Reservation) -> None:
-        """Make the engine of database `name` and connect it. After an error the test connects, and meets the error."""
+    def prepare(self, name: str, reservation: _Reservation, session: RetainedSession | None = None) -> None:
+        """Make the engine of database `name` and connect it. After an error the test connects, and meets the error.
+
+        Args:
+            name: The name of the database.
+            reservation: What `reserve` has returned.
+            session: A session on the database, which the engine gets instead of a new one; see `take_back`.
+        """
         try:
             reservation.adapters = _adapters()
             engine = self._make(name)
             if self._possible and is_plain(engine):
-                reservation.first = _FirstConnection(engine, self._connect_args)
+                reservation.first = _FirstConnection(engine, self._connect_args, session)
             self._dialects.share(engine, self._connected, reservation.answers)
             reservation.engine = engine
         except Exception as error:
             _log.info("did not connect to %s in advance: %s", name, error)
         finally:
             reservation.lock.release()
+
+    def adopt(self, name: str, session: RetainedSession) -> None:
+        """Make the engine of database `name` with `session`, which is on that database, as its connection."""
+        self.prepare(name, self.reserve(name), session)
 
     def has(self, name: str) -> bool:
         """Whether database `name` has a connection opened in advance, or is about to have one."""
@@ -114,6 +134,25 @@ class Preconnector:
         with reservation.first.borrow() as connection:
             yield connection
 
+    def expect_return(self, name: str) -> None:
+        """The test that has database `name` is over, and the connections of its engine are about to be closed."""
+        reservation = self._reservations.get(name)
+        if reservation is not None and reservation.first is not None:
+            reservation.first.expect_return()
+
+    def take_back(self, name: str) -> RetainedSession | None:
+        """End the use of database `name` by its test, and close the connection, unless the next test may have it.
+
+        Returns:
+            The session of the connection that was opened in advance; None where it is closed or in use.
+        """
+        reservation = self._reservations.pop(name, None)
+        if reservation is None:
+            return None
+        self.wanted = self.wanted and reservation.claimed
+        with _locked(reservation) as locked:
+            return reservation.first.take_back() if locked and reservation.first is not None else None
+
     def close_preconnection(self, name: str) -> int:
         """Close the connection to database `name`, because its test may connect without the engine.
 
@@ -138,13 +177,10 @@ class Preconnector:
 
     def _discard(self, name: str) -> _Reservation | None:
         reservation = self._reservations.pop(name, None)
-        # A thread that was interrupted just after it locked never unlocks. Then the connection ends with its database.
-        if reservation is not None and reservation.lock.acquire(timeout=_CLOSE_TIMEOUT):
-            try:
-                if reservation.first is not None:
+        if reservation is not None:
+            with _locked(reservation) as locked:
+                if locked and reservation.first is not None:
                     reservation.first.close()
-            finally:
-                reservation.lock.release()
         return reservation
 
     def close_all(self) -> None:
@@ -168,46 +204,102 @@ class _Reservation:
         return self.first.answers if self.first is not None else None
 
 
+@contextmanager
+def _locked(reservation: _Reservation) -> Generator[bool]:
+    """Lock `reservation`; whether that succeeded."""
+    # A thread that was interrupted just after it locked never unlocks. Then the connection ends with its database.
+    locked = reservation.lock.acquire(timeout=_CLOSE_TIMEOUT)
+    try:
+        yield locked
+    finally:
+        if locked:
+            reservation.lock.release()
+
+
 class _FirstConnection:
     """A connection that an engine's dialect hands out instead of opening its first one.
 
     Args:
         engine: A new engine; this connects to its database at once.
         connect_args: The ``connect_args`` of the engine.
+        session: A session on that database, to be used instead of a new connection.
     """
 
-    def __init__(self, engine: Engine, connect_args: Mapping[str, Any]) -> None:
+    def __init__(self, engine: Engine, connect_args: Mapping[str, Any], session: RetainedSession | None) -> None:
         dialect: Any = engine.dialect
         self._connect: Callable[..., Any] = dialect.connect
         arguments, keywords = dialect.create_connect_args(engine.url)
         self._connect_parameters = (list(arguments), {**keywords, **connect_args})
         self._owner = OwnerProcess()
         self._environment = _environment()
-        # A list, because `pop` is atomic: only one thread gets the connection.
-        self._held: list[Any] = [self._connect(*self._connect_parameters[0], **self._connect_parameters[1])]
         self._dialect = dialect
         self._url = engine.url
+        self._adopted = session is not None
+        if session is not None:
+            if not session.is_like_new_one(self._parameters()):
+                raise RuntimeError("a new session would have other parameters than the one that was kept")
+            held: Any = session.driver
+        else:
+            held = self._connect(*self._connect_parameters[0], **self._connect_parameters[1])
+            if RetainedSession.can_lend() and (session := RetainedSession.over(held, engine.url)) is not None:
+                session.is_like_new_one(self._parameters())
+                held = session.driver
+        self._session = session
+        """The session, where it may stay open for the next test."""
+        # A list, because `pop` is atomic: only one thread gets the connection.
+        self._held: list[Any] = [held]
         dialect.connect = self._hand_out
-        # The first question makes the backend load its catalogs. The same question is asked again at the hand-out.
-        self._first_answers = ask(dialect, self._held[0])
-        self._held[0].rollback()
+        if session is not None and session.answers is not None:
+            self._first_answers: Answers | None = session.answers
+        else:
+            # The first question makes the backend load its catalogs. The same question is asked again at the hand-out.
+            self._first_answers = ask(dialect, held)
+        if session is None:
+            held.rollback()
+        else:
+            session.answers = self._first_answers
         self.answers: Answers | None = None
         """What `ask` returned when the connection was handed out."""
+
+    def _parameters(self) -> object:
+        """What the driver connects by, but for the name of the database."""
+        arguments, keywords = self._connect_parameters
+        return self._environment, arguments, {k: v for k, v in keywords.items() if k not in ("dbname", "context")}
 
     @contextmanager
     def borrow(self) -> Generator[Connection]:
         """Use the connection for elefast, while no test can get it."""
+        if self._session is not None:
+            yield self._session.connection
+            return
         driver = self._held[0]
         # These may be set by connect_args. psycopg would also try to prepare a string of several statements.
         before = {name: getattr(driver, name) for name in ("autocommit", "prepare_threshold") if hasattr(driver, name)}
         if "prepare_threshold" in before:
             driver.prepare_threshold = None
-        pool = _BorrowedConnectionPool(lambda: driver, dialect=self._dialect, reset_on_return=None)
+        pool = BorrowedConnectionPool(lambda: driver, dialect=self._dialect, reset_on_return=None)
         self._dialect.set_isolation_level(driver, "AUTOCOMMIT")
         with MaintenanceEngine(pool, self._dialect, self._url).connect() as connection:
             yield connection
         for name, value in before.items():
             setattr(driver, name, value)
+
+    def expect_return(self) -> None:
+        """The connections of the engine are about to be closed, because its test is over."""
+        if self._session is not None and not self._held:
+            self._session.expect_return()
+
+    def take_back(self) -> RetainedSession | None:
+        """The session, if the test has not used it or has returned it; otherwise close the connection."""
+        session = self._session
+        if session is None or not self._owner.is_current:
+            self.close()
+            return None
+        self._held.clear()
+        if session.is_returned():
+            return session
+        session.release()
+        return None
 
     def close_unused(self) -> int:
         """Close it if it was not handed out; the process id of its backend, or 0."""
@@ -218,9 +310,12 @@ class _FirstConnection:
 
     def close(self) -> None:
         """Close it if it was not handed out."""
-        if self._owner.is_current:
-            with suppress(IndexError):  # another thread may hand it out at this moment
-                _close(self._held.pop())
+        if not self._owner.is_current:
+            return
+        with suppress(IndexError):  # another thread may hand it out at this moment
+            _close(self._held.pop())
+        if self._session is not None:
+            self._session.release()
 
     def _hand_out(self, *arguments: Any, **keywords: Any) -> Any:
         # A forked child must not use its parent's connection, and a listener may have changed the parameters.
@@ -233,15 +328,22 @@ class _FirstConnection:
                 pass
             else:
                 if _is_alive(connection) and self._is_as_new(connection):
-                    return connection
+                    return (
+                        connection if self._session is None else self._session.lend(self._url.database or "", keywords)
+                    )
                 _close(connection)
         return self._connect(*arguments, **keywords)
 
     def _is_as_new(self, connection: Any) -> bool:
         """Whether a new session would have the same settings and rights, and the server has not ended this one."""
         try:
+            if self._adopted:
+                # Nothing but these can have changed since it was reset.
+                self.answers = self._first_answers
+                return self.answers is not None and still_holds(self.answers, connection)
             answers = ask(self._dialect, connection)
-            connection.rollback()
+            if self._session is None:
+                connection.rollback()
         except Exception:  # the server has just ended it
             return False
         if answers is None or answers != self._first_answers:
@@ -275,13 +377,6 @@ def _identical(before: list[object], now: list[object]) -> bool:
 def _environment() -> dict[str, str]:
     """The environment variables that tell libpq, and drivers like it, how to connect."""
     return {name: value for name, value in os.environ.items() if name.startswith("PG")}
-
-
-class _BorrowedConnectionPool(NullPool):
-    """A pool of one connection that it does not own, and does not close."""
-
-    def _do_return_conn(self, record: Any) -> None:
-        pass
 
 
 def _close(connection: Any) -> None:

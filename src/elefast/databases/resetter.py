@@ -2,6 +2,8 @@
 
 A reset takes a fifth of the time of a drop and a new copy. What is proved, and how, is in `elefast.postgres.reset`.
 A reset database gets another name, so a thread of an earlier test that still uses the old one finds no database.
+Where the session of the test is still open (`elefast.postgres.connections.retained_session`), the reset takes place over
+it, and it stays open for the next test, if it is as a new one.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
@@ -21,12 +24,13 @@ from elefast.databases.manager import DatabaseManager
 from elefast.databases.preconnect import Preconnector
 from elefast.postgres import contents, databases, driver_errors, reset
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
+from elefast.postgres.connections.retained_session import RetainedSession
 from elefast.postgres.contents import TemplateContents
 from elefast.postgres.drop_blockers import find_blockers
 from elefast.postgres.names import Name
-from elefast.postgres.reset import DatabaseState, Relation
+from elefast.postgres.reset import Counters, DatabaseState, Relation, WriteCounts
 from elefast.postgres.server import NO_EVENT_TRIGGERS
-from elefast.postgres.sql import execute
+from elefast.postgres.sql import execute, rows
 from elefast.runtime import clock
 from elefast.templates.store import Template
 
@@ -52,6 +56,13 @@ _SETTINGS = {
 }
 
 
+_SET = [f"SET {setting} = {value}" for setting, value in _SETTINGS.items()]
+# Else currval() would give the next test the value that a sequence was set to.
+_RESET = [*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]
+
+_TOO_LARGE = "something in it takes more room than before"
+
+
 class _Known(NamedTuple):
     """What is known of a database that can be reset."""
 
@@ -64,6 +75,8 @@ class _Known(NamedTuple):
     """How often it was reset."""
     audited: bool = False
     """Whether it was audited after the last reset."""
+    counters: Counters = {}
+    """The statistics of its relations after the last reset."""
 
 
 class DatabaseResetter:
@@ -109,14 +122,19 @@ class DatabaseResetter:
         self._known.pop(name, None)
 
     def reset(
-        self, name: str, session: MaintenanceSession, preconnector: Preconnector | None = None
+        self,
+        name: str,
+        session: MaintenanceSession,
+        preconnector: Preconnector | None = None,
+        retained: RetainedSession | None = None,
     ) -> tuple[str, bool]:
-        """Reset database `name`, to which no session is connected.
+        """Reset database `name`, to which no session but `retained` is connected.
 
         Args:
             name: The name of the database.
             session: The session to use.
             preconnector: Connects to it, and keeps the connection for the next test; None if that needs none.
+            retained: The session that the test had; None where it is closed.
 
         Returns:
             Its new name, and whether it was reset. If not, the caller drops it.
@@ -127,7 +145,10 @@ class DatabaseResetter:
         start = clock.now()
         new = self._manager.new_name()
         try:
-            reason = self._try(name, new, known, session, preconnector)
+            if retained is None:
+                reason = self._try(name, new, known, session, preconnector)
+            else:
+                reason = self._try_over(retained, name, new, known, session, preconnector)
         except Exception as error:  # drivers also raise errors that SQLAlchemy does not wrap
             reason = driver_errors.driver_message(error)
         if not reason:
@@ -141,7 +162,7 @@ class DatabaseResetter:
     def _try(
         self, name: str, new: Name, known: _Known, session: MaintenanceSession, preconnector: Preconnector | None
     ) -> str:
-        """Reset the database and record its state; the reason why that was not possible, or an empty string."""
+        """Reset a database without sessions; the reason why that was not possible, or an empty string."""
         if session.server_info.allows_prepared_transactions and session.call(find_blockers, name):
             return "it has a prepared transaction"  # which would make PostgreSQL wait for five seconds
         # After the rename no earlier user finds it, and each connection attempt has succeeded or failed.
@@ -156,29 +177,91 @@ class DatabaseResetter:
             # The session of the next test must begin after the reset, and fire the login trigger.
             preconnector = None
         with self._connection_to(str(new), preconnector, login=login) as (connection, stays):
-            execute(connection, "; ".join(f"SET {setting} = {value}" for setting, value in _SETTINGS.items()))
+            execute(connection, "; ".join(_SET))
             relations = self._relations.get(known.template) or reset.read_relations(connection, session.server_info)
-            activity = reset.read_activity(connection, relations)
+            found = rows(connection, reset.activity_query(relations))
+            activity = reset.activity_of(found, relations, known.counters)
             if reason := reset.reason_against(activity, known.state, now, known.contents, session.server_info):
                 return reason
             # The catalogs are unchanged, so this holds for all copies of the template.
             self._relations.setdefault(known.template, relations)
-            counts = (
-                reset.reset(connection, activity, known.contents, session.server_info) if activity.used else now.counts
-            )
-            if counts is None:
-                return "something in it takes more room than before"
-            audited = session.server_info.superuser and self._audit_is_due
-            if audited and (difference := self._audit(connection, known)):
-                self.counts_unreliable = True
+            *statements, [query] = reset.reset_statements(activity, known.contents, session.server_info)
+            for statement in chain.from_iterable(statements):
+                execute(connection, statement)
+            counted = reset.counts_after_reset(rows(connection, query), activity, now.counts)
+            if counted is None:
+                return _TOO_LARGE
+            audits = session.server_info.superuser and self._audit_is_due
+            if audits and (difference := self._audit(connection, known)):
                 return difference
-            # Else currval() would give the next test the value that a sequence was set to.
-            execute(connection, "; ".join([*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]))
+            execute(connection, "; ".join(_RESET))
         if not stays and session.remaining_sessions(str(new)):
             return "another session is connected to it"
-        state = now._replace(counts=counts, next_xid=known.state.next_xid)
-        self._known[str(new)] = known._replace(state=state, times=known.times + 1, audited=audited)
+        self._note(str(new), known, now, *counted, audited=audits)
         return ""
+
+    def _try_over(
+        self,
+        retained: RetainedSession,
+        name: str,
+        new: Name,
+        known: _Known,
+        session: MaintenanceSession,
+        preconnector: Preconnector | None,
+    ) -> str:
+        """Like `_try`, over the session `retained`, which is the only one on the database; in two round trips."""
+        relations = self._relations.get(known.template)
+        if relations is None:
+            return "what it consists of is not known yet"
+        if session.server_info.allows_prepared_transactions and session.call(find_blockers, name):
+            return "it has a prepared transaction"
+        rename, *look = databases.rename_own_statements(known.state.oid, name, new)
+        *_, renamed, connecting, connected, _, found = retained.run(
+            [
+                *retained.clean_statements(),
+                [rename],
+                [*look, reset.FLUSH_COUNTERS],
+                [reset.activity_query(relations)],
+            ]
+        )
+        if reason := databases.reason_against_rename([renamed, connecting, connected]):
+            return reason
+        now = session.call(reset.read_state, str(new))
+        if now is None:
+            return "it is gone"
+        if reason := now.difference_from(known.state):
+            return reason
+        activity = reset.activity_of(found, relations, known.counters)
+        if reason := reset.reason_against(activity, known.state, now, known.contents, session.server_info):
+            return reason
+        statements = reset.reset_statements(activity, known.contents, session.server_info)
+        *_, found, _, checked = retained.run([*statements, ["DISCARD SEQUENCES", retained.check_query()]])
+        counted = reset.counts_after_reset(found, activity, now.counts)
+        if counted is None:
+            return _TOO_LARGE
+        audits = session.server_info.superuser and self._audit_is_due
+        if audits and (difference := self._audit(retained.connection, known)):
+            return difference
+        self._note(str(new), known, now, *counted, audited=audits)
+        if preconnector is not None and retained.is_clean(checked):
+            preconnector.adopt(str(new), retained)
+            return ""
+        retained.release()
+        return "another session is connected to it" if session.remaining_sessions(str(new)) else ""
+
+    def _note(
+        self,
+        name: str,
+        known: _Known,
+        now: DatabaseState,
+        counts: WriteCounts,
+        counters: Counters,
+        *,
+        audited: bool,
+    ) -> None:
+        """Remember the state of database `name` after a reset."""
+        state = now._replace(counts=counts, next_xid=known.state.next_xid)
+        self._known[name] = known._replace(state=state, times=known.times + 1, audited=audited, counters=counters)
 
     def verified(self, names: Sequence[str], session: MaintenanceSession) -> list[str]:
         """The idle databases of `names` that are equal to their template by an audit, or were never used.
@@ -189,16 +272,17 @@ class DatabaseResetter:
         deadline = clock.now() + LAST_AUDITS
         for name in names:
             known = self._known.get(name)
-            if known is not None and known.times and not known.audited:
+            if known is not None and known.times:
                 if not session.server_info.superuser or clock.now() >= deadline or session.remaining_sessions(name):
                     continue
                 login = known.contents is not None and known.contents.login_trigger
                 with self._connection_to(name, None, login=login) as (connection, _):
                     execute(connection, "SET search_path = pg_catalog")
-                    difference = self._audit(connection, known)
+                    difference = "" if known.audited else self._audit(connection, known)
+                    # The next run takes a database for unused where its counters are zero.
+                    execute(connection, "SELECT pg_stat_reset()")
                 if difference:
                     _log.warning("%s is dropped: %s", name, difference)
-                    self.counts_unreliable = True
                 if difference or session.remaining_sessions(name):
                     continue
             found.append(name)
@@ -217,6 +301,8 @@ class DatabaseResetter:
         execute(connection, "RESET track_counts")
         self._audit_ended = clock.now()
         self._audit_cost = self._audit_ended - start
+        if difference:
+            self.counts_unreliable = True
         return difference
 
     @contextmanager

@@ -176,6 +176,14 @@ class DatabaseService:
             while self.manager.session.call(server.backend_state, pid) and clock.now() < deadline:
                 time.sleep(0.001)
 
+    def dispose(self, name: str, engine: Engine) -> None:
+        """Close the connections of `engine` to database `name`, whose test is over.
+
+        The session that elefast opened in advance may stay open for the next test.
+        """
+        self.preconnector.expect_return(name)
+        engine.dispose()
+
     def async_engine(self, name: str) -> Engine:
         """The sync side of a new async engine to database `name`."""
         from sqlalchemy.ext.asyncio import create_async_engine

@@ -121,7 +121,7 @@ class DatabaseCheckout:
                 does that in the background.
         """
         if self._sync is not None:
-            self._sync.engine.dispose()
+            self._service.dispose(self.name, self._sync.engine)
         if keep == "always" or (keep == "failed" and failed):
             return self._service.keep_database(self.name, self.test)
         return self._service.release(self.name, self.test, wait=wait)

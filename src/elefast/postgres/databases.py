@@ -29,7 +29,9 @@ __all__ = [
     "exists",
     "last_reset",
     "own_databases",
+    "reason_against_rename",
     "rename",
+    "rename_own_statements",
     "seal",
     "session_counts",
     "size",
@@ -172,6 +174,46 @@ def rename(connection: Connection, name: str, new: Name) -> None:
     execute(connection, f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(str(new))}")
 
 
+def rename_own_statements(oid: int, name: str, new: Name) -> list[str]:
+    """The statements by which the only session on a database renames it, for `reason_against_rename`.
+
+    ``ALTER DATABASE`` refuses that, but a superuser may change the catalog. A backend that connects holds a lock on the
+    database from before it checks the name for the last time until after it is listed in ``pg_stat_activity``
+    (InitPostgres in utils/init/postinit.c). So once the new name is committed, a client that used the old one holds the
+    lock, or is listed, or gets an error. The lock is looked for first: a backend passes from the one to the other.
+
+    Args:
+        oid: The oid of the database.
+        name: Its name.
+        new: Its new name.
+
+    Raises:
+        RefusedError: The name does not bear elefast's mark.
+    """
+    if Name.parse(name) is None:
+        raise _foreign(name, "renamed")
+    return [
+        f"UPDATE pg_catalog.pg_database SET datname = {literal(str(new))}"
+        f" WHERE oid = {oid} AND datname = {literal(name)}"
+        " AND datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user) RETURNING oid",
+        "SELECT pid FROM pg_locks WHERE locktype = 'object' AND classid = 'pg_database'::regclass"
+        f" AND objid = {oid} AND pid <> pg_backend_pid()",
+        f"SELECT pid FROM pg_stat_activity WHERE datid = {oid} AND pid <> pg_backend_pid()",
+    ]
+
+
+def reason_against_rename(found: Sequence[Sequence[Any]]) -> str:
+    """The reason why the database must not be used after `rename_own_statements`; empty if it may be.
+
+    Args:
+        found: The rows of the three statements.
+    """
+    renamed, connecting, connected = found
+    if not renamed:
+        return "it has another name or owner"
+    return "another session is connected to it" if connecting or connected else ""
+
+
 def seal(connection: Connection, name: str) -> None:
     """Mark database `name` as a template, and close it to connections, because a session on it would block cloning.
 
@@ -193,8 +235,8 @@ def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
     execute(connection, f"ALTER DATABASE {identifier(name)} WITH ALLOW_CONNECTIONS {str(allowed).lower()}")
 
 
-def client_sessions(connection: Connection, name: str) -> Sequence[ClientSession]:
-    """The client sessions on database `name`, without the current one.
+def client_sessions(connection: Connection, name: str, but: int = 0) -> Sequence[ClientSession]:
+    """The client sessions on database `name`, without the current one, and without the backend `but`.
 
     Sessions without a role are left out. They are autovacuum's workers, which PostgreSQL ends by itself. The query
     does not ask for ``backend_type``, because PostgreSQL hides it from ordinary roles for sessions of other roles.
@@ -207,7 +249,7 @@ def client_sessions(connection: Connection, name: str) -> Sequence[ClientSession
         """,
         name,
     )
-    return [ClientSession(*row) for row in found]
+    return [session for row in found if (session := ClientSession(*row)).pid != but]
 
 
 def session_counts(connection: Connection, name: str) -> tuple[int, int, str]:
@@ -272,6 +314,14 @@ def terminate(connection: Connection, name: str) -> bool:
     return all(asked for (asked,) in found)
 
 
+def _foreign(name: str, action: str) -> RefusedError:
+    return RefusedError(
+        f'database "{name}" is not {action}: its name does not bear elefast\'s mark. '
+        "elefast drops only what it made; drop it yourself if you mean it.",
+        code="foreign-database",
+    )
+
+
 def check_ownership(connection: Connection, name: str, action: str = "dropped", oid: int = 0) -> bool:
     """Check that elefast may drop or change database `name`.
 
@@ -289,11 +339,7 @@ def check_ownership(connection: Connection, name: str, action: str = "dropped", 
         RefusedError: The name does not bear elefast's mark, or the database belongs to another role.
     """
     if Name.parse(name) is None:
-        raise RefusedError(
-            f'database "{name}" is not {action}: its name does not bear elefast\'s mark. '
-            "elefast drops only what it made; drop it yourself if you mean it.",
-            code="foreign-database",
-        )
+        raise _foreign(name, action)
     found = prepared_rows(
         connection,
         """

@@ -13,33 +13,41 @@ no sessions:
 Properties that PostgreSQL keeps outside of the database (its row in ``pg_database``, settings, comment, slots, prepared
 transactions) are compared as text.
 
-All functions take a connection in autocommit mode. The caller decides which databases are reset.
+The counters only grow. The caller keeps those of the last reset in memory and compares, so that no statistics have to be
+reset. A backend keeps what it has counted for up to a second, unless `FLUSH_COUNTERS` makes it report at once.
+
+The caller runs the statements, over a connection in autocommit mode, and decides which databases are reset.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from elefast.postgres.contents import FIRST_NORMAL_OID, TemplateContents
 from elefast.postgres.server import ServerInfo
-from elefast.postgres.sql import execute, prepared_rows, rows
+from elefast.postgres.sql import prepared_rows, rows
 
 __all__ = [
+    "FLUSH_COUNTERS",
     "MINIMUM_VERSION",
+    "Counters",
     "DatabaseActivity",
     "DatabaseState",
     "Relation",
     "RelationActivity",
+    "RelationCounters",
     "WriteCounts",
-    "read_activity",
+    "activity_of",
+    "activity_query",
+    "counts_after_reset",
     "read_relations",
     "read_state",
     "reason_against",
-    "reset",
+    "reset_statements",
 ]
 
 MINIMUM_VERSION = 150000
@@ -133,6 +141,27 @@ class Relation(NamedTuple):
     indexes: tuple[tuple[int, int], ...]
 
 
+class RelationCounters(NamedTuple):
+    """PostgreSQL's statistics about one relation.
+
+    Args:
+        writes: The number of rows that were inserted, updated or deleted.
+        maintenance: How often it was vacuumed and analysed.
+        blocks: The number of blocks that were read, for sequences alone: a sequence has no other counter.
+    """
+
+    writes: int = 0
+    maintenance: int = 0
+    blocks: int = 0
+
+
+Rows = Sequence[tuple[Any, ...]]
+"""The rows of a query. Numbers may be text, because a `RetainedSession` gives values as the server sends them."""
+
+Counters = Mapping[int, RelationCounters]
+"""The statistics of relations by oid, without those that are zero."""
+
+
 class RelationActivity(NamedTuple):
     """The use of a relation.
 
@@ -151,13 +180,15 @@ class DatabaseActivity(NamedTuple):
     """The use of all relations of a database.
 
     Args:
-        database_oid: The oid of the database; 0 if no relation was used.
+        database_oid: The oid of the database; 0 if no relation was ever used.
         used: The relations that were used.
+        counters: The statistics of all relations now.
         counted: PostgreSQL counts the writes of the session that has read this.
     """
 
     database_oid: int
     used: Sequence[RelationActivity]
+    counters: Counters
     counted: bool
 
     @property
@@ -165,6 +196,9 @@ class DatabaseActivity(NamedTuple):
         """The tables and catalogs among the used relations."""
         return [change for change in self.used if change.relation.kind != "S"]
 
+
+FLUSH_COUNTERS = "SELECT pg_stat_force_next_flush()"
+"""Has the session report what it has counted when this statement ends."""
 
 _COUNTS = (
     "pg_stat_get_db_tuples_inserted(d.oid) + pg_stat_get_db_tuples_updated(d.oid)"
@@ -208,26 +242,41 @@ _RELATIONS = f"""
        or oid < {FIRST_NORMAL_OID} and relkind = 'r' and not relisshared
 """
 
+_MAINTENANCE = (
+    "pg_stat_get_vacuum_count({oid}) + pg_stat_get_autovacuum_count({oid})"
+    " + pg_stat_get_analyze_count({oid}) + pg_stat_get_autoanalyze_count({oid})"
+)
+
 # The query reads no catalog but pg_database, because a new backend has no catalog in its cache.
-_ACTIVITY = """
-    select (select oid::bigint from pg_database where datname = current_database()), o::bigint, writes, care > 0
+_COUNTERS = f"""
+    select (select oid::bigint from pg_database where datname = current_database()), o::bigint,
+           writes, maintenance, blocks
     from (select o,
                  pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o),
-                 pg_stat_get_vacuum_count(o) + pg_stat_get_autovacuum_count(o)
-                 + pg_stat_get_analyze_count(o) + pg_stat_get_autoanalyze_count(o)
-          from unnest({tables}) o) as tables (o, writes, care)
-    where writes > 0 or care > 0
+                 {_MAINTENANCE.format(oid="o")}, 0
+          from unnest({{tables}}) o
+          union all
+          select o, 0, 0, pg_stat_get_blocks_fetched(o) from unnest({{sequences}}) o
+          union all
+          select o, 0, {_MAINTENANCE.format(oid="o")}, 0 from unnest({{catalogs}}) o
+         ) as relations (o, writes, maintenance, blocks)
+    where writes > 0 or maintenance > 0 or blocks > 0
     union all
-    select (select oid::bigint from pg_database where datname = current_database()), o::bigint, 0, false
-    from unnest({sequences}) o where pg_stat_get_blocks_fetched(o) > 0
-    union all
-    select (select oid::bigint from pg_database where datname = current_database()), o::bigint, 0, true
-    from unnest({catalogs}) o
-    where pg_stat_get_vacuum_count(o) + pg_stat_get_autovacuum_count(o)
-          + pg_stat_get_analyze_count(o) + pg_stat_get_autoanalyze_count(o) > 0
-    union all
-    select 0, 0, 0, false where current_setting('track_counts') <> 'on'
+    select 0, 0, 0, 0, 0 where current_setting('track_counts') <> 'on'
 """
+
+# What this session has counted and not yet reported (pg_stat_get_xact_...) is part of the new counters.
+_AFTER_RESET = """
+    select ({sizes})::int, o::bigint,
+           pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o),
+           pg_stat_get_xact_tuples_inserted(o) + pg_stat_get_xact_tuples_updated(o)
+           + pg_stat_get_xact_tuples_deleted(o), {maintenance},
+           pg_stat_get_blocks_fetched(o) + pg_stat_get_xact_blocks_fetched(o), {counts}
+    from unnest({used}) o, pg_database d where datname = current_database()
+"""
+
+
+_UNUSED = RelationCounters()
 
 
 def read_state(connection: Connection, name: str) -> DatabaseState | None:
@@ -256,21 +305,31 @@ def read_relations(connection: Connection, server_info: ServerInfo) -> dict[int,
     }
 
 
-def read_activity(connection: Connection, known: Mapping[int, Relation]) -> DatabaseActivity:
-    """The use of relations since the database was created or last reset.
-
-    Args:
-        connection: The only session on the database.
-        known: The relations of the database, by oid.
-    """
+def activity_query(known: Mapping[int, Relation]) -> str:
+    """The query for `activity_of`, for the only session on a database with the relations `known`."""
     sequences = {oid for oid, relation in known.items() if relation.kind == "S"}
     # The count of the database shows writes to catalogs, except for those of VACUUM and ANALYZE, which are in place.
     catalogs = {oid for oid in known if oid < FIRST_NORMAL_OID}
     tables = known.keys() - sequences - catalogs
-    query = _ACTIVITY.format(tables=_oids(tables), sequences=_oids(sequences), catalogs=_oids(catalogs))
-    found = rows(connection, query)
-    used = [RelationActivity(known[oid], writes, maintained) for _, oid, writes, maintained in found if oid]
-    return DatabaseActivity(found[0][0] if found else 0, used, counted=len(used) == len(found))
+    return _COUNTERS.format(tables=_oids(tables), sequences=_oids(sequences), catalogs=_oids(catalogs))
+
+
+def activity_of(found: Rows, known: Mapping[int, Relation], before: Counters) -> DatabaseActivity:
+    """The use of relations since the database was created or last reset.
+
+    Args:
+        found: The rows of `activity_query`.
+        known: The relations of the database, by oid.
+        before: The counters after the last reset; empty for a new copy.
+    """
+    numbers = [tuple(map(int, row)) for row in found]
+    counters = {oid: RelationCounters(*counts) for _, oid, *counts in numbers if oid}
+    used = [
+        RelationActivity(known[oid], now.writes - then.writes, now.maintenance != then.maintenance)
+        for oid, now in counters.items()
+        if now != (then := before.get(oid, _UNUSED))
+    ]
+    return DatabaseActivity(numbers[0][0] if numbers else 0, used, counters, counted=len(counters) == len(numbers))
 
 
 def reason_against(
@@ -319,54 +378,68 @@ def reason_against(
     return ""
 
 
-def reset(
-    connection: Connection, activity: DatabaseActivity, contents: TemplateContents | None, server_info: ServerInfo
-) -> WriteCounts | None:
-    """Empty the used tables, and reset the used sequences.
+def reset_statements(
+    activity: DatabaseActivity, contents: TemplateContents | None, server_info: ServerInfo
+) -> list[list[str]]:
+    """The statements that empty the used tables and reset the used sequences, grouped by transactions.
+
+    The last one is the query for `counts_after_reset`.
 
     Args:
-        connection: The only session on the database.
-        activity: The use of its relations, to which `reason_against` has no objection.
-        contents: The contents of its template.
+        activity: The use of the relations, to which `reason_against` has no objection.
+        contents: The contents of the template.
         server_info: The facts about the server.
-
-    Returns:
-        The counts after the reset; None if a table or an index is larger than before, so that the caller drops the
-        database.
     """
-    assert contents is not None
+    assert contents is not None  # or there is an objection
     tables = [change.relation for change in activity.tables]
-    used = [change.relation.oid for change in activity.used]
-    statements = [
-        _reset_sequence(change.relation.oid, contents) for change in activity.used if change.relation.kind == "S"
+    transactions = [
+        [
+            statement
+            for change in activity.used
+            if change.relation.kind == "S"
+            for statement in _reset_sequence(change.relation.oid, contents)
+        ]
     ]
     if tables:
         # In a replica no triggers fire and no foreign keys are checked. Rows that refer to a deleted row go as well.
-        statements += ["BEGIN", "SET LOCAL session_replication_role = replica"]
-        statements += [f"DELETE FROM ONLY {table.name}" for table in tables if table.kind == "r"]
-        statements += ["COMMIT"]
-    execute(connection, "; ".join(statements))
-    if tables:
+        transactions[0] += ["BEGIN", "SET LOCAL session_replication_role = replica"]
+        transactions[0] += [f"DELETE FROM ONLY {table.name}" for table in tables if table.kind == "r"]
+        transactions[0] += ["COMMIT"]
         # VACUUM truncates an empty table to no pages, so that new rows are stored as in a new table.
         options = "TRUNCATE, INDEX_CLEANUP ON, PROCESS_TOAST OFF"
         options += ", SKIP_DATABASE_STATS" if server_info.version >= 160000 else ""
         only = "ONLY " if server_info.version >= 180000 else ""  # from 18 on, its children would be included
-        execute(connection, f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}")
-    # Report the counts of this session now. Otherwise they would count as writes of the next test.
-    execute(connection, "SELECT pg_stat_force_next_flush()")
+        transactions.append([f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}"])
     limits = [(table.oid, 0) for table in tables] + [index for table in tables for index in table.indexes]
     sizes = " or ".join(f"pg_relation_size({oid}) > {most}" for oid, most in limits) or "false"
-    # An ordinary role may not reset statistics, so a sequence that was used once is reset each time from now on.
-    restart = f"select count(pg_stat_reset_single_table_counters(oid)::text) from unnest({_oids(used)}) oid"
-    ((too_large, *counts),) = rows(
-        connection,
-        f"""
-        select {sizes}, {_COUNTS}
-        from ({restart if server_info.superuser else "select"}) restart, pg_database d
-        where datname = current_database()
-        """,
-    )
-    return None if too_large else WriteCounts(*counts)
+    used = _oids(change.relation.oid for change in activity.used)
+    query = _AFTER_RESET.format(sizes=sizes, maintenance=_MAINTENANCE.format(oid="o"), counts=_COUNTS, used=used)
+    return [*transactions, [query]]
+
+
+def counts_after_reset(
+    found: Rows, activity: DatabaseActivity, now: WriteCounts
+) -> tuple[WriteCounts, Counters] | None:
+    """The counts of the database and of its relations after the reset.
+
+    Args:
+        found: The rows of the last of `reset_statements`.
+        activity: The use of the relations before the reset.
+        now: The counts of the database before the reset.
+
+    Returns:
+        The counts; None if a table or an index is larger than before, so that the caller drops the database.
+    """
+    kinds = {change.relation.oid: change.relation.kind for change in activity.used}
+    counters = dict(activity.counters)
+    total, since, unreported = *now, 0
+    for too_large, *numbers, total, since in found:  # noqa: B007  the same in each row
+        if int(too_large):
+            return None
+        oid, reported, pending, maintenance, blocks = map(int, numbers)
+        counters[oid] = RelationCounters(reported + pending, maintenance, blocks if kinds[oid] == "S" else 0)
+        unreported += pending
+    return WriteCounts(int(total) + unreported, since), counters
 
 
 def _oids(oids: Iterable[int]) -> str:
@@ -374,20 +447,20 @@ def _oids(oids: Iterable[int]) -> str:
     return f"'{{{','.join(map(str, oids))}}}'::oid[]"
 
 
-def _reset_sequence(sequence: int, contents: TemplateContents) -> str:
+def _reset_sequence(sequence: int, contents: TemplateContents) -> list[str]:
     """The statements that reset a sequence, given by its oid, to its state in the template."""
     if sequence not in contents.advanced:
-        return f"SELECT setval({sequence}, seqstart, false) FROM pg_sequence WHERE seqrelid = {sequence}"
+        return [f"SELECT setval({sequence}, seqstart, false) FROM pg_sequence WHERE seqrelid = {sequence}"]
     last, called, logged = contents.advanced[sequence]
     # nextval() logs 32 values in advance and then counts down in log_cnt. setval() sets log_cnt to zero, so nextval()
     # has to be called as often as in the template.
     used = _LOGGED_AHEAD + 1 - logged
     if not (called and 0 < used <= _LOGGED_AHEAD):
-        return f"SELECT setval({sequence}, {last}, {str(called).lower()})"
+        return [f"SELECT setval({sequence}, {last}, {str(called).lower()})"]
     # With CACHE, nextval() takes several values at once, and would not stop at the last one of the template.
     back = f"CASE seqcache WHEN 1 THEN {used - 1} * seqincrement ELSE 0 END"
-    return (
-        f"SELECT setval({sequence}, {last} - {back}, seqcache > 1) FROM pg_sequence WHERE seqrelid = {sequence}; "
+    return [
+        f"SELECT setval({sequence}, {last} - {back}, seqcache > 1) FROM pg_sequence WHERE seqrelid = {sequence}",
         f"SELECT count(nextval({sequence}::regclass)) FROM pg_sequence, generate_series(1, {used})"
-        f" WHERE seqrelid = {sequence} AND seqcache = 1"
-    )
+        f" WHERE seqrelid = {sequence} AND seqcache = 1",
+    ]

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["ClosedAtExit", "OwnerProcess", "Retired", "on_fork"]
+__all__ = ["ClosedAtExit", "OwnerProcess", "Retired", "fork_count", "on_fork"]
 
 
 class _Closable(Protocol):
@@ -34,6 +34,23 @@ def on_fork(handler: Callable[[], None]) -> Callable[[], None]:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=handler)
     return handler
+
+
+_forks = 0
+
+
+def fork_count() -> int:
+    """How often this process has forked. Each child has the sockets that were open then."""
+    return _forks
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_count_fork)
 
 
 class OwnerProcess:

@@ -31,8 +31,8 @@ def test_a_backend_that_is_slow_to_go_is_no_leak(stack: elefast.Stack, monkeypat
     looks: list[int] = []
     backends = databases.client_sessions
 
-    def watched(connection: Connection, name: str) -> Sequence[ClientSession]:
-        found = backends(connection, name)
+    def watched(connection: Connection, name: str, but: int) -> Sequence[ClientSession]:
+        found = backends(connection, name, but)
         looks.append(len(found))
         if len(looks) == 10:
             client.close()

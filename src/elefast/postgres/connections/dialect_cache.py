@@ -14,20 +14,20 @@ from sqlalchemy import Connection, Engine
 
 from elefast.runtime import clock
 
-__all__ = ["Answers", "DialectCache", "ask", "is_plain", "pid_of"]
+__all__ = ["Answers", "DialectCache", "ask", "is_plain", "pid_of", "still_holds"]
 
 Answers = list[Any]
 
 # First what may differ between two databases of one template after something was done in them. Then what a new session
-# in this database depends on: when the server read its files, the row of the database (rights, limits and login
-# triggers), and the settings of databases and roles. All of it is one round trip of less than 0.1 ms.
-_QUESTION = """
+# in this database depends on: when the server read its files, the settings of databases and roles, and the row of the
+# database (rights, limits and login triggers). All of it is one round trip of less than 0.1 ms.
+_CONDITIONS = "concat(pg_conf_load_time(), array(select s from pg_db_role_setting s where s.setdatabase in (0, d.oid)))"
+_QUESTION = f"""
 select current_schema(), current_setting('transaction_isolation'), current_setting('standard_conforming_strings'),
-       exists (select from pg_type where typname = 'hstore'), pg_backend_pid(),
-       (select concat(pg_conf_load_time(), d.xmin,
-                      array(select s from pg_db_role_setting s where s.setdatabase in (0, d.oid)))
-        from pg_database d where d.datname = current_database())
+       exists (select from pg_type where typname = 'hstore'), pg_backend_pid(), {_CONDITIONS}, d.xmin
+from pg_database d where d.datname = current_database()
 """
+_CONDITIONS_NOW = f"select {_CONDITIONS} from pg_database d where d.datname = current_database()".encode()
 _OF_DIALECTS = 4
 """How many of the answers concern the dialect."""
 _PLAIN = (str, int, tuple, type(None))
@@ -133,6 +133,12 @@ def _never() -> Any:
 def pid_of(answers: Answers) -> int:
     """The process id of the backend that gave `answers`."""
     return int(answers[_OF_DIALECTS])
+
+
+def still_holds(answers: Answers, driver: Any) -> bool:
+    """Whether the settings on which new sessions depend are those of `answers`, asked over a psycopg connection."""
+    result = driver.pgconn.exec_(_CONDITIONS_NOW)
+    return bool(result.ntuples) and result.get_value(0, 0) == answers[_OF_DIALECTS + 1]
 
 
 def ask(dialect: Any, driver: Any) -> Answers | None:

@@ -25,8 +25,10 @@ from elefast.postgres.urls import dsn, libpq_url
 
 __all__ = [
     "MAINTENANCE",
+    "BorrowedConnectionPool",
     "MaintenanceEngine",
     "forward_do_connect",
+    "maintenance_connection",
     "maintenance_engine",
     "options_of",
     "private_engine",
@@ -163,6 +165,27 @@ def maintenance_engine(url: URL, database: str, *, owned: bool = False, settings
 
     # Not by `create_engine`: its first connection asks the server five questions that elefast does not need.
     return MaintenanceEngine(NullPool(connect, dialect=dialect, reset_on_return=None), dialect, plain)
+
+
+def maintenance_connection(driver: psycopg.Connection[Any], url: URL) -> Connection:
+    """A connection for maintenance over an open psycopg connection, which must be in autocommit mode and stays open.
+
+    Args:
+        driver: The psycopg connection. The application's adapters do not act on it any more.
+        url: The URL that it was opened with.
+    """
+    driver.prepare_threshold = None
+    setattr(driver, "_adapters", AdaptersMap(_adapters()))  # noqa: B010  psycopg sets it in `connect` only
+    dialect = _dialect()
+    pool = BorrowedConnectionPool(lambda: cast("Any", driver), dialect=dialect, reset_on_return=None)
+    return MaintenanceEngine(pool, dialect, url).connect()
+
+
+class BorrowedConnectionPool(NullPool):
+    """A pool of one connection that it does not own, and does not close."""
+
+    def _do_return_conn(self, record: Any) -> None:
+        pass
 
 
 @cache

@@ -216,9 +216,12 @@ class MaintenanceSession:
             self._terminate_sessions(name)
         return stayed
 
-    def remaining_sessions(self, name: str, grace: float = GRACE) -> list[ClientSession]:
-        """The sessions that are still on database `name` after `grace` seconds; this ends none of them."""
-        return [] if self._wait_empty(name, grace) else list(self.call(databases.client_sessions, name))
+    def remaining_sessions(self, name: str, grace: float = GRACE, *, but: int = 0) -> list[ClientSession]:
+        """The sessions, but for backend `but`, that are still on database `name` after `grace` seconds.
+
+        This ends none of them.
+        """
+        return [] if self._wait_empty(name, grace, but) else list(self.call(databases.client_sessions, name, but))
 
     def drop(self, name: str, grace: float = GRACE) -> list[Leftover]:
         """Drop a database of elefast once it has no sessions.
@@ -321,13 +324,13 @@ class MaintenanceSession:
         sessions = "".join(f"\n  {session}" for session in self.call(databases.client_sessions, name))
         return driver_errors.cannot_terminate(name, sessions, self.server_info.role)
 
-    def _wait_empty(self, name: str, seconds: float) -> bool:
+    def _wait_empty(self, name: str, seconds: float, but: int = 0) -> bool:
         # On a busy machine time alone proves nothing, because the backend may have had no processor either.
         enough = _MIN_CHECKS if seconds else 1
         deadline = clock.now() + seconds
         delay = 0.001
         checks = 0
-        while self.call(databases.client_sessions, name):
+        while self.call(databases.client_sessions, name, but):
             checks += 1
             if clock.now() >= deadline and checks >= enough:
                 return False
