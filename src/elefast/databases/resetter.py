@@ -2,8 +2,8 @@
 
 A reset takes a fifth of the time of a drop and a new copy. What is proved, and how, is in `elefast.postgres.reset`.
 A reset database gets another name, so a thread of an earlier test that still uses the old one finds no database.
-Where the session of the test is still open (`elefast.postgres.connections.retained_session`), the reset takes place over
-it, and it stays open for the next test, if it is as a new one.
+Where the session of the test is still open (`elefast.postgres.connections.retained_session`), the reset takes place
+over it, and it stays open for the next test, if it is as a new one.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
+import psycopg
 from sqlalchemy import Connection, Engine
 
 from elefast.databases.histogram import Histogram
 from elefast.databases.manager import DatabaseManager
 from elefast.databases.preconnect import Preconnector
-from elefast.postgres import contents, databases, driver_errors, reset
+from elefast.postgres import contents, databases, driver_errors, reset, seeded_tables
 from elefast.postgres.connections.maintenance_session import MaintenanceSession
 from elefast.postgres.connections.retained_session import RetainedSession
 from elefast.postgres.contents import TemplateContents
 from elefast.postgres.drop_blockers import find_blockers
 from elefast.postgres.names import Name
-from elefast.postgres.reset import Counters, DatabaseState, Relation, WriteCounts
-from elefast.postgres.server import NO_EVENT_TRIGGERS
+from elefast.postgres.reset import Counters, DatabaseActivity, DatabaseState, Relation, ResetPlan, WriteCounts
+from elefast.postgres.seeded_tables import SeededTable
+from elefast.postgres.server import NO_EVENT_TRIGGERS, ServerInfo
 from elefast.postgres.sql import execute, rows
 from elefast.runtime import clock
 from elefast.templates.store import Template
@@ -60,7 +63,8 @@ _SET = [f"SET {setting} = {value}" for setting, value in _SETTINGS.items()]
 # Else currval() would give the next test the value that a sequence was set to.
 _RESET = [*(f"RESET {setting}" for setting in _SETTINGS), "DISCARD SEQUENCES"]
 
-_TOO_LARGE = "something in it takes more room than before"
+_COPY_COST = 0.02
+"""Seconds for a new copy and a drop, as long as none was measured."""
 
 
 class _Known(NamedTuple):
@@ -75,8 +79,10 @@ class _Known(NamedTuple):
     """How often it was reset."""
     audited: bool = False
     """Whether it was audited after the last reset."""
-    counters: Counters = {}
+    counters: Counters = MappingProxyType({})
     """The statistics of its relations after the last reset."""
+    refilled: Mapping[int, SeededTable] = MappingProxyType({})
+    """The tables whose rows are newer than the copy, because a reset has refilled them."""
 
 
 class DatabaseResetter:
@@ -100,6 +106,12 @@ class DatabaseResetter:
         self._known: dict[str, _Known] = {}
         self._relations: dict[str, Mapping[int, Relation]] = {}
         """The tables and sequences in the copies of a template, by the name of the template."""
+        self._seeded: dict[str, dict[int, SeededTable]] = {}
+        """Tables with rows that tests have written to, by template and oid."""
+        self._wanted: dict[str, dict[int, str]] = {}
+        """Names of those that are to be read from the next copy of a template."""
+        self._compared: set[tuple[str, int]] = set()
+        """Those whose refill was compared with the template."""
         self._engine = engine
         self._audit_cost, self._audit_ended = 0.0, -math.inf
 
@@ -113,9 +125,24 @@ class DatabaseResetter:
 
     def track(self, name: str, template: Template | None, session: MaintenanceSession) -> None:
         """Record the state of database `name`, a new copy of `template` that no test has used."""
-        if self.is_supported and (found := session.call(reset.read_state, name)) is not None:
+        if not self.is_supported:
+            return
+        if template is not None and (wanted := self._wanted.pop(template.name, None)):
+            self._capture(name, template, wanted)
+            session.remaining_sessions(name)
+        if (found := session.call(reset.read_state, name)) is not None:
             held, source = (TemplateContents(), "") if template is None else (template.contents, template.name)
             self._known[name] = _Known(found, held, source)
+
+    def _capture(self, name: str, template: Template, wanted: Mapping[int, str]) -> None:
+        """Read the tables `wanted`, to which a test has written, from database `name`, a new copy of `template`."""
+        tables = self._seeded.setdefault(template.name, {})
+        login = template.contents is not None and template.contents.login_trigger
+        with self._engine(name, settings=NO_EVENT_TRIGGERS if login else "").connect() as connection:
+            execute(connection, "SET search_path = pg_catalog")
+            execute(connection, "SET track_counts = off")
+            for oid, table in wanted.items():
+                tables[oid] = seeded_tables.capture(connection, oid, table)
 
     def forget(self, name: str) -> None:
         """Stop tracking database `name`, which will not be reset."""
@@ -181,23 +208,34 @@ class DatabaseResetter:
             relations = self._relations.get(known.template) or reset.read_relations(connection, session.server_info)
             found = rows(connection, reset.activity_query(relations))
             activity = reset.activity_of(found, relations, known.counters)
-            if reason := reset.reason_against(activity, known.state, now, known.contents, session.server_info):
+            if reason := self._reason_against(activity, now, known, session.server_info):
                 return reason
             # The catalogs are unchanged, so this holds for all copies of the template.
             self._relations.setdefault(known.template, relations)
-            *statements, [query] = reset.reset_statements(activity, known.contents, session.server_info)
-            for statement in chain.from_iterable(statements):
+            plan = self._plan(activity, known, session.server_info)
+            driver = connection.connection.driver_connection
+            if plan.refilled and not isinstance(driver, psycopg.Connection):
+                return "its driver cannot refill tables"
+            for statement in chain.from_iterable(plan.empties):
+                execute(connection, statement)
+            if plan.refilled:
+                seeded_tables.refill(cast("psycopg.Connection[Any]", driver), plan.refilled)
+            *finishes, [query] = plan.finishes
+            for statement in chain.from_iterable(finishes):
                 execute(connection, statement)
             counted = reset.counts_after_reset(rows(connection, query), activity, now.counts)
             if counted is None:
-                return _TOO_LARGE
+                return self._differs(plan, known)
             audits = session.server_info.superuser and self._audit_is_due
-            if audits and (difference := self._audit(connection, known)):
+            if audits and (difference := self._audit(connection, known, plan)):
                 return difference
             execute(connection, "; ".join(_RESET))
+        if plan.pruned and preconnector is not None:
+            preconnector.discard(str(new))
+            stays = False
         if not stays and session.remaining_sessions(str(new)):
             return "another session is connected to it"
-        self._note(str(new), known, now, *counted, audited=audits)
+        self._note(str(new), known, now, plan, *counted, audited=audits)
         return ""
 
     def _try_over(
@@ -232,36 +270,82 @@ class DatabaseResetter:
         if reason := now.difference_from(known.state):
             return reason
         activity = reset.activity_of(found, relations, known.counters)
-        if reason := reset.reason_against(activity, known.state, now, known.contents, session.server_info):
+        if reason := self._reason_against(activity, now, known, session.server_info):
             return reason
-        statements = reset.reset_statements(activity, known.contents, session.server_info)
-        *_, found, _, checked = retained.run([*statements, ["DISCARD SEQUENCES", retained.check_query()]])
+        plan = self._plan(activity, known, session.server_info)
+        empties = plan.empties
+        if plan.refilled:
+            retained.run(empties)
+            seeded_tables.refill(retained.driver, plan.refilled)
+            empties = []
+        last = ["DISCARD SEQUENCES", retained.check_query()]
+        *_, found, _, checked = retained.run([*empties, *plan.finishes, last])
         counted = reset.counts_after_reset(found, activity, now.counts)
         if counted is None:
-            return _TOO_LARGE
+            return self._differs(plan, known)
         audits = session.server_info.superuser and self._audit_is_due
-        if audits and (difference := self._audit(retained.connection, known)):
+        if audits and (difference := self._audit(retained.connection, known, plan)):
             return difference
-        self._note(str(new), known, now, *counted, audited=audits)
-        if preconnector is not None and retained.is_clean(checked):
+        self._note(str(new), known, now, plan, *counted, audited=audits)
+        if preconnector is not None and not plan.pruned and retained.is_clean(checked):
             preconnector.adopt(str(new), retained)
             return ""
         retained.release()
         return "another session is connected to it" if session.remaining_sessions(str(new)) else ""
+
+    def _reason_against(
+        self, activity: DatabaseActivity, now: DatabaseState, known: _Known, server_info: ServerInfo
+    ) -> str:
+        """The reason against a reset. The next new copy is asked for tables with rows that are not known yet."""
+        seeded = self._seeded.get(known.template, {})
+        seconds = self._manager.clones.quantile(0.5) + self._manager.drops.quantile(0.5) or _COPY_COST
+        reason = reset.reason_against(activity, known.state, now, known.contents, server_info, seeded, seconds)
+        if reason and known.contents is not None and server_info.superuser:
+            wanted = {
+                change.relation.oid: change.relation.name
+                for change in activity.tables
+                if change.relation.oid in known.contents.filled
+                and change.relation.oid not in seeded
+                and not change.relation.has_rules_or_triggers
+            }
+            self._wanted.setdefault(known.template, {}).update(wanted)
+        return reason
+
+    def _plan(self, activity: DatabaseActivity, known: _Known, server_info: ServerInfo) -> ResetPlan:
+        seeded = self._seeded.get(known.template, {})
+        compare = any((known.template, change.relation.oid) not in self._compared for change in activity.tables)
+        return reset.plan_reset(
+            activity, known.contents, server_info, seeded, known.state.next_xid, compare=compare and bool(seeded)
+        )
+
+    def _differs(self, plan: ResetPlan, known: _Known) -> str:
+        """Give up tables that did not come back as they are in the template."""
+        for table in plan.refilled:
+            if (known.template, table.oid) not in self._compared:
+                self._seeded[known.template][table.oid] = table._replace(data=None)
+        return "a table in it differs from the template, or takes more room than before"
 
     def _note(
         self,
         name: str,
         known: _Known,
         now: DatabaseState,
+        plan: ResetPlan,
         counts: WriteCounts,
         counters: Counters,
         *,
         audited: bool,
     ) -> None:
         """Remember the state of database `name` after a reset."""
-        state = now._replace(counts=counts, next_xid=known.state.next_xid)
-        self._known[name] = known._replace(state=state, times=known.times + 1, audited=audited, counters=counters)
+        refilled = {table.oid: table for table in plan.refilled}
+        self._compared |= {(known.template, oid) for oid in refilled}
+        self._known[name] = known._replace(
+            state=now._replace(counts=counts, next_xid=known.state.next_xid),
+            times=known.times + 1,
+            audited=audited,
+            counters=counters,
+            refilled={**known.refilled, **refilled},
+        )
 
     def verified(self, names: Sequence[str], session: MaintenanceSession) -> list[str]:
         """The idle databases of `names` that are equal to their template by an audit, or were never used.
@@ -292,12 +376,15 @@ class DatabaseResetter:
     def _audit_is_due(self) -> bool:
         return clock.now() - self._audit_ended >= self._audit_cost / AUDITS
 
-    def _audit(self, connection: Connection, known: _Known) -> str:
+    def _audit(self, connection: Connection, known: _Known, plan: ResetPlan | None = None) -> str:
         """Read the whole database of `connection`; its difference from the template in words, or an empty string."""
+        refilled = {**known.refilled, **{table.oid: table for table in (plan.refilled if plan is not None else ())}}
         start = clock.now()
         # Else PostgreSQL would count the reading of each sequence, and the reset would take the sequence for used.
         execute(connection, "SET track_counts = off")
-        difference = contents.audit(connection, known.contents or TemplateContents(), known.state.next_xid)
+        difference = contents.audit(
+            connection, known.contents or TemplateContents(), known.state.next_xid, list(refilled.values())
+        )
         execute(connection, "RESET track_counts")
         self._audit_ended = clock.now()
         self._audit_cost = self._audit_ended - start

@@ -6,13 +6,14 @@ It finds rows of tables and catalogs that are newer than the copy or missing, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Self
 
 from sqlalchemy import Connection
 
+from elefast.postgres.seeded_tables import SeededTable, difference
 from elefast.postgres.sql import rows
 
 __all__ = ["FIRST_NORMAL_OID", "TemplateContents", "audit", "read_contents"]
@@ -99,7 +100,7 @@ def read_contents(connection: Connection) -> TemplateContents | None:
     )
 
 
-def audit(connection: Connection, contents: TemplateContents, since: int) -> str:
+def audit(connection: Connection, contents: TemplateContents, since: int, refilled: Sequence[SeededTable] = ()) -> str:
     """Find changes to a copy of a template, whether or not PostgreSQL counted them.
 
     It reads all rows of the database, which takes as long as several resets.
@@ -108,6 +109,7 @@ def audit(connection: Connection, contents: TemplateContents, since: int) -> str
         connection: A superuser's connection to a copy that, by PostgreSQL's counts, equals its template.
         contents: The contents of the template.
         since: The next transaction id at the time when the copy was made.
+        refilled: Tables whose rows are newer, because a reset has refilled them; their contents are compared.
 
     Returns:
         A description of the difference; empty if there is none.
@@ -115,7 +117,13 @@ def audit(connection: Connection, contents: TemplateContents, since: int) -> str
     with_pages = _tables_with_pages(connection)
     if any(oid >= FIRST_NORMAL_OID and kind == "r" and oid not in contents.filled for oid, _, kind in with_pages):
         return "a table has pages that is empty in the template"
-    count, newer = _count_rows(connection, with_pages, str(since))
+    rewritten = {table.oid for table in refilled}
+    older = [table for table in with_pages if table[0] not in rewritten]
+    count, newer = _count_rows(connection, older, str(since))
+    count += sum(table.row_count for table in refilled if table.oid in rewritten)
+    for table in refilled:
+        if rows(connection, f"select 1 where {difference(table, contents=True)}"):
+            return f"{table.name} differs from the template"
     if newer or contents.row_count not in (None, count):
         return "its rows or its catalogs differ from the template"
     if _positions(_read_advanced(connection)) != _positions(contents.advanced):

@@ -7,14 +7,15 @@ no sessions:
 - If the count of the database has not changed, no table was written to. Sequences may have been used; their use is
   counted separately.
 - If the count of the database has grown by exactly the writes to the project's own tables, no catalog was written to:
-  no definition, large object, right or statistics has changed. Tables that are empty in the template are emptied.
+  no definition, large object, right or statistics has changed. Tables that are empty in the template are emptied, and
+  others are restored as `elefast.postgres.seeded_tables` describes.
 - In any other case the database is not reset, and the caller drops it.
 
 Properties that PostgreSQL keeps outside of the database (its row in ``pg_database``, settings, comment, slots, prepared
 transactions) are compared as text.
 
-The counters only grow. The caller keeps those of the last reset in memory and compares, so that no statistics have to be
-reset. A backend keeps what it has counted for up to a second, unless `FLUSH_COUNTERS` makes it report at once.
+The counters only grow. The caller keeps those of the last reset in memory and compares, so that no statistics have to
+be reset. A backend keeps what it has counted for up to a second, unless `FLUSH_COUNTERS` makes it report at once.
 
 The caller runs the statements, over a connection in autocommit mode, and decides which databases are reset.
 """
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from elefast.postgres.contents import FIRST_NORMAL_OID, TemplateContents
+from elefast.postgres.seeded_tables import SeededTable, difference
 from elefast.postgres.server import ServerInfo
 from elefast.postgres.sql import prepared_rows, rows
 
@@ -40,24 +42,25 @@ __all__ = [
     "Relation",
     "RelationActivity",
     "RelationCounters",
+    "ResetPlan",
     "WriteCounts",
     "activity_of",
     "activity_query",
     "counts_after_reset",
+    "plan_reset",
     "read_relations",
     "read_state",
     "reason_against",
-    "reset_statements",
 ]
 
 MINIMUM_VERSION = 150000
 """Earlier versions send counts over UDP to a collector, and some may be lost."""
 
-MAX_TABLES = 16
-"""Emptying more tables takes as long as a new copy of an ordinary database."""
-
-MAX_WRITES = 5000
-"""Deleting more rows takes as long as a new copy of an ordinary database."""
+# Seconds that parts of a reset take on an ordinary machine. A reset that would take longer than a new copy of the database
+# is not made.
+_TABLE_COST = 0.0006
+_ROW_COST = 0.000003
+_REFILLED_ROW_COST = 0.000012
 
 _MAX_INDEX_SIZE = 65536
 """The largest size, in bytes, of an index on an empty table, unless it is a B-tree, which has a page or two then.
@@ -146,11 +149,13 @@ class RelationCounters(NamedTuple):
 
     Args:
         writes: The number of rows that were inserted, updated or deleted.
+        changes: The number of rows that were updated or deleted.
         maintenance: How often it was vacuumed and analysed.
         blocks: The number of blocks that were read, for sequences alone: a sequence has no other counter.
     """
 
     writes: int = 0
+    changes: int = 0
     maintenance: int = 0
     blocks: int = 0
 
@@ -169,11 +174,13 @@ class RelationActivity(NamedTuple):
         relation: The relation.
         writes: The number of rows that were inserted, updated or deleted; 0 for a sequence.
         maintained: It was vacuumed or analysed. Nothing else is counted for partitioned and foreign tables.
+        only_inserts: No row was updated or deleted.
     """
 
     relation: Relation
     writes: int
     maintained: bool
+    only_inserts: bool
 
 
 class DatabaseActivity(NamedTuple):
@@ -250,27 +257,29 @@ _MAINTENANCE = (
 # The query reads no catalog but pg_database, because a new backend has no catalog in its cache.
 _COUNTERS = f"""
     select (select oid::bigint from pg_database where datname = current_database()), o::bigint,
-           writes, maintenance, blocks
+           writes, changes, maintenance, blocks
     from (select o,
                  pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o),
-                 {_MAINTENANCE.format(oid="o")}, 0
+                 pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o), {_MAINTENANCE.format(oid="o")}, 0
           from unnest({{tables}}) o
           union all
-          select o, 0, 0, pg_stat_get_blocks_fetched(o) from unnest({{sequences}}) o
+          select o, 0, 0, 0, pg_stat_get_blocks_fetched(o) from unnest({{sequences}}) o
           union all
-          select o, 0, {_MAINTENANCE.format(oid="o")}, 0 from unnest({{catalogs}}) o
-         ) as relations (o, writes, maintenance, blocks)
+          select o, 0, 0, {_MAINTENANCE.format(oid="o")}, 0 from unnest({{catalogs}}) o
+         ) as relations (o, writes, changes, maintenance, blocks)
     where writes > 0 or maintenance > 0 or blocks > 0
     union all
-    select 0, 0, 0, 0, 0 where current_setting('track_counts') <> 'on'
+    select 0, 0, 0, 0, 0, 0 where current_setting('track_counts') <> 'on'
 """
 
 # What this session has counted and not yet reported (pg_stat_get_xact_...) is part of the new counters.
 _AFTER_RESET = """
-    select ({sizes})::int, o::bigint,
+    select ({different})::int, o::bigint,
            pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o),
            pg_stat_get_xact_tuples_inserted(o) + pg_stat_get_xact_tuples_updated(o)
-           + pg_stat_get_xact_tuples_deleted(o), {maintenance},
+           + pg_stat_get_xact_tuples_deleted(o),
+           pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o)
+           + pg_stat_get_xact_tuples_updated(o) + pg_stat_get_xact_tuples_deleted(o), {maintenance},
            pg_stat_get_blocks_fetched(o) + pg_stat_get_xact_blocks_fetched(o), {counts}
     from unnest({used}) o, pg_database d where datname = current_database()
 """
@@ -325,7 +334,9 @@ def activity_of(found: Rows, known: Mapping[int, Relation], before: Counters) ->
     numbers = [tuple(map(int, row)) for row in found]
     counters = {oid: RelationCounters(*counts) for _, oid, *counts in numbers if oid}
     used = [
-        RelationActivity(known[oid], now.writes - then.writes, now.maintenance != then.maintenance)
+        RelationActivity(
+            known[oid], now.writes - then.writes, now.maintenance != then.maintenance, now.changes == then.changes
+        )
         for oid, now in counters.items()
         if now != (then := before.get(oid, _UNUSED))
     ]
@@ -338,6 +349,8 @@ def reason_against(
     after: DatabaseState,
     contents: TemplateContents | None,
     server_info: ServerInfo,
+    seeded: Mapping[int, SeededTable],
+    most_seconds: float,
 ) -> str:
     """Decide whether a database can be reset.
 
@@ -347,6 +360,8 @@ def reason_against(
         after: Its state now.
         contents: The contents of its template; None if they are unknown.
         server_info: The facts about the server.
+        seeded: What is known of tables that have rows in the template, by oid.
+        most_seconds: How long a reset may take: as long as a new copy would.
 
     Returns:
         The reason against a reset; empty without one.
@@ -365,33 +380,68 @@ def reason_against(
         return "it is another database"
     if tables and not server_info.superuser:
         return "only a superuser can empty tables that foreign keys refer to"
-    if len(tables) > MAX_TABLES or writes > MAX_WRITES:
-        return "a test has written to too many tables or rows"
     for change in tables:
         relation = change.relation
         if change.maintained:
             return f"{relation.name} was vacuumed or analysed"
-        if relation.has_rules_or_triggers or relation.kind == "m" or relation.oid in contents.filled:
-            return f"{relation.name} has rows in the template, or rules, triggers or the like"
-        if relation.row_estimate:
+        if relation.has_rules_or_triggers or relation.kind == "m":
+            return f"{relation.name} has rules, triggers or the like"
+        if relation.oid in contents.filled:
+            table = seeded.get(relation.oid)
+            if table is None or not table.can_be_restored(only_inserts=change.only_inserts):
+                return f"{relation.name} has rows in the template"
+        elif relation.row_estimate:
             return f"the planner would take {relation.name} to be empty"
-    return ""
+    refilled = sum(table.row_count for table in seeded.values() if _is_used(table, tables) and table.data is not None)
+    seconds = len(tables) * _TABLE_COST + writes * _ROW_COST + refilled * _REFILLED_ROW_COST
+    return "a new copy takes less time" if seconds > most_seconds else ""
 
 
-def reset_statements(
-    activity: DatabaseActivity, contents: TemplateContents | None, server_info: ServerInfo
-) -> list[list[str]]:
-    """The statements that empty the used tables and reset the used sequences, grouped by transactions.
+def _is_used(table: SeededTable, tables: Sequence[RelationActivity]) -> bool:
+    return any(change.relation.oid == table.oid for change in tables)
 
-    The last one is the query for `counts_after_reset`.
+
+class ResetPlan(NamedTuple):
+    """How a database is reset; the statements are grouped by transactions.
 
     Args:
-        activity: The use of the relations, to which `reason_against` has no objection.
+        empties: The statements that empty tables and reset sequences.
+        refilled: The tables to refill then.
+        pruned: Tables of which only the new rows are deleted. A session remembers the page that it has last inserted
+            into, so the one that has pruned them would insert elsewhere than a new one.
+        finishes: The statements after that. The last one is the query for `counts_after_reset`.
+    """
+
+    empties: list[list[str]]
+    refilled: list[SeededTable]
+    pruned: list[SeededTable]
+    finishes: list[list[str]]
+
+
+def plan_reset(
+    activity: DatabaseActivity,
+    contents: TemplateContents | None,
+    server_info: ServerInfo,
+    seeded: Mapping[int, SeededTable],
+    since: int,
+    *,
+    compare: bool,
+) -> ResetPlan:
+    """Plan the reset of a database against which there is no reason; see `reason_against`.
+
+    Args:
+        activity: The use of its relations.
         contents: The contents of the template.
         server_info: The facts about the server.
+        seeded: What is known of tables that have rows in the template, by oid.
+        since: The next transaction id at the time when the copy was made.
+        compare: Compare the rows of refilled tables with those in the template.
     """
-    assert contents is not None  # or there is an objection
+    assert contents is not None  # or there is a reason
     tables = [change.relation for change in activity.tables]
+    restored = [seeded[table.oid] for table in tables if table.oid in contents.filled]
+    refilled = [table for table in restored if table.data is not None]
+    pruned = {table.oid: table for table in restored if table.data is None}
     transactions = [
         [
             statement
@@ -400,21 +450,45 @@ def reset_statements(
             for statement in _reset_sequence(change.relation.oid, contents)
         ]
     ]
+    finishes: list[list[str]] = []
     if tables:
         # In a replica no triggers fire and no foreign keys are checked. Rows that refer to a deleted row go as well.
         transactions[0] += ["BEGIN", "SET LOCAL session_replication_role = replica"]
-        transactions[0] += [f"DELETE FROM ONLY {table.name}" for table in tables if table.kind == "r"]
+        transactions[0] += [
+            f"DELETE FROM ONLY {table.name}"
+            + (f" WHERE age(xmin) <= age('{since}'::xid)" if table.oid in pruned else "")
+            for table in tables
+            if table.kind == "r"
+        ]
         transactions[0] += ["COMMIT"]
         # VACUUM truncates an empty table to no pages, so that new rows are stored as in a new table.
-        options = "TRUNCATE, INDEX_CLEANUP ON, PROCESS_TOAST OFF"
-        options += ", SKIP_DATABASE_STATS" if server_info.version >= 160000 else ""
-        only = "ONLY " if server_info.version >= 180000 else ""  # from 18 on, its children would be included
-        transactions.append([f"VACUUM ({options}) {', '.join(only + table.name for table in tables)}"])
-    limits = [(table.oid, 0) for table in tables] + [index for table in tables for index in table.indexes]
-    sizes = " or ".join(f"pg_relation_size({oid}) > {most}" for oid, most in limits) or "false"
+        transactions.append([_vacuum((table.name for table in tables), server_info)])
+    if refilled:
+        # So that the planner knows the tables as it did.
+        finishes.append([_vacuum((table.name for table in refilled), server_info)])
+    limits = [
+        (oid, most)
+        for table in tables
+        if table.oid not in contents.filled
+        for oid, most in [(table.oid, 0), *table.indexes]
+    ]
+    different = [f"pg_relation_size({oid}) > {most}" for oid, most in limits]
+    different += [difference(table, contents=compare) for table in restored]
     used = _oids(change.relation.oid for change in activity.used)
-    query = _AFTER_RESET.format(sizes=sizes, maintenance=_MAINTENANCE.format(oid="o"), counts=_COUNTS, used=used)
-    return [*transactions, [query]]
+    query = _AFTER_RESET.format(
+        different=" or ".join(different) or "false",
+        maintenance=_MAINTENANCE.format(oid="o"),
+        counts=_COUNTS,
+        used=used,
+    )
+    return ResetPlan(transactions, refilled, list(pruned.values()), [*finishes, [query]])
+
+
+def _vacuum(names: Iterable[str], server_info: ServerInfo) -> str:
+    options = "TRUNCATE, INDEX_CLEANUP ON, PROCESS_TOAST OFF"
+    options += ", SKIP_DATABASE_STATS" if server_info.version >= 160000 else ""
+    only = "ONLY " if server_info.version >= 180000 else ""  # from 18 on, its children would be included
+    return f"VACUUM ({options}) {', '.join(only + name for name in names)}"
 
 
 def counts_after_reset(
@@ -423,21 +497,22 @@ def counts_after_reset(
     """The counts of the database and of its relations after the reset.
 
     Args:
-        found: The rows of the last of `reset_statements`.
+        found: The rows of the last statement of a `ResetPlan`.
         activity: The use of the relations before the reset.
         now: The counts of the database before the reset.
 
     Returns:
-        The counts; None if a table or an index is larger than before, so that the caller drops the database.
+        The counts; None if a table differs from the template, or takes more room, so that the caller drops the
+        database.
     """
     kinds = {change.relation.oid: change.relation.kind for change in activity.used}
     counters = dict(activity.counters)
     total, since, unreported = *now, 0
-    for too_large, *numbers, total, since in found:  # noqa: B007  the same in each row
-        if int(too_large):
+    for differs, *numbers, total, since in found:  # noqa: B007  the same in each row
+        if int(differs):
             return None
-        oid, reported, pending, maintenance, blocks = map(int, numbers)
-        counters[oid] = RelationCounters(reported + pending, maintenance, blocks if kinds[oid] == "S" else 0)
+        oid, reported, pending, changes, maintenance, blocks = map(int, numbers)
+        counters[oid] = RelationCounters(reported + pending, changes, maintenance, blocks if kinds[oid] == "S" else 0)
         unreported += pending
     return WriteCounts(int(total) + unreported, since), counters
 

@@ -201,9 +201,10 @@ def polish(connection: Connection) -> None:
     """Prepare a draft for its copies: collect statistics, and create the cache file of its catalogs.
 
     PostgreSQL writes the cache file (``pg_internal.init``) at the first connection to a database.
-    Tables without rows are vacuumed if the role is a superuser, whose databases are reset. Then the planner knows
-    that they are empty, as it does after a reset. Otherwise a reset would have to set ``reltuples`` to -1 again by an
-    UPDATE. That moves rows of ``pg_class``, so that a list of tables without ORDER BY would change its order.
+    Tables are vacuumed if the role is a superuser, whose databases are reset. Then the planner knows which ones are
+    empty and which pages all transactions see, as it does after a reset. Otherwise a reset would have to change those
+    figures by an UPDATE. That moves rows of ``pg_class``, so that a list of tables without ORDER BY would change its
+    order.
 
     Args:
         connection: To the draft itself, in autocommit mode.
@@ -211,19 +212,18 @@ def polish(connection: Connection) -> None:
     found = rows(
         connection,
         f"""
-        select format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) > 0
+        select format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) > 0,
+               (select rolsuper from pg_roles where rolname = current_user)
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'm') and c.oid >= {FIRST_NORMAL_OID} and pg_has_role(c.relowner, 'usage')
-          and (pg_relation_size(c.oid) > 0
-               or c.relkind = 'r' and (select rolsuper from pg_roles where rolname = current_user))
         """,
     )
-    if filled := [name for name, has_rows in found if has_rows]:
+    # From 18 on, VACUUM of a table includes those that inherit from it.
+    only = "ONLY " if int(scalar(connection, "show server_version_num")) >= 180000 else ""
+    if filled := [name for name, has_rows, _ in found if has_rows]:
         execute(connection, f"ANALYZE {', '.join(filled)}")
-    if empty := [name for name, has_rows in found if not has_rows]:
-        # From 18 on, VACUUM of a table includes those that inherit from it.
-        only = "ONLY " if int(scalar(connection, "show server_version_num")) >= 180000 else ""
-        execute(connection, f"VACUUM {', '.join(only + name for name in empty)}")
+    if reset := [name for name, _, is_superuser in found if is_superuser]:
+        execute(connection, f"VACUUM {', '.join(only + name for name in reset)}")
 
 
 def publish(

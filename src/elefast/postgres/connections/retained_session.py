@@ -5,8 +5,9 @@
     session.expect_return()                         # from now on, `close()` on it leaves the session open
     if session.is_returned(): session.run(session.clean_statements()) ...
 
-A new session costs a fork of the server and cold caches, which is most of the price of a trivial test. What a test could
-leave in a session is undone by ``DISCARD ALL``, prevented (`_HAZARDS`), or found (`is_clean`); then it is not lent again.
+A new session costs a fork of the server and cold caches, which is most of the price of a trivial test. What a test
+could leave in a session is undone by ``DISCARD ALL``, prevented (`_HAZARDS`), or found (`is_clean`); then the session is
+not lent again.
 """
 
 from __future__ import annotations
