@@ -56,8 +56,8 @@ __all__ = [
 MINIMUM_VERSION = 150000
 """Earlier versions send counts over UDP to a collector, and some may be lost."""
 
-# Seconds that parts of a reset take on an ordinary machine. A reset that would take longer than a new copy of the database
-# is not made.
+# Seconds that parts of a reset take on an ordinary machine. A reset that would take longer than a new copy of the
+# database is not made.
 _TABLE_COST = 0.0006
 _ROW_COST = 0.000003
 _REFILLED_ROW_COST = 0.000012

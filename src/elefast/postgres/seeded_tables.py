@@ -1,8 +1,9 @@
 """Tables that have rows in the template: what they hold, and how to restore it after a test has written to them.
 
 Rows that a test has inserted into a large table are deleted. A small table is emptied and filled again from a binary
-``COPY`` of its rows in memory, which takes 0.5 ms for 10 rows and 13 for 1000. The rows come back in the same places, in
-the same order, and VACUUM leaves the same statistics. Only the hidden columns that name a transaction (``xmin``) differ.
+``COPY`` of its rows in memory, which takes 0.5 ms for 10 rows and 13 for 1000. The rows come back in the same places
+and in the same order, and VACUUM leaves the same statistics. Only the hidden columns that name a transaction
+(``xmin``) differ.
 """
 
 from __future__ import annotations

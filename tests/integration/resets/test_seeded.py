@@ -146,7 +146,7 @@ def test_an_audit_reads_refilled_tables(bench: Bench, monkeypatch: pytest.Monkey
     monkeypatch.setattr("elefast.databases.resetter.AUDITS", 1e9)  # always due
     for _ in range(3):
         run(bench, sql(COMES_BACK["update"]))
-    assert not bench.stack.service.pool.state().size == 0
+    assert bench.stack.service.pool.state().size
     before = len(bench.stack.report().restore)
     run(bench, sql(COMES_BACK["update"]))
     assert len(bench.stack.report().restore) > before

@@ -6,8 +6,8 @@
     if session.is_returned(): session.run(session.clean_statements()) ...
 
 A new session costs a fork of the server and cold caches, which is most of the price of a trivial test. What a test
-could leave in a session is undone by ``DISCARD ALL``, prevented (`_HAZARDS`), or found (`is_clean`); then the session is
-not lent again.
+could leave in a session is undone by ``DISCARD ALL``, prevented (`_HAZARDS`), or found (`is_clean`); then the session
+is not lent again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import select
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import psycopg
@@ -179,9 +179,9 @@ class RetainedSession:
         session = cls(pgconn, url)
         ((hazard, libraries),) = rows(session.connection, _HAZARDS)
         if hazard or not _LIBRARIES.issuperset(map(_library_name, libraries.split())):
-            session.driver.pgconn = pq.PGconn()
+            session.driver.pgconn = _closed_pgconn()
             return None
-        connection.pgconn = pq.PGconn()
+        connection.pgconn = _closed_pgconn()
         loading = [[f"LOAD '{library}'"] for library in libraries.split()]
         checked = session.run([*loading, *session.clean_statements(), [session.check_query()]])
         session.is_clean(checked[-1])
@@ -320,7 +320,7 @@ class RetainedSession:
 
     def release(self) -> None:
         """Close the session, unless a test still has it; then it ends with the test's connection."""
-        self.driver.pgconn = pq.PGconn()
+        self.driver.pgconn = _closed_pgconn()
         if self._owner.is_current and (self._returned or self._lent is None or self._lent() is None):
             self._pgconn.finish()
 
@@ -342,7 +342,7 @@ class _LentConnection(psycopg.Connection[Any]):
     def close(self) -> None:
         if not self.closed and self._session.accept(self):
             self._closed = True
-            self.pgconn = pq.PGconn()
+            self.pgconn = _closed_pgconn()
         else:
             super().close()
 
@@ -371,6 +371,14 @@ class _Info(ConnectionInfo):
 
     def get_parameters(self) -> dict[str, str]:
         return {**super().get_parameters(), "dbname": self._database}
+
+
+@cache
+def _closed_pgconn() -> pq.abc.PGconn:
+    """What a psycopg connection has that is closed."""
+    pgconn = pq.PGconn.connect_start(b"host=/nowhere.elefast.invalid")
+    pgconn.finish()
+    return pgconn
 
 
 def _text(result: pq.abc.PGresult, row: int, column: int) -> str | None:
