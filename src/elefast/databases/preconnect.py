@@ -14,7 +14,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -118,6 +118,22 @@ class Preconnector:
         engine = self._make(name)
         self._dialects.share(engine, self._connected)
         return engine
+
+    def serve_async(self, name: str, engine: Engine, connect_args: Mapping[str, Any]) -> bool:
+        """Have the async `engine` of database `name` use the session that was opened in advance; whether it will.
+
+        Args:
+            name: The name of the database.
+            engine: The sync side of a new async engine on psycopg.
+            connect_args: The ``connect_args`` of the engine.
+        """
+        self.wanted = True
+        reservation = self._reservations.get(name)
+        if reservation is None:
+            return False
+        with reservation.lock:
+            reservation.claimed = True
+            return reservation.first is not None and reservation.first.serve_async(engine, connect_args)
 
     @contextmanager
     def borrow(self, name: str) -> Generator[Connection | None]:
@@ -262,9 +278,8 @@ class _FirstConnection:
         """What `ask` returned when the connection was handed out."""
 
     def _parameters(self) -> object:
-        """What the driver connects by, but for the name of the database."""
         arguments, keywords = self._connect_parameters
-        return self._environment, arguments, {k: v for k, v in keywords.items() if k not in ("dbname", "context")}
+        return _conditions(self._environment, arguments, keywords)
 
     @contextmanager
     def borrow(self) -> Generator[Connection]:
@@ -283,6 +298,38 @@ class _FirstConnection:
             yield connection
         for name, value in before.items():
             setattr(driver, name, value)
+
+    def serve_async(self, engine: Engine, connect_args: Mapping[str, Any]) -> bool:
+        """Have the async `engine` use the session, one connection after the other."""
+        session, dialect = self._session, cast("Any", engine.dialect)
+        arguments, keywords = dialect.create_connect_args(engine.url)
+        conditions = _conditions(_environment(), list(arguments), {**keywords, **connect_args})
+        if not (
+            session is not None
+            and self._held
+            and is_plain(engine)
+            and RetainedSession.can_lend()
+            and session.is_like_new_one(conditions)
+        ):
+            return False
+        self._held.clear()
+        connect = dialect.connect
+
+        async def lend(*arguments: Any, **keywords: Any) -> Any:
+            return session.lend_async(engine.url.database or "", keywords)
+
+        def hand_out(*arguments: Any, **keywords: Any) -> Any:
+            if (
+                session.is_returned()
+                and conditions == _conditions(_environment(), list(arguments), keywords)
+                and _is_alive(session.driver)
+                and self._is_as_new(session.driver)
+            ):
+                return connect(*arguments, async_creator_fn=lend, **keywords)
+            return connect(*arguments, **keywords)
+
+        dialect.connect = hand_out
+        return True
 
     def expect_return(self) -> None:
         """The connections of the engine are about to be closed, because its test is over."""
@@ -303,7 +350,9 @@ class _FirstConnection:
 
     def close_unused(self) -> int:
         """Close it if it was not handed out; the process id of its backend, or 0."""
-        if not self._held or not self._owner.is_current:
+        session = self._session
+        unused = bool(self._held) or (session is not None and session.is_returned())
+        if not unused or not self._owner.is_current:
             return 0
         self.close()
         return pid_of(self._first_answers) if self._first_answers else 0
@@ -337,10 +386,10 @@ class _FirstConnection:
     def _is_as_new(self, connection: Any) -> bool:
         """Whether a new session would have the same settings and rights, and the server has not ended this one."""
         try:
-            if self._adopted:
+            if self._adopted and self._first_answers is not None:
                 # Nothing but these can have changed since it was reset.
                 self.answers = self._first_answers
-                return self.answers is not None and still_holds(self.answers, connection)
+                return still_holds(self.answers, connection)
             answers = ask(self._dialect, connection)
             if self._session is None:
                 connection.rollback()
@@ -368,6 +417,11 @@ def _adapters() -> list[object]:
         elif isinstance(table, dict):
             found += cast("dict[object, object]", table).values()
     return found
+
+
+def _conditions(environment: Mapping[str, str], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> object:
+    """What a driver connects by, but for the name of the database and the adapters of an engine."""
+    return environment, arguments, {key: value for key, value in keywords.items() if key not in ("dbname", "context")}
 
 
 def _identical(before: list[object], now: list[object]) -> bool:

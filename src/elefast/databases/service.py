@@ -198,6 +198,10 @@ class DatabaseService:
             options["connect_args"] = asyncpg_without_tls(url, options["connect_args"])
         engine = create_async_engine(url, **options).sync_engine
         self._async_dialects.share(engine, self._on_connect)
+        if url.get_driver_name() != "psycopg" or not self.preconnector.serve_async(
+            name, engine, options["connect_args"]
+        ):
+            self.close_preconnection(name)  # it is for a sync engine
         return engine
 
     def checkout(

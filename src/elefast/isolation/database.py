@@ -76,12 +76,10 @@ class DatabaseCheckout:
 
             from elefast.asyncio import AsyncDatabase
 
-            self._service.close_preconnection(
-                self.name
-            )  # closes the connection that was opened in advance for a sync engine
             engine = AsyncEngine(self._service.async_engine(self.name))
             self._async = AsyncDatabase(engine, server, server.sessionmaker_factory)
             self._async.facts = self._service.facts(self._scenario)
+            self._async.close_preconnection = partial(self._service.close_preconnection, self.name)
         return self._async
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import pq
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import elefast
 from elefast.databases import resetter
@@ -409,3 +411,170 @@ def test_a_role_that_is_no_superuser_has_a_session_for_each_test(tmp_path: Path,
             pids = [run(own, NOTHING) for _ in range(3)]
         assert len(set(pids)) == 3
         admin.execute("DROP ROLE plain_owner")
+
+
+# -- psycopg's async half -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def async_bench(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterator[Bench]:
+    """A bench whose async engines use psycopg."""
+    with psycopg.connect(server_url.replace("+psycopg", "")) as connection:
+        if connection.info.server_version < 160000:
+            pytest.skip("before PostgreSQL 16 nothing shows that a session is as new")
+    directory = tmp_path_factory.mktemp("retained_async")
+    with opened(directory, server_url, keys='engine.async_driver = "psycopg"') as bench:
+        yield bench
+
+
+def run_async(bench: Bench, work: Callable[[AsyncConnection], Awaitable[object]], connections: int = 2) -> list[int]:
+    """Do something over each of several connections of one test, one after the other; their backends."""
+    lent = bench.stack.checkout("an async test")
+
+    async def test() -> list[int]:
+        pids: list[int] = []
+        engine = lent.async_engine
+        for _ in range(connections):
+            async with engine.connect() as connection:
+                pids.append((await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+                await work(connection)
+        await engine.dispose()
+        return pids
+
+    pids = asyncio.run(test())
+    lent.release()
+    bench.settle()
+    return pids
+
+
+async def insert_async(connection: AsyncConnection) -> None:
+    """Commit a row."""
+    await connection.execute(text("INSERT INTO person (name) VALUES (gen_random_uuid()::text)"))
+    await connection.commit()
+
+
+def test_async_tests_have_one_session_after_the_other(async_bench: Bench) -> None:
+    """In a loop each; also the connections of one test, of which each transaction opens one."""
+    found: list[object] = []
+
+    async def work(connection: AsyncConnection) -> None:
+        found.append((await connection.execute(text("SELECT count(*) FROM person"))).scalar())
+        await insert_async(connection)
+
+    for _ in range(3):
+        run_async(async_bench, work)
+    found.clear()
+    pids = [pid for _ in range(3) for pid in run_async(async_bench, work)]
+    assert len(set(pids)) == 1
+    assert found == [0, 1] * 3
+    assert async_bench.use(lambda connection: None)
+
+
+@pytest.mark.parametrize("name", [*UNDONE, *CLOSED])
+def test_an_async_session_is_as_new(async_bench: Bench, name: str) -> None:
+    """For the next connection of the same test as for the next test."""
+    states: list[dict[str, str]] = []
+
+    async def look(connection: AsyncConnection) -> None:
+        found = (await connection.execute(text(STATE.replace(":", r"\:")))).all()
+        states.append({str(row[0]): str(row[1]) for row in found if "plpgsql" not in row[0]})
+
+    async def work(connection: AsyncConnection) -> None:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        await connection.rollback()
+        await driver.set_autocommit(True)
+        with suppress(psycopg.Error):
+            await driver.execute({**UNDONE, **CLOSED}[name].encode())
+
+    for _ in range(2):
+        run_async(async_bench, look, 1)
+    states.clear()
+    run_async(async_bench, look, 1)
+    lent = async_bench.stack.checkout("an async test")
+
+    async def test() -> None:
+        for step in (work, look):
+            with suppress(Exception):  # the session may have ended
+                async with lent.async_engine.connect() as connection:
+                    await step(connection)
+
+    asyncio.run(test())
+    lent.release()
+    async_bench.settle()
+    run_async(async_bench, look, 1)
+    assert len(states) == 3
+    assert states[0] == states[1] == states[2]
+
+
+def test_async_connections_at_once(async_bench: Bench) -> None:
+    """Only one of them can have the session."""
+    lent = async_bench.stack.checkout("an async test")
+
+    async def test() -> set[int]:
+        engine = lent.async_engine
+        async with engine.connect() as one, engine.connect() as two:
+            question = text("SELECT pg_backend_pid()")
+            pids = {(await one.execute(question)).scalar_one(), (await two.execute(question)).scalar_one()}
+        await engine.dispose()
+        return pids
+
+    assert len(asyncio.run(test())) == 2
+    lent.release()
+    async_bench.settle()
+    assert async_bench.use(lambda connection: None)
+
+
+def test_both_views_of_one_database(async_bench: Bench) -> None:
+    """The first one that connects has the session."""
+    for _ in range(3):
+        lent = async_bench.stack.checkout("a test")
+        with lent.engine.connect() as connection:
+            connection.execute(text("INSERT INTO person (name) VALUES ('sync')"))
+            connection.commit()
+
+        async def test(lent: DatabaseCheckout = lent) -> object:
+            async with lent.async_engine.connect() as connection:
+                return (await connection.execute(text("SELECT name FROM person"))).scalar_one()
+
+        assert asyncio.run(test()) == "sync"
+        lent.release()
+        async_bench.settle()
+
+
+def test_an_async_connection_that_is_left_open_is_a_leak(async_bench: Bench) -> None:
+    """It is named and ended, and the session is not used again."""
+    run_async(async_bench, insert_async)
+    async_bench.stack.service.take_leaks()
+    lent = async_bench.stack.checkout("leaky")
+    kept: list[object] = []
+    pgconns: list[pq.abc.PGconn] = []
+
+    async def test() -> None:
+        connection = await lent.async_engine.connect()
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        raw.detach()
+        kept.append(driver)
+        pgconns.append(driver.pgconn)
+
+    asyncio.run(test())
+    lent.release()
+    async_bench.settle()
+    assert [leak.test for leak in async_bench.stack.service.take_leaks()] == ["leaky"]
+    assert async_bench.use(lambda connection: None)
+    pgconns[0].finish()
+
+
+def test_the_name_closes_the_session_of_an_async_test(async_bench: Bench) -> None:
+    """A test that asks for it may count the sessions of its database, or copy it."""
+    run_async(async_bench, insert_async)
+    lent = async_bench.stack.checkout("an async test")
+    name = lent.async_.name
+    with psycopg.connect(lent.url_for("postgresql").render_as_string(hide_password=False)) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        assert connection.execute(query, [name]).fetchone() == (1,)
+    lent.release()
+    async_bench.settle()

@@ -71,7 +71,8 @@ class DialectCache:
             answers = None if getattr(dialect, "_on_connect_isolation_level", None) else answered()
             self._initialize(dialect, connection, initialize, usual, answers)
             del dialect.initialize
-            dialect.__dict__.pop("connect", None)
+            if dialect.__dict__.get("connect") is timed_connect:
+                del dialect.connect
             if started:
                 connected(clock.now() - started)
 

@@ -18,7 +18,7 @@ import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import ConnectionInfo, pq
@@ -40,7 +40,13 @@ Rows = list[tuple[str | None, ...]]
 _TIMEOUT = 30.0
 """Seconds that the statements of a reset may take. No other session holds a lock in the database."""
 
-_CONNECT: Any = psycopg.Connection.connect
+
+def _of(method: Any) -> Any:
+    return getattr(method, "__func__", None)
+
+
+_CONNECT = _of(psycopg.Connection.connect)
+_CONNECT_ASYNC = _of(psycopg.AsyncConnection.connect)
 
 # Libraries whose functions keep nothing in a session but caches and settings. Others, such as dblink and plpython, do.
 _LIBRARIES = frozenset(
@@ -150,7 +156,7 @@ class RetainedSession:
         """The process id of the backend."""
         self._owner = OwnerProcess()
         self._forks = 0
-        self._lent: weakref.ref[_LentConnection] | None = None
+        self._lent: weakref.ref[_LentConnection | _LentAsyncConnection] | None = None
         self._expected = False
         self._returned = True
         self._settings_size: str | None = None
@@ -194,9 +200,21 @@ class RetainedSession:
             database: The name that the database has now.
             keywords: The arguments of ``psycopg.connect`` that it would be opened with.
         """
+        return self._lend(_LentConnection, database, keywords)
+
+    def lend_async(self, database: str, keywords: Mapping[str, Any]) -> psycopg.AsyncConnection[Any]:
+        """Like `lend`, for the running event loop.
+
+        A test opens an async connection for each transaction, because a pool of them would belong to one loop. So the
+        session is as new whenever the connection is closed, and the test may get it again.
+        """
+        return self._lend(_LentAsyncConnection, database, keywords)
+
+    def _lend(self, cls: type[C], database: str, keywords: Mapping[str, Any]) -> C:
         self._references = sys.getrefcount(self._pgconn)
-        lent = _LentConnection(self._pgconn, self, database)
-        lent.autocommit = keywords.get("autocommit", False)
+        lent = cls(self._pgconn)
+        lent.session, lent.database = self, database
+        lent._autocommit = bool(keywords.get("autocommit", False))
         lent.prepare_threshold = keywords.get("prepare_threshold", 5)
         if context := keywords.get("context"):
             lent._adapters = AdaptersMap(context.adapters)
@@ -210,8 +228,8 @@ class RetainedSession:
 
     @staticmethod
     def can_lend() -> bool:
-        """Whether ``psycopg.connect`` is psycopg's, and not that of a tool that records or changes what it does."""
-        return getattr(psycopg.connect, "__func__", None) is _CONNECT.__func__
+        """Whether psycopg's functions that connect are psycopg's, and not those of a tool that records what they do."""
+        return _of(psycopg.connect) is _CONNECT and _of(psycopg.AsyncConnection.connect) is _CONNECT_ASYNC
 
     def is_like_new_one(self, parameters: object) -> bool:
         """Whether `parameters`, by which a new session would be opened, are those of the first call."""
@@ -223,17 +241,24 @@ class RetainedSession:
         """The test has ended: the session stays open when its connection is closed from now on."""
         self._expected = True
 
-    def accept(self, lent: _LentConnection) -> bool:
+    def accept(self, lent: _LentConnection | _LentAsyncConnection) -> bool:
         """Take the session from `lent`, which is being closed; False where it has to be closed as usual."""
         status = self._pgconn.transaction_status
         if not (
-            self._expected
+            (self._expected or isinstance(lent, _LentAsyncConnection))
             and self._owner.is_current
             and lent.pgconn is self._pgconn
             and status in (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
             and self._pgconn.pipeline_status == pq.PipelineStatus.OFF
         ):
             return False
+        if not self._expected:
+            try:
+                *_, checked = self.run([*self.clean_statements(), [self.check_query()]])
+            except (psycopg.Error, TimeoutError):
+                return False
+            if not self.is_clean(checked):
+                return False
         self._returned = True
         return True
 
@@ -333,29 +358,53 @@ class _LentConnection(psycopg.Connection[Any]):
 
     __module__ = "psycopg"
     __qualname__ = "Connection"
-
-    def __init__(self, pgconn: pq.abc.PGconn, session: RetainedSession, database: str) -> None:
-        super().__init__(pgconn)
-        self._session = session
-        self._database = database
+    session: RetainedSession
+    database: str
 
     def close(self) -> None:
-        if not self.closed and self._session.accept(self):
+        if not self.closed and self.session.accept(self):
             self._closed = True
             self.pgconn = _closed_pgconn()
         else:
             super().close()
 
     def __repr__(self) -> str:
-        return (
-            super().__repr__().replace(self.pgconn.db.decode(), self._database)
-            if self.pgconn.db
-            else super().__repr__()
-        )
+        return _with_name(super().__repr__(), self)
 
     @property
     def info(self) -> ConnectionInfo:
-        return _Info(self.pgconn, self._database)
+        return _Info(self.pgconn, self.database)
+
+
+class _LentAsyncConnection(psycopg.AsyncConnection[Any]):
+    """Like `_LentConnection`; it leaves its session open whenever it is closed."""
+
+    __module__ = "psycopg"
+    __qualname__ = "AsyncConnection"
+    session: RetainedSession
+    database: str
+
+    async def close(self) -> None:
+        if not self.closed and self.session.accept(self):
+            self._closed = True
+            self.pgconn = _closed_pgconn()
+        else:
+            await super().close()
+
+    def __repr__(self) -> str:
+        return _with_name(super().__repr__(), self)
+
+    @property
+    def info(self) -> ConnectionInfo:
+        return _Info(self.pgconn, self.database)
+
+
+C = TypeVar("C", _LentConnection, _LentAsyncConnection)
+
+
+def _with_name(text: str, lent: _LentConnection | _LentAsyncConnection) -> str:
+    """The name that the database has now in place of the one that libpq knows."""
+    return text if lent.closed else text.replace(lent.pgconn.db.decode(), lent.database)
 
 
 class _Info(ConnectionInfo):
