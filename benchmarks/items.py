@@ -82,7 +82,9 @@ def trivial(plan: Plan) -> list[dict[str, Any]]:
 def work(plan: Plan) -> list[dict[str, Any]]:
     """Tests that wait or compute, so that there is time to make the next database meanwhile."""
     tests = plan.tests or 200
-    projects = plan.projects("none", "elefast", "pgtestdbpy", "handmade_template", "none_async", "elefast_async")
+    projects = plan.projects(
+        "none", "elefast", "pgtestdbpy", "handmade_template", "none_async", "elefast_async", "elefast_psycopg"
+    )
     _warm(projects, tests=2)
     tables: list[dict[str, Any]] = []
     for kind in ("wait:5", "wait:20", "compute:5", "compute:20"):
@@ -93,13 +95,16 @@ def work(plan: Plan) -> list[dict[str, Any]]:
         if kind == "wait:20":
             table["targets"] += _against_next(table, "elefast", 0.20, "with 20 ms of waiting")
         waited = {row["suite"]: row for row in table["rows"]}
-        for name, limit in (("elefast", 1.5), ("elefast_async", 6.0)):
+        for name, driver, p50, p99 in (
+            ("elefast", "psycopg", 1.2, 6.0),
+            ("elefast_psycopg", "async psycopg", 2.0, 8.0),
+            ("elefast_async", "asyncpg", 6.0, 12.0),
+        ):
             if name in waited:
-                driver = "asyncpg" if name == "elefast_async" else "psycopg"
                 what = f"{driver}, a test that {doing}s {amount} ms waits for its database, ms"
                 table["targets"] += [
-                    _target(f"{what}, p50", waited[name]["wait_p50_ms"], limit),
-                    _target(f"{what}, p99", waited[name]["wait_p99_ms"], 15),
+                    _target(f"{what}, p50", waited[name]["wait_p50_ms"], p50),
+                    _target(f"{what}, p99", waited[name]["wait_p99_ms"], p99),
                 ]
         tables.append(table)
     return tables
@@ -192,12 +197,71 @@ def cold(plan: Plan) -> list[dict[str, Any]]:
     return [table]
 
 
+MARGINAL = ("elefast", "elefast_local", "elefast_seeded", "pgtestdbpy", "handmade_template", "rollback")
+
+
+def marginal(plan: Plan) -> list[dict[str, Any]]:
+    """What one more test costs: the difference between a long and a short run, without what starts and stops."""
+    short, long = (2, 6) if plan.quick else (100, 500)
+    tables: list[dict[str, Any]] = []
+    with ExitStack() as there:
+        for worker in ("main", "gw0", "gw1"):
+            there.enter_context(database(plan.where.url, f"bench_rollback_{worker}"))
+        projects = plan.projects("none", *MARGINAL)
+        _warm(projects, tests=2)
+        for key, options, limit in (("marginal", (), 0.13), ("marginal_n2", ("-n", "2"), 0.22)):
+            how = "with -n 2" if options else "alone"
+            title = f"one more trivial test, {how} ({long} tests less {short})"
+            lengths = {
+                f"{name} {tests}": (project, tests) for name, project in projects.items() for tests in (short, long)
+            }
+            variants = {
+                name: (lambda project=project, tests=tests, options=options: project.run(tests, *options))
+                for name, (project, tests) in lengths.items()
+            }
+            rounds = interleaved(variants, plan.rounds, title)
+            table = _marginals(key, title, rounds, short, long)
+            over = {row["suite"]: row["overhead_ms"] for row in table["rows"]}
+            table["targets"] = _against_next(table, "elefast", limit, how)
+            if not options and {"elefast", "rollback"} <= over.keys():
+                what = "overhead of a private database, of the rollback recipe's"
+                table["targets"].append(_target(what, over["elefast"] / over["rollback"], 1.5))
+            if not options and {"elefast", "elefast_seeded"} <= over.keys():
+                what = "overhead of a test that writes to a table with 100 rows, of one that writes to an empty table"
+                table["targets"].append(_target(what, over["elefast_seeded"] / over["elefast"], 1.3))
+            tables.append(table)
+    return tables
+
+
+def _marginals(key: str, title: str, rounds: list[dict[str, Run]], short: int, long: int) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys(variant.rpartition(" ")[0] for variant in rounds[0]):
+
+        def more(found: dict[str, Run], name: str) -> float:
+            return (found[f"{name} {long}"].wall - found[f"{name} {short}"].wall) / (long - short) * 1000
+
+        over = [more(found, name) - more(found, "none") for found in rounds]
+        rows.append(
+            {
+                "suite": name,
+                "isolation": SUITES[name].isolation,
+                "wall_s": median([found[f"{name} {long}"].wall for found in rounds]),
+                "overhead_ms": median(over),
+                "overheads_ms": over,
+                "wait_p50_ms": None,
+                "wait_p99_ms": None,
+            }
+        )
+    return {"key": key, "kind": "overhead", "title": title, "tests": long - short, "rows": rows, "targets": []}
+
+
 ITEMS: dict[str, Callable[[Plan], list[dict[str, Any]]]] = {
     "1": trivial,
     "2": work,
     "3": transaction,
     "4": warm,
     "5": cold,
+    "7": marginal,
 }
 
 
@@ -219,7 +283,7 @@ def _warm(projects: dict[str, Project], tests: int) -> None:
 def _overheads(key: str, title: str, rounds: list[dict[str, Run]], tests: int) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for name in rounds[0]:
-        base = "none_async" if name.endswith("_async") else "none"
+        base = "none_async" if "asyncio" in SUITES[name].plugins else "none"
         runs = [found[name] for found in rounds]
         over = [(found[name].wall - found[base].wall) / tests * 1000 for found in rounds]
         # The first test pays for the start of everything, which item 4 is about.

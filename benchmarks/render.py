@@ -64,7 +64,9 @@ def _overheads(table: dict[str, Any]) -> list[str]:
     ours = next((row["overhead_ms"] for row in rows if row["suite"] == "elefast"), best)
     for row in sorted(table["rows"], key=lambda row: row["overhead_ms"]):
         idle = row["isolation"] == "none"
-        ratio = "" if idle or not ours or row["suite"].endswith("_async") else f"{row['overhead_ms'] / ours:.2f}"
+        ratio = (
+            "" if idle or not ours or "asyncio" in SUITES[row["suite"]].plugins else f"{row['overhead_ms'] / ours:.2f}"
+        )
         spread = "" if idle else f"{min(row['overheads_ms']):.1f} to {max(row['overheads_ms']):.1f}"
         line = f"| {label(table, row['suite'])} | {'' if idle else row['isolation']} | {row['wall_s']:.2f} | "
         line += f"{'' if idle else format(row['overhead_ms'], '.1f')} | {spread} | {ratio} |"

@@ -108,6 +108,8 @@ SUITES = {
         ),
         Suite("none_async", "no database, asyncio", ("asyncio",), isolation="none", common=("common", "common_async")),
         Suite("elefast_async", "elefast, asyncpg", ("elefast", "asyncio"), common=("common", "common_async")),
+        Suite("elefast_psycopg", "elefast, async psycopg", ("elefast", "asyncio"), common=("common", "common_async")),
+        Suite("elefast_seeded", "elefast, 100 rows in each table", ("elefast",)),
     )
 }
 
