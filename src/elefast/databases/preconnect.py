@@ -251,6 +251,7 @@ class _FirstConnection:
         self._dialect = dialect
         self._url = engine.url
         self._adopted = session is not None
+        self._serves_async = False
         if session is not None:
             if not session.is_like_new_one(self._parameters()):
                 raise RuntimeError("a new session would have other parameters than the one that was kept")
@@ -262,8 +263,10 @@ class _FirstConnection:
                 held = session.driver
         self._session = session
         """The session, where it may stay open for the next test."""
-        # A list, because `pop` is atomic: only one thread gets the connection.
-        self._held: list[Any] = [held]
+        self._lock = threading.RLock()
+        """Held while the connection passes from elefast to a test or back; a test may connect when it is over."""
+        self._held: Any = held
+        """The connection, until it is handed out."""
         dialect.connect = self._hand_out
         if session is not None and session.answers is not None:
             self._first_answers: Answers | None = session.answers
@@ -287,7 +290,7 @@ class _FirstConnection:
         if self._session is not None:
             yield self._session.connection
             return
-        driver = self._held[0]
+        driver = self._held
         # These may be set by connect_args. psycopg would also try to prepare a string of several statements.
         before = {name: getattr(driver, name) for name in ("autocommit", "prepare_threshold") if hasattr(driver, name)}
         if "prepare_threshold" in before:
@@ -304,36 +307,38 @@ class _FirstConnection:
         session, dialect = self._session, cast("Any", engine.dialect)
         arguments, keywords = dialect.create_connect_args(engine.url)
         conditions = _conditions(_environment(), list(arguments), {**keywords, **connect_args})
-        if not (
-            session is not None
-            and self._held
-            and is_plain(engine)
-            and RetainedSession.can_lend()
-            and session.is_like_new_one(conditions)
-        ):
+        if session is None or not is_plain(engine) or not RetainedSession.can_lend():
             return False
-        self._held.clear()
+        with self._lock:
+            if self._held is None or not session.is_like_new_one(conditions):
+                return False
+            self._held, self._serves_async = None, True
         connect = dialect.connect
 
-        async def lend(*arguments: Any, **keywords: Any) -> Any:
-            return session.lend_async(engine.url.database or "", keywords)
-
         def hand_out(*arguments: Any, **keywords: Any) -> Any:
-            if (
-                session.is_returned()
-                and conditions == _conditions(_environment(), list(arguments), keywords)
-                and _is_alive(session.driver)
-                and self._is_as_new(session.driver)
-            ):
-                return connect(*arguments, async_creator_fn=lend, **keywords)
-            return connect(*arguments, **keywords)
+            same = conditions == _conditions(_environment(), list(arguments), keywords)
+            with self._lock:
+                if not (
+                    self._serves_async
+                    and same
+                    and session.is_returned()
+                    and _is_alive(session.driver)
+                    and self._is_as_new(session.driver)
+                ):
+                    return connect(*arguments, **keywords)
+                lent = session.lend_async(engine.url.database or "", keywords)
+
+            async def give(*arguments: Any, **keywords: Any) -> Any:
+                return lent
+
+            return connect(*arguments, async_creator_fn=give, **keywords)
 
         dialect.connect = hand_out
         return True
 
     def expect_return(self) -> None:
         """The connections of the engine are about to be closed, because its test is over."""
-        if self._session is not None and not self._held:
+        if self._session is not None and self._held is None:
             self._session.expect_return()
 
     def take_back(self) -> RetainedSession | None:
@@ -342,45 +347,46 @@ class _FirstConnection:
         if session is None or not self._owner.is_current:
             self.close()
             return None
-        self._held.clear()
-        if session.is_returned():
-            return session
-        session.release()
+        with self._lock:
+            self._held, self._serves_async = None, False
+            if session.is_returned():
+                return session
+            session.release()
         return None
 
     def close_unused(self) -> int:
         """Close it if it was not handed out; the process id of its backend, or 0."""
         session = self._session
-        unused = bool(self._held) or (session is not None and session.is_returned())
-        if not unused or not self._owner.is_current:
-            return 0
-        self.close()
+        with self._lock:
+            unused = self._held is not None or (session is not None and session.is_returned())
+            if not unused or not self._owner.is_current:
+                return 0
+            self.close()
         return pid_of(self._first_answers) if self._first_answers else 0
 
     def close(self) -> None:
         """Close it if it was not handed out."""
         if not self._owner.is_current:
             return
-        with suppress(IndexError):  # another thread may hand it out at this moment
-            _close(self._held.pop())
-        if self._session is not None:
-            self._session.release()
+        with self._lock:
+            held, self._held, self._serves_async = self._held, None, False
+            if held is not None:
+                _close(held)
+            if self._session is not None:
+                self._session.release()
 
     def _hand_out(self, *arguments: Any, **keywords: Any) -> Any:
         # A forked child must not use its parent's connection, and a listener may have changed the parameters.
         parameters = list(arguments), keywords
         same = parameters == self._connect_parameters
         if self._owner.is_current and same and _environment() == self._environment:
-            try:
-                connection = self._held.pop()
-            except IndexError:
-                pass
-            else:
-                if _is_alive(connection) and self._is_as_new(connection):
-                    return (
-                        connection if self._session is None else self._session.lend(self._url.database or "", keywords)
-                    )
-                _close(connection)
+            with self._lock:
+                connection, self._held = self._held, None
+                if connection is not None:
+                    if _is_alive(connection) and self._is_as_new(connection):
+                        session = self._session
+                        return connection if session is None else session.lend(self._url.database or "", keywords)
+                    _close(connection)
         return self._connect(*arguments, **keywords)
 
     def _is_as_new(self, connection: Any) -> bool:

@@ -55,7 +55,6 @@ GOES = {
     "truncate": "TRUNCATE person CASCADE",
     "rule": "INSERT INTO ruled VALUES (1)",
     "trigger-always": "INSERT INTO watched VALUES (1)",
-    "many-rows": "INSERT INTO visit (id) SELECT n FROM generate_series(1, 6000) n",
     "large-index": "INSERT INTO person (name) SELECT md5(n::text) FROM generate_series(1, 2000) n",
     "temporary-table": "CREATE TEMPORARY TABLE person (n int)",
     "create-table-rolled-back": "CREATE TABLE extra (n int); ROLLBACK",
@@ -160,7 +159,6 @@ def test_a_login_trigger_writes(tmp_path: Path, server_url: str) -> None:
 
 REPLICATION = {
     "insert": ("INSERT INTO person (name) VALUES ('Ada')", True),
-    "update": ("UPDATE country SET name = 'x'", False),
     "table": ("CREATE TABLE extra (n int)", False),
 }
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import pq
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import elefast
 from elefast.databases import resetter
@@ -249,6 +250,7 @@ def test_a_session_in_the_middle_of_something_is_closed(bench: Bench, name: str)
     STATES[name](driver)
     lent.release()
     bench.settle()
+    assert bench.stack.service.take_leaks()
     assert run(bench, NOTHING) != pid
     driver.close()
     connection.detach()
@@ -314,6 +316,29 @@ def test_a_late_client_finds_no_database(bench: Bench) -> None:
     bench.settle()
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(address)
+
+
+def test_the_engine_of_an_earlier_test_finds_no_database(bench: Bench) -> None:
+    """Whether it has had the session or not, and while the next test has it."""
+    engines: list[Engine] = []
+    for used in (True, False):
+        run(bench, INSERT)
+        lent = bench.stack.checkout("a test")
+        engines.append(lent.engine)
+        if used:
+            _work(lent, INSERT)
+        lent.release()
+        bench.settle()
+        with pytest.raises(OperationalError, match="does not exist"):
+            engines[-1].connect()
+    following = bench.stack.checkout("the next test")
+    _work(following, NOTHING)
+    for engine in engines:
+        with pytest.raises(OperationalError, match="does not exist"):
+            engine.connect()
+    following.release()
+    bench.settle()
+    assert bench.use(lambda connection: None)
 
 
 def test_clients_that_connect_while_a_database_is_reset(bench: Bench) -> None:
@@ -524,6 +549,34 @@ def test_async_connections_at_once(async_bench: Bench) -> None:
     lent.release()
     async_bench.settle()
     assert async_bench.use(lambda connection: None)
+
+
+def test_the_async_engine_of_an_earlier_test_finds_no_database(async_bench: Bench) -> None:
+    """Although it has had the session of the test that comes next."""
+    run_async(async_bench, insert_async)
+    engines: list[AsyncEngine] = []
+
+    async def test(lent: DatabaseCheckout) -> None:
+        engines.append(lent.async_engine)
+        async with lent.async_engine.connect() as connection:
+            await insert_async(connection)
+
+    async def late(engine: AsyncEngine) -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("DELETE FROM person"))
+
+    lent = async_bench.stack.checkout("an async test")
+    asyncio.run(test(lent))
+    lent.release()
+    async_bench.settle()
+    with pytest.raises(OperationalError, match="does not exist"):
+        asyncio.run(late(engines[0]))
+    lent = async_bench.stack.checkout("the next test")
+    asyncio.run(test(lent))
+    with pytest.raises(OperationalError, match="does not exist"):
+        asyncio.run(late(engines[0]))
+    lent.release()
+    async_bench.settle()
 
 
 def test_both_views_of_one_database(async_bench: Bench) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["PUT_BACK"]
+__all__ = ["MAY_COME_BACK", "PUT_BACK"]
 
 PUT_BACK = frozenset(
     """
     nothing unlogged nextval-once nextval-33-times setval set listen prepared-statement held-cursor
     """.split()
 )
-"""By the names of `dirt`; after each other one the database goes."""
+"""By the names of `dirt`; after each other one, but for those of `MAY_COME_BACK`, the database goes."""
+
+MAY_COME_BACK = frozenset(["insert", "update", "delete"])
+"""Tables with rows are refilled from the second time on, where the driver is psycopg."""
