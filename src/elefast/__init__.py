@@ -16,13 +16,14 @@ if TYPE_CHECKING:
         AsyncDatabaseServer,
         AsyncMetadataMigrator,
         AsyncMigrator,
+        AsyncSnapshot,
         CanBeTurnedIntoAsyncEngine,
     )
     from elefast.config import Settings, load_settings
     from elefast.errors import ElefastError, LeakWarning
     from elefast.factory import from_config
     from elefast.stack import Stack
-    from elefast.sync import CanBeTurnedIntoEngine, Database, DatabaseServer, MetadataMigrator, Migrator
+    from elefast.sync import CanBeTurnedIntoEngine, Database, DatabaseServer, MetadataMigrator, Migrator, Snapshot
 
     __version__: str
 
@@ -31,6 +32,7 @@ __all__ = [
     "AsyncDatabaseServer",
     "AsyncMetadataMigrator",
     "AsyncMigrator",
+    "AsyncSnapshot",
     "CanBeTurnedIntoAsyncEngine",
     "CanBeTurnedIntoEngine",
     "Database",
@@ -40,6 +42,7 @@ __all__ = [
     "MetadataMigrator",
     "Migrator",
     "Settings",
+    "Snapshot",
     "Stack",
     "__version__",
     "from_config",
@@ -51,6 +54,7 @@ _HOME = {
     "AsyncDatabaseServer": "asyncio",
     "AsyncMetadataMigrator": "asyncio",
     "AsyncMigrator": "asyncio",
+    "AsyncSnapshot": "asyncio",
     "CanBeTurnedIntoAsyncEngine": "asyncio",
     "CanBeTurnedIntoEngine": "sync",
     "Database": "sync",
@@ -60,6 +64,7 @@ _HOME = {
     "MetadataMigrator": "sync",
     "Migrator": "sync",
     "Settings": "config",
+    "Snapshot": "sync",
     "Stack": "stack",
     "from_config": "factory",
     "load_settings": "config",

@@ -21,10 +21,11 @@ from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from elefast.databases.backend import EngineBackend, ServerBackend
+from elefast.databases.snapshots import TakenSnapshot
 from elefast.postgres.drop_blockers import Leftover
 from elefast.postgres.urls import display_url
 from elefast.runtime.signals import close_unfinished
-from elefast.sync import DatabaseInfo, warn_of_leaks
+from elefast.sync import DatabaseInfo, SnapshotInfo, warn_of_ended_sessions, warn_of_leaks
 from elefast.templates import metadata as schema_of
 from elefast.templates.fingerprint import Input
 
@@ -33,6 +34,7 @@ __all__ = [
     "AsyncDatabaseServer",
     "AsyncMetadataMigrator",
     "AsyncMigrator",
+    "AsyncSnapshot",
     "CanBeTurnedIntoAsyncEngine",
 ]
 
@@ -109,6 +111,23 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
         """A new session."""
         return self.sessionmaker()
 
+    async def snapshot(self) -> AsyncSnapshot:
+        """Take a snapshot, for `restore`; see `elefast.sync.Database.snapshot`."""
+        backend = self.server.backend
+        await _in_thread(partial(backend.check_committed, self._name))
+        await self.engine.dispose()
+        taken, ended = await _in_thread(
+            partial(backend.take_snapshot, self._name), undo=lambda result: backend.snapshots.drop(result[0])
+        )
+        warn_of_ended_sessions(self._name, "copied", ended)
+        return AsyncSnapshot(self.server, taken)
+
+    async def restore(self, snapshot: AsyncSnapshot) -> None:
+        """Make the database what it was when `snapshot` was taken; see `elefast.sync.Database.restore`."""
+        await self.engine.dispose()
+        ended = await _in_thread(partial(self.server.backend.restore, self._name, snapshot.taken))
+        warn_of_ended_sessions(self._name, "restored", ended)
+
     async def drop(self) -> None:
         """Close the engine's connections and drop the database; safe to repeat.
 
@@ -129,6 +148,23 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
                 raise
             # The error of the test must stay visible.
             error.add_note(f"and its database could not be dropped: {failed}")
+
+
+class AsyncSnapshot(SnapshotInfo):
+    """The state of a database at one moment; made by `AsyncDatabase.snapshot`. See `elefast.sync.Snapshot`."""
+
+    def __init__(self, server: AsyncDatabaseServer, taken: TakenSnapshot) -> None:
+        super().__init__(server.backend, taken)
+        self._server = server
+
+    async def create_database(self) -> AsyncDatabase:
+        """Make another private database that equals the snapshot; see `elefast.sync.Snapshot.create_database`."""
+        name = await _in_thread(partial(self._snapshots.create, self.taken), undo=self._server.backend.drop)
+        return self._server.view(name)
+
+    async def drop(self) -> None:
+        """Drop the snapshot before its database is dropped; safe to repeat."""
+        await _in_thread(partial(self._snapshots.drop, self.taken))
 
 
 class AsyncDatabaseServer:
@@ -166,6 +202,11 @@ class AsyncDatabaseServer:
         return server
 
     @property
+    def backend(self) -> ServerBackend:
+        """What makes, copies and drops its databases; for elefast itself."""
+        return self._backend
+
+    @property
     def url(self) -> URL:
         """The URL of the server, with its password."""
         return self._backend.url
@@ -178,9 +219,13 @@ class AsyncDatabaseServer:
     async def create_database(self, prefix: str = "elefast", encoding: str = "utf8") -> AsyncDatabase:
         """Make a private database with the schema in it; see `elefast.sync.DatabaseServer.create_database`."""
         name = await _in_thread(partial(self._backend.create, prefix, encoding), undo=self._backend.drop)
-        database = AsyncDatabase(AsyncEngine(self._backend.engine(name)), self, self.sessionmaker_factory)
+        database = self.view(name)
         database.facts = self._backend.facts(encoding)
         return database
+
+    def view(self, name: str) -> AsyncDatabase:
+        """An `AsyncDatabase` for database `name`, which this server has made."""
+        return AsyncDatabase(AsyncEngine(self._backend.engine(name)), self, self.sessionmaker_factory)
 
     async def drop_database(self, name: str) -> None:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""

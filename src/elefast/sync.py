@@ -10,6 +10,7 @@ These classes are the public interface. `elefast.databases.backend` does the wor
 from __future__ import annotations
 
 import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,13 +22,14 @@ from sqlalchemy import URL, Connection, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
 from elefast.databases.backend import EngineBackend, ServerBackend
+from elefast.databases.snapshots import TakenSnapshot
 from elefast.errors import LeakWarning
 from elefast.postgres.drop_blockers import DropBlocker, Leftover
 from elefast.postgres.urls import display_url, dsn
 from elefast.templates import metadata as schema_of
 from elefast.templates.fingerprint import Input
 
-__all__ = ["CanBeTurnedIntoEngine", "Database", "DatabaseServer", "MetadataMigrator", "Migrator"]
+__all__ = ["CanBeTurnedIntoEngine", "Database", "DatabaseServer", "MetadataMigrator", "Migrator", "Snapshot"]
 
 CanBeTurnedIntoEngine = Engine | URL | str
 
@@ -140,6 +142,43 @@ class Database(DatabaseInfo, AbstractContextManager["Database"]):
         """A new session."""
         return self.sessionmaker()
 
+    def snapshot(self) -> Snapshot:
+        """Take a snapshot, for `restore`; it takes about as long as to create a database.
+
+        PostgreSQL copies only databases without sessions. Connections of elefast's engines that are not in use are
+        closed and opened again; other sessions are ended.
+
+        Raises:
+            RefusedError: A session has changes that are not committed; or tests share the database
+                (``isolation = "transaction"``).
+
+        Warns:
+            LeakWarning: A session was ended.
+        """
+        # First, because a connection that is in use outlives the disposal of its pool.
+        self.server.backend.check_committed(self._name)
+        self.engine.dispose()
+        taken, ended = self.server.backend.take_snapshot(self._name)
+        warn_of_ended_sessions(self._name, "copied", ended)
+        return Snapshot(self.server, taken)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Make the database what it was when `snapshot` was taken. Its name, URL and engine stay valid.
+
+        Args:
+            snapshot: A snapshot of this database, or of another one of the same server.
+
+        Raises:
+            RefusedError: The snapshot was dropped, or is one of another server; or tests share the database
+                (``isolation = "transaction"``).
+
+        Warns:
+            LeakWarning: A session that was open on the database was ended.
+        """
+        self.engine.dispose()
+        ended = self.server.backend.restore(self._name, snapshot.taken)
+        warn_of_ended_sessions(self._name, "restored", ended)
+
     def drop(self) -> None:
         """Close the engine's connections and drop the database; safe to repeat.
 
@@ -159,6 +198,47 @@ class Database(DatabaseInfo, AbstractContextManager["Database"]):
                 raise
             # The error of the test must stay visible.
             error.add_note(f"and its database could not be dropped: {failed}")
+
+
+class SnapshotInfo:
+    """What both kinds of snapshots have; the base of `Snapshot` and `AsyncSnapshot`.
+
+    Args:
+        backend: Has taken it.
+        taken: The snapshot on the server.
+    """
+
+    def __init__(self, backend: ServerBackend, taken: TakenSnapshot) -> None:
+        self.taken = taken
+        self._snapshots = backend.snapshots
+        # A snapshot that no code can restore any more takes up room for nothing.
+        weakref.finalize(self, self._snapshots.drop_soon, taken).atexit = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.taken.database}>"
+
+
+class Snapshot(SnapshotInfo):
+    """The state of a database at one moment; made by `Database.snapshot`.
+
+    It is dropped with its database, or soon after the last reference to it is gone.
+    """
+
+    def __init__(self, server: DatabaseServer, taken: TakenSnapshot) -> None:
+        super().__init__(server.backend, taken)
+        self._server = server
+
+    def create_database(self) -> Database:
+        """Make another private database that equals the snapshot.
+
+        Raises:
+            RefusedError: The snapshot was dropped.
+        """
+        return self._server.view(self._snapshots.create(self.taken))
+
+    def drop(self) -> None:
+        """Drop the snapshot before its database is dropped; safe to repeat."""
+        self._snapshots.drop(self.taken)
 
 
 class DatabaseServer:
@@ -193,6 +273,11 @@ class DatabaseServer:
         return server
 
     @property
+    def backend(self) -> ServerBackend:
+        """What makes, copies and drops its databases; for elefast itself."""
+        return self._backend
+
+    @property
     def url(self) -> URL:
         """The URL of the server, with its password."""
         return self._backend.url
@@ -222,7 +307,10 @@ class DatabaseServer:
             DatabaseNotReadyError: The server does not answer.
             MigrationError: The schema could not be made.
         """
-        name = self._backend.create(prefix, encoding)
+        return self.view(self._backend.create(prefix, encoding))
+
+    def view(self, name: str) -> Database:
+        """A `Database` for database `name`, which this server has made."""
         database = Database(self._backend.engine(name), self, self.sessionmaker_factory)
         database.close_preconnection = partial(self._backend.close_preconnection, name)
         database.facts = self._backend.facts(encoding)
@@ -242,6 +330,16 @@ class DatabaseServer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {display_url(self.url)}>"
+
+
+def warn_of_ended_sessions(name: str, action: str, ended: Sequence[Leftover]) -> None:
+    """Warn of sessions that were ended, and objects that were cleared, because database `name` was `action`."""
+    for left in ended:
+        if isinstance(left, DropBlocker):
+            text = f"{left} in {name} was cleared, because the database was {action}"
+        else:
+            text = f"a connection to {name} was in use while the database was {action}, and was ended: {left}"
+        warnings.warn(text, LeakWarning, stacklevel=3)
 
 
 def warn_of_leaks(name: str, leaked: Sequence[Leftover]) -> None:

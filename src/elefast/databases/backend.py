@@ -16,6 +16,7 @@ from sqlalchemy import URL, Engine
 
 from elefast.databases.manager import DatabaseManager
 from elefast.databases.service import DatabaseService
+from elefast.databases.snapshots import DatabaseSnapshots, TakenSnapshot
 from elefast.errors import RefusedError
 from elefast.postgres.connections.connectors import connector_to, connectors_to
 from elefast.postgres.connections.engines import EngineFactory, require_driver
@@ -50,6 +51,23 @@ class ServerBackend(Protocol):
 
     def drop(self, name: str) -> list[Leftover]:
         """Drop database `name`; the sessions and objects that had to be ended or cleared."""
+        ...
+
+    def check_committed(self, name: str) -> None:
+        """Check that a snapshot of database `name` may be taken, before connections to it are closed."""
+        ...
+
+    def take_snapshot(self, name: str) -> tuple[TakenSnapshot, list[Leftover]]:
+        """Take a snapshot of database `name`; the snapshot, and the sessions that had to be ended."""
+        ...
+
+    def restore(self, name: str, taken: TakenSnapshot) -> list[Leftover]:
+        """Restore database `name` from a snapshot; the sessions and objects that had to be ended or cleared."""
+        ...
+
+    @property
+    def snapshots(self) -> DatabaseSnapshots:
+        """The snapshots of this process on the server."""
         ...
 
     def engine(self, name: str) -> Engine:
@@ -91,6 +109,7 @@ class EngineBackend:
             recipe=None if schema is None else recipe_of(schema, self._engines),
             options=TemplateOptions(project=os.getcwd()),
         )
+        self.snapshots = DatabaseSnapshots(self._manager)
         # A server has no close(): its manager is closed soon after the server is collected, or with the process.
         weakref.finalize(self, _retired.add, self._manager).atexit = False
         _retired.close()
@@ -113,7 +132,18 @@ class EngineBackend:
         return self._manager.facts(encoding)
 
     def drop(self, name: str) -> list[Leftover]:
-        return self._manager.drop(name)
+        dropped = self._manager.drop(name)
+        self.snapshots.release(name)
+        return dropped
+
+    def check_committed(self, name: str) -> None:
+        self.snapshots.check_committed(name)
+
+    def take_snapshot(self, name: str) -> tuple[TakenSnapshot, list[Leftover]]:
+        return self.snapshots.take(name)
+
+    def restore(self, name: str, taken: TakenSnapshot) -> list[Leftover]:
+        return self.snapshots.restore(name, taken)
 
     def engine(self, name: str) -> Engine:
         return self._engines.make(name)
@@ -165,6 +195,30 @@ class ServiceBackend:
             )
         service.release(name)
         return []
+
+    @property
+    def snapshots(self) -> DatabaseSnapshots:
+        return self._start().snapshots
+
+    def check_committed(self, name: str) -> None:
+        self._private(name).snapshots.check_committed(name)
+
+    def take_snapshot(self, name: str) -> tuple[TakenSnapshot, list[Leftover]]:
+        return self._private(name).take_snapshot(name)
+
+    def restore(self, name: str, taken: TakenSnapshot) -> list[Leftover]:
+        return self._private(name).restore(name, taken)
+
+    def _private(self, name: str) -> DatabaseService:
+        """The service, if no other test uses database `name`."""
+        service = self._start()
+        if name in service.shared:
+            raise RefusedError(
+                'with isolation = "transaction" all tests share one database, so there is no snapshot of it. '
+                'Give the test a private one: @pytest.mark.elefast(isolation="database")',
+                code="shared-database",
+            )
+        return service
 
     def engine(self, name: str) -> Engine:
         service = self._start()

@@ -21,6 +21,7 @@ __all__ = ["KINDS", "Item", "inventory", "lock_of"]
 
 KINDS: Mapping[Kind, str] = {
     Kind.CLONE: "test",
+    Kind.SNAPSHOT: "snapshot",
     Kind.DRAFT: "draft",
     Kind.TEMPLATE: "template",
     Kind.VOLATILE: "run's template",

@@ -169,9 +169,9 @@ class DatabaseManager:
         found = self._templates.facts(encoding, scenario) if self._templates is not None else "{}"
         return MappingProxyType(json.loads(found))
 
-    def new_name(self, prefix: str = "elefast") -> Name:
+    def new_name(self, prefix: str = "elefast", kind: Kind = Kind.CLONE) -> Name:
         """A new name for a database of this run."""
-        return Name(prefix, Kind.CLONE, self.run, serial_from_number(next(self._numbers)))
+        return Name(prefix, kind, self.run, serial_from_number(next(self._numbers)))
 
     def create(
         self,
@@ -215,6 +215,36 @@ class DatabaseManager:
                 self.clones.add(clock.now() - start)
                 return str(name), made
         raise AssertionError("unreachable")
+
+    def copy(self, source: Template, kind: Kind = Kind.CLONE) -> Name:
+        """Create a copy of `source`, a database without sessions; the name of the copy.
+
+        Args:
+            source: The database, and the statements for properties that a copy does not get from it.
+            kind: The purpose of the copy.
+
+        Raises:
+            DBAPIError: A session is connected to `source` (SQLSTATE 55006).
+            ElefastError: The server could not do it for another reason.
+        """
+        start = clock.now()
+        name = self.new_name(kind=kind)
+        for again in (True, False):
+            try:
+                self.session.copy_database(self._clone, name, source, "")
+                if self.session.server_info.is_remote:
+                    self.session.call(keepalives.set_for_database, str(name))
+            except DBAPIError as error:
+                state = driver_errors.sqlstate(error)
+                if again and state in _NAME_TAKEN:
+                    name = self.new_name(kind=kind)
+                    continue
+                if state == "55006":
+                    raise
+                raise self._translated(error) from error
+            break
+        self.clones.add(clock.now() - start)
+        return name
 
     def drop(self, name: str, session: MaintenanceSession | None = None, grace: float = GRACE) -> list[Leftover]:
         """Drop a database of elefast, once its sessions have ended.
@@ -328,7 +358,7 @@ class DatabaseManager:
         ours = [
             entry
             for entry in call(databases.own_databases)
-            if entry.name.kind in (Kind.CLONE, Kind.FAILED) and entry.name.owner == self.run
+            if entry.name.kind in (Kind.CLONE, Kind.SNAPSHOT, Kind.FAILED) and entry.name.owner == self.run
         ]
         for entry in ours:
             if entry.busy:

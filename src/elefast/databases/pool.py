@@ -202,6 +202,15 @@ class DatabasePool:
             self._wake()
             return True
 
+    def discard(self, name: str) -> bool:
+        """Have database `name`, which no test has, dropped in the background; False where the caller has to do it."""
+        with self._changed:
+            if not self._threads or self._closing or len(self._used) >= self._size:
+                return False
+            self._used.append((name, ""))
+            self._wake()
+            return True
+
     def forget(self, name: str) -> None:
         """Stop counting database `name`, which the caller keeps or drops."""
         if self._resetter is not None:

@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import time
+import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from elefast.databases.pool import DatabasePool, leaks_of
 from elefast.databases.preconnect import Preconnector
 from elefast.databases.report import Kept, Leak, Report
 from elefast.databases.resetter import DatabaseResetter
+from elefast.databases.snapshots import DatabaseSnapshots, TakenSnapshot
 from elefast.errors import ConfigurationError, ElefastError, RefusedError, ServerError
 from elefast.postgres import cluster_snapshot, libpq_variables, server
 from elefast.postgres.connections.connectors import connector_to, connectors_to
@@ -36,6 +38,7 @@ from elefast.postgres.connections.dialect_cache import DialectCache
 from elefast.postgres.connections.engines import maintenance_engine, require_driver
 from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceSession
 from elefast.postgres.databases import session_counts
+from elefast.postgres.drop_blockers import Leftover
 from elefast.postgres.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
 from elefast.runtime import clock, progress
 from elefast.runtime.process_lifetime import OwnerProcess
@@ -78,15 +81,9 @@ class DatabaseService:
             requirement=spec.requirement,
             ended=lease.ended,
         )
-        self._resetter = (
-            DatabaseResetter(
-                self.manager,
-                partial(maintenance_engine, lease.url, owned=lease.owned),
-                connect_options=(lease.url.query, spec.engines.keywords, spec.engines.async_keywords),
-            )
-            if spec.pool.reuse
-            else None
-        )
+        self._spec = spec
+        self._maintenance_engine = partial(maintenance_engine, lease.url, owned=lease.owned)
+        self._resetter = self._new_resetter()
         self.report = Report(
             lease.provider,
             lease.reason,
@@ -95,7 +92,6 @@ class DatabaseService:
             drop=self.manager.drops,
             restore=self._resetter.resets if self._resetter is not None else Histogram(),
         )
-        self._spec = spec
         self.preconnector = Preconnector(self._new_engine, spec.engines.keywords, self._on_connect)
         self._async_dialects = DialectCache()
         self.pool = DatabasePool(
@@ -107,6 +103,14 @@ class DatabaseService:
             has_room=self._has_room,
             inspect=self._detect_cluster_changes,
         )
+        self.snapshots = DatabaseSnapshots(
+            self.manager,
+            resetter=self._new_resetter(),
+            engine=self._maintenance_engine,
+            discard=self.pool.discard,
+        )
+        self._engines: dict[str, weakref.WeakSet[Engine]] = {}
+        """The engines to each database that is checked out."""
         self._size = -1
         self._templates_used: set[str] = set()
         """The scenarios whose templates this process has."""
@@ -167,7 +171,13 @@ class DatabaseService:
 
     def engine(self, name: str) -> Engine:
         """A new sync engine to database `name`. Its first connection may be open already, which tests do not notice."""
-        return self.preconnector.engine(name)
+        engine = self.preconnector.engine(name)
+        self.note_engine(name, engine)
+        return engine
+
+    def note_engine(self, name: str, engine: Engine) -> None:
+        """Note that `engine` leads to database `name`, so that it connects again after a restore of the database."""
+        self._engines.setdefault(name, weakref.WeakSet()).add(engine)
 
     def close_preconnection(self, name: str) -> None:
         """Close the connection to database `name` that was opened in advance, and wait until its backend has ended."""
@@ -202,6 +212,7 @@ class DatabaseService:
             name, engine, options["connect_args"]
         ):
             self.close_preconnection(name)  # it is for a sync engine
+        self.note_engine(name, engine)
         return engine
 
     def checkout(
@@ -262,6 +273,7 @@ class DatabaseService:
         """
         start = clock.now()
         self.shared.discard(name)
+        self._engines.pop(name, None)
         self.cluster_leak_detector.ended(test)
         self.checkouts.ended(name)
         found: list[Leak] = []
@@ -273,6 +285,7 @@ class DatabaseService:
             if not wait:
                 self._leaks += found
                 found = []
+        self.snapshots.release(name)
         self.report.release.add(clock.now() - start)
         return found
 
@@ -287,6 +300,8 @@ class DatabaseService:
             "test": test,
             "kept": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        self._engines.pop(name, None)
+        self.snapshots.release(name)
         self.pool.forget(name)
         self.preconnector.close(name)
         final, stayed = self.manager.keep_database(name, json.dumps(note))
@@ -297,6 +312,35 @@ class DatabaseService:
         self.lease.hold()
         self.report.release.add(clock.now() - start)
         return leaks_of(test, stayed)
+
+    def take_snapshot(self, name: str) -> tuple[TakenSnapshot, list[Leftover]]:
+        """Take a snapshot of database `name`; the snapshot, and the sessions that had to be ended."""
+        self._close_idle_connections(name)
+        return self.snapshots.take(name)
+
+    def restore(self, name: str, taken: TakenSnapshot) -> list[Leftover]:
+        """Restore database `name` from a snapshot; the sessions and objects that had to be ended or cleared."""
+        self._close_idle_connections(name)
+        if self._resetter is not None:
+            self._resetter.forget(name)  # what is known of it is about the database that the snapshot replaces
+        return self.snapshots.restore(name, taken)
+
+    def _close_idle_connections(self, name: str) -> None:
+        """Close the connections to database `name` that no code uses now; its engines connect again."""
+        self.close_preconnection(name)
+        for engine in list(self._engines.get(name, ())):
+            # A pooled async connection can only be closed in its event loop. It ends with the other sessions.
+            engine.dispose(close=not engine.dialect.is_async)
+
+    def _new_resetter(self) -> DatabaseResetter | None:
+        if not self._spec.pool.reuse:
+            return None
+        engines = self._spec.engines
+        return DatabaseResetter(
+            self.manager,
+            self._maintenance_engine,
+            connect_options=(self.lease.url.query, engines.keywords, engines.async_keywords),
+        )
 
     def session_counts(self, name: str) -> tuple[int, int, str]:
         """The client sessions that database `name` ever had, those that it has now, and since when they are counted."""

@@ -18,7 +18,7 @@ from elefast.templates.store import drop_orphans, drop_unused
 
 __all__ = ["SweepScope", "sweep", "would_sweep"]
 
-_SWEPT = {Kind.CLONE, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
+_SWEPT = {Kind.CLONE, Kind.SNAPSHOT, Kind.DRAFT, Kind.VOLATILE, Kind.FAILED}
 
 
 class SweepScope(NamedTuple):

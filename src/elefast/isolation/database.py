@@ -106,6 +106,10 @@ class DatabaseCheckout:
         """A libpq connection URI with the password."""
         return dsn(self.url)
 
+    def note_engine(self, engine: Engine) -> None:
+        """Note that another engine leads to the database, so that it connects again after a restore."""
+        self._service.note_engine(self.name, engine)
+
     def end_test(self) -> None:
         """Do nothing; `TransactionCheckout` needs to know when the test ends."""
 

@@ -229,6 +229,7 @@ class EngineRedirect:
         pool = self._new_pool()
         _set_creator(pool, _Creator(dialect, arguments, keywords, database.name, self.label))
         vars(self.engine)["pool"] = pool
+        database.note_engine(self.engine)
         query = {key: value for key, value in self.url.query.items() if not _is_address(key)}
         self._set_url(url.update_query_dict(query))
         event.listen(pool, "connect", self._initialize)

@@ -127,6 +127,9 @@ class TransactionCheckout:
         """A URL with a host that does not exist, because a connection by it would write outside of the transaction."""
         return URL.create(driver, username="elefast", host=NOWHERE, database=self.name)
 
+    def note_engine(self, engine: Engine) -> None:
+        """Do nothing; this database is never restored."""
+
     def end_test(self) -> None:
         """Note that the test only closes what it has open from now on."""
         self._transaction.savepoints.only_closing = True

@@ -45,6 +45,8 @@ class Kind(StrEnum):
     """A template whose build failed, with the error in its comment; `owner` is the run that failed."""
     SPARE = "r"
     """An unused copy of a template for the next run; `owner` stands for the template."""
+    SNAPSHOT = "s"
+    """A snapshot of a test's database; `owner` is the run that made it."""
     KEPT = "k"
     """A test's database that was kept for inspection; `owner` is the run that made it."""
 
