@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,15 +17,22 @@ from sqlalchemy import URL
 from elefast.databases.backend import ServiceBackend
 from elefast.databases.report import Report
 from elefast.databases.service import DatabaseService
-from elefast.errors import ClosedError, ConfigurationError, ElefastError, MissingDependencyError, Problem
+from elefast.errors import (
+    ClosedError,
+    ConfigurationError,
+    ElefastError,
+    MissingDependencyError,
+    Problem,
+    RefusedError,
+)
 from elefast.isolation.database import DatabaseCheckout
 from elefast.postgres.urls import display_url
 from elefast.runtime.process_lifetime import Retired
 from elefast.runtime.signals import close_unfinished, defer_interrupts
-from elefast.sync import DatabaseServer
+from elefast.sync import Database, DatabaseServer
 
 if TYPE_CHECKING:
-    from elefast.asyncio import AsyncDatabaseServer
+    from elefast.asyncio import AsyncDatabase, AsyncDatabaseServer
     from elefast.config import Settings
     from elefast.config.provenance import Origin
     from elefast.databases.admin import ServerAdmin
@@ -110,6 +118,45 @@ class Stack:
                 backend = ServiceBackend(lambda: self.service, is_async=True)
                 self._async_server = AsyncDatabaseServer.over(backend)
             return self._async_server
+
+    # -- what fixtures get -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def database(self, *, scenario: str | None = None, application: bool = False) -> Generator[Database]:
+        """A private database for a fixture of any scope; released at the end of the ``with`` block.
+
+        Args:
+            scenario: The state that it starts from; None for the project's default, empty for the seeded template.
+            application: Lead `export_env` and `patch` to it meanwhile, so that an application or a client can use it.
+                A test that requests a database of its own leads them to that one, for as long as the test lasts.
+
+        Raises:
+            RefusedError: `application` is given outside of a run of pytest.
+        """
+        checkout = self.checkout(_FIXTURE, scenario=scenario)
+        try:
+            with _leading_application_to(checkout) if application else nullcontext():
+                yield checkout.sync
+        finally:
+            checkout.release()
+
+    @asynccontextmanager
+    async def async_database(
+        self, *, scenario: str | None = None, application: bool = False
+    ) -> AsyncGenerator[AsyncDatabase]:
+        """A private database for an async fixture of any scope; see `database`."""
+        from asyncio import to_thread
+
+        checkout = await to_thread(self.checkout, _FIXTURE, scenario=scenario)
+        try:
+            with _leading_application_to(checkout) if application else nullcontext():
+                database = checkout.async_
+                try:
+                    yield database
+                finally:
+                    await database.engine.dispose()
+        finally:
+            await to_thread(checkout.release)
 
     # -- what tests get -------------------------------------------------------------------------------------
 
@@ -288,5 +335,22 @@ class Stack:
             state = display_url(self._service.lease.url)
         return f"<Stack of {self.project}: {state}>"
 
+
+def _leading_application_to(checkout: DatabaseCheckout) -> AbstractContextManager[None]:
+    """Lead `export_env` and `patch` to the database of a checkout while the context lasts."""
+    from elefast.config import current_run
+
+    run = current_run.current()
+    if run is None or run.leading_application_to is None:
+        raise RefusedError(
+            "application=True leads `export_env` and `patch` to the database, which only elefast's plugin for pytest "
+            "can do, and no run of pytest has it now.\nCall it in a fixture, or without application=True",
+            code="no-application",
+        )
+    return run.leading_application_to(checkout)
+
+
+_FIXTURE = "a fixture with Stack.database()"
+"""Stands for the node id of a test, in messages."""
 
 _retired = Retired(DatabaseService.stop)

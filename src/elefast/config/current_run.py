@@ -7,8 +7,9 @@ where to start looking for another one, and what the command line asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from elefast.config.loaded import Loaded
@@ -27,6 +28,8 @@ class CurrentRun(NamedTuple):
         resolve: Gives the configuration of the run, resolved for the environment that the process has now; None
             where the run has none.
         variables: The libpq variables that were set before the first test; None until then.
+        leading_application_to: Leads `export_env` and `patch` to a checkout while its context lasts; None where the
+            run has no plugin.
     """
 
     start: Path
@@ -35,6 +38,7 @@ class CurrentRun(NamedTuple):
     test_run: str = ""
     resolve: Callable[[], Loaded] | None = None
     variables: Mapping[str, str] | None = None
+    leading_application_to: Callable[[Any], AbstractContextManager[None]] | None = None
 
 
 _current: CurrentRun | None = None

@@ -35,6 +35,8 @@ class DatabaseCheckout:
 
     session_options: Mapping[str, Any] = {}
     """Keywords that the session makers of the application need."""
+    is_private = True
+    """Whether other code may connect to the database by its URL."""
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class TransactionCheckout:
     """
 
     session_options: Mapping[str, Any] = SESSION_OPTIONS
+    is_private = False
 
     def __init__(
         self,

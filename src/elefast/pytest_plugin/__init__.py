@@ -30,8 +30,9 @@ __all__ = [
 
 
 _MARKER = (
-    'elefast(isolation="database"|"transaction", keep="failed"|"always"|"never", scenario="NAME"): how this test gets '
-    "its database, whether the database is kept afterwards, and the state that it starts from"
+    'elefast(isolation="database"|"transaction", keep="failed"|"always"|"never", scenario="NAME", '
+    'scope="function"|"class"|"module"|"package"|"session"): how this test gets its database, whether the database is '
+    "kept afterwards, the state that it starts from, and which tests share it"
 )
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from elefast.errors import LeakWarning, full_text
+from elefast.errors import LeakWarning
 from elefast.pytest_plugin import terminal_report
-from elefast.pytest_plugin.harness import harness_of, has_failed
+from elefast.pytest_plugin.harness import Harness, harness_of, has_failed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -76,16 +76,18 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     harness = harness_of(request.config)
     item: pytest.Item = request.node
     leaks: list[Leak] = []
+    with harness.failing_by_message():
+        options = harness.item_options(item)
+    if options.scope != "function":
+        yield harness.scopes.checkout_of(item, options)  # which the harness has checked out, and releases
+        _fail_for_refused(harness, item)
+        return
     with ExitStack() as cleanup:
-        with harness.failing_by_message():
-            options = harness.item_options(item)
         may_build = harness.may_build_template(options.scenario)
         limits = harness.build_timeouts.during_build(item) if may_build else nullcontext()
         with harness.failing_by_message(), limits:
             in_transaction = options.isolation == "transaction"
-            patch = harness.patch if harness.settings.patch else None
-            if patch is not None:
-                patch.check()
+            harness.application.check()
             stack = harness.stack
             checkout: Checkout
             if in_transaction:
@@ -105,21 +107,21 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
             else:
                 harness.stale_connections.begin_test(checkout.name, item.nodeid)
                 cleanup.callback(harness.stale_connections.end_test, checkout.name)
-                cleanup.enter_context(harness.environment.during_test(checkout.url_for))
-            if patch is not None:
-                cleanup.enter_context(patch.during_test(checkout))
-                if patch.clears_caches:
-                    # This runs before the caches are cleared, because that would lose the pools to be closed.
-                    cleanup.callback(harness.stale_connections.close_idle, checkout.name)
+            cleanup.enter_context(harness.application.leading_to(checkout))
         cleanup.callback(checkout.end_test)
         yield checkout
+    _fail_for_refused(harness, item)
+    if options.leaks == "error" and leaks:
+        pytest.fail(terminal_report.leaks_message(leaks), pytrace=False)
+    for leak in leaks if options.leaks == "warn" else ():
+        warnings.warn(LeakWarning(terminal_report.leak_line(leak)), stacklevel=1)
+
+
+def _fail_for_refused(harness: Harness, item: pytest.Item) -> None:
+    """Fail where the application was refused a stale connection, and has perhaps caught the error."""
     refused = harness.stale_connections.take_refused()
     if refused and not has_failed(item):
         pytest.fail(refused[0], pytrace=False)
-    if options.leaks == "error" and leaks:
-        pytest.fail(full_text(LeakWarning("\n".join(terminal_report.leak_line(leak) for leak in leaks))), pytrace=False)
-    for leak in leaks if options.leaks == "warn" else ():
-        warnings.warn(LeakWarning(terminal_report.leak_line(leak)), stacklevel=1)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import pytest
 
 from elefast.config import current_run
 from elefast.config.drivers import sync_driver
-from elefast.errors import ElefastError, LeakWarning
+from elefast.errors import ElefastError, LeakWarning, RefusedError
 from elefast.postgres import libpq_variables
 from elefast.postgres.url_variables import ExportedVariable
 from elefast.pytest_plugin import terminal_report
@@ -30,6 +30,7 @@ from elefast.pytest_plugin.export_env import ExportedEnvironment, mentions_key, 
 from elefast.pytest_plugin.import_watch import ImportWatch
 from elefast.pytest_plugin.interrupt_traceback import shorten_traceback
 from elefast.pytest_plugin.item_options import ItemOptions
+from elefast.pytest_plugin.scopes import marks_scope
 from elefast.pytest_plugin.unreachable_host import advice_on_unreachable, is_unreachable_host_error
 from elefast.runtime import cache_dir, clock
 from elefast.runtime.process_lifetime import OwnerProcess
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
     from elefast.config.discovery import FoundFiles
     from elefast.databases.cluster_leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
+    from elefast.isolation.database import DatabaseCheckout
+    from elefast.pytest_plugin.application import Application
     from elefast.pytest_plugin.patch import Patch
+    from elefast.pytest_plugin.scopes import SharedScopes
     from elefast.pytest_plugin.stale_connections import StaleConnections
     from elefast.stack import Stack
 
@@ -96,6 +100,7 @@ class Harness:
         self._places: dict[pytest.Item, int] = {}
         self._import_watch: ImportWatch | None = None
         self._stale_connections: StaleConnections | None = None
+        self._has_scopes = False
         config.stash[_KEY] = self
         # From now on `elefast.from_config()` in a conftest gives the stack of this run.
         self._previous_run = current_run.enter(
@@ -105,6 +110,7 @@ class Harness:
                 rebuild=bool(self.option("elefast_rebuild")),
                 test_run=os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex,
                 resolve=self._resolve_now,
+                leading_application_to=self.leading_application_to,
             )
         )
 
@@ -250,6 +256,17 @@ class Harness:
             self._patch = Patch(settings.patch, origin, exports=bool(settings.export_env))
         return self._patch
 
+    @contextmanager
+    def leading_application_to(self, database: DatabaseCheckout) -> Generator[None]:
+        """Lead the application to the database of a fixture; for ``Stack.database(application=True)``."""
+        self.application.check()
+        self.stale_connections.begin_test(database.name, database.test)
+        try:
+            with self.application.leading_to(database):
+                yield
+        finally:
+            self.stale_connections.end_test(database.name)
+
     @property
     def stale_connections(self) -> StaleConnections:
         """The check for connections that the application keeps after their test."""
@@ -259,6 +276,26 @@ class Harness:
             self._stale_connections = StaleConnections()
             self._stale_connections.start()
         return self._stale_connections
+
+    @cached_property
+    def application(self) -> Application:
+        """The application under test, which `export_env` and `patch` lead to a database.
+
+        Raises:
+            ConfigurationError: The settings are wrong.
+        """
+        from elefast.pytest_plugin.application import Application
+
+        patch = self.patch if self.settings.patch else None
+        return Application(self.environment, patch, self.stale_connections)
+
+    @cached_property
+    def scopes(self) -> SharedScopes:
+        """The scopes whose tests share a database."""
+        from elefast.pytest_plugin.scopes import SharedScopes
+
+        self._has_scopes = True
+        return SharedScopes(self.application, self.stale_connections)
 
     # -- the stack ------------------------------------------------------------------------------------------
 
@@ -342,6 +379,8 @@ class Harness:
             stack, self._stack = self._stack, None
         if stack is None:
             return
+        if self._has_scopes and self._owner.is_current:
+            self.scopes.end_scopes(None)  # of a run that was stopped
         stack.close()
         if (service := stack.started) is not None:
             service.report.load_seconds = self._load_seconds
@@ -422,13 +461,62 @@ class Harness:
         except ElefastError:
             return []
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of pytest-xdist how tests are distributed."""
+        node.workerinput["elefast_dist"] = self.config.getoption("dist", "")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Give a test the database of its scope, before fixtures of that scope are set up."""
+        if not marks_scope(item):
+            if self._has_scopes:
+                self.scopes.leave()
+            return
+        if self.option("setupplan"):
+            return
+        with self.failing_by_message():
+            options = self.item_options(item)
+        may_build = self.may_build_template(options.scenario)
+        limits = self.build_timeouts.during_build(item) if may_build else nullcontext()
+        with self.failing_by_message(), limits:
+            if options.scope == "function":
+                self.scopes.leave()
+                return
+            if not self._owner.is_current:
+                raise RefusedError(
+                    f'@pytest.mark.elefast(scope="{options.scope}") lets tests share one database, but each test runs '
+                    "in a forked process.\nRun these tests without forks",
+                    code="scope-split",
+                )
+            self.scopes.begin(item, options, self.stack)
+
+    def _end_scopes(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Release the databases of scopes that end with `item`."""
+        if not self._has_scopes or not self._owner.is_current:
+            return
+        with self.failing_by_message():
+            if marks_scope(item):
+                options = self.item_options(item)
+                if options.scope != "function":
+                    self.scopes.end_test(item, options, failed=has_failed(item))
+            leaks = self.scopes.end_scopes(nextitem)
+        if leaks and not has_failed(item):
+            pytest.fail(terminal_report.leaks_message(leaks), pytrace=False)
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-        """Close the stack with the last test of a forked child, where `pytest_sessionfinish` is not called."""
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """End scopes with their last test, after their fixtures.
+
+        The last test of a forked child closes the stack as well, because `pytest_sessionfinish` is not called there.
+        """
         __tracebackhide__ = True
         try:
             return (yield)
         finally:
+            self._end_scopes(item, nextitem)
             if nextitem is None and not self._owner.is_current:
                 self._finish()
 

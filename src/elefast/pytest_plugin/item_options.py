@@ -19,10 +19,16 @@ __all__ = ["KEEP", "ItemOptions"]
 KEEP = ("failed", "always", "never")
 
 _ISOLATION = ("database", "transaction")
-_ALLOWED = {"isolation": _ISOLATION, "keep": KEEP}
+_SCOPES = ("function", "class", "module", "package", "session")
+_ALLOWED = {"isolation": _ISOLATION, "keep": KEEP, "scope": _SCOPES}
 _NOTHING_TO_KEEP = (
     'with isolation = "transaction" all that a test wrote is rolled back, and there is nothing to keep; '
     'add isolation="database"'
+)
+
+_NO_SHARED_TRANSACTION = (
+    'tests of a scope share a database of their own, which needs isolation="database"; a transaction belongs to one '
+    "test"
 )
 
 
@@ -34,12 +40,15 @@ class ItemOptions(NamedTuple):
         keep: ``never``, ``failed`` or ``always``.
         leaks: ``warn``, ``error`` or ``ignore``.
         scenario: The scenario that its database starts from; empty for the state after migrator and seeds.
+        scope: The tests that share the database: ``function`` where each test has its own, or ``class``, ``module``,
+            ``package`` or ``session``.
     """
 
     isolation: str
     keep: str
     leaks: str
     scenario: str = ""
+    scope: str = "function"
 
     @classmethod
     def of(cls, item: pytest.Item, settings: Settings, keep_option: str) -> ItemOptions:
@@ -54,11 +63,18 @@ class ItemOptions(NamedTuple):
             ConfigurationError: The marker is wrong, or its arguments contradict each other.
         """
         marked, places = _marked(item, settings)
+        scope = marked.get("scope", "function")
+        if scope != "function":
+            if marked.get("isolation") == "transaction":
+                raise ConfigurationError(
+                    [Problem(places["scope"], "scope", _NO_SHARED_TRANSACTION, code="wrong-marker")]
+                )
+            marked["isolation"] = "database"
         isolation = marked.get("isolation", settings.isolation)
         if isolation == "transaction" and marked.get("keep", "never") != "never":
             raise ConfigurationError([Problem(places["keep"], "keep", _NOTHING_TO_KEEP, code="wrong-marker")])
         keep = keep_option or marked.get("keep", settings.keep)
-        return cls(isolation, keep, settings.leaks, marked.get("scenario", settings.scenario))
+        return cls(isolation, keep, settings.leaks, marked.get("scenario", settings.scenario), scope)
 
 
 def _marked(item: pytest.Item, settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
@@ -79,7 +95,7 @@ def _marked(item: pytest.Item, settings: Settings) -> tuple[dict[str, Any], dict
                 if name not in marked:
                     marked[name], places[name] = value, place
             elif allowed is None:
-                message = "unknown, expected isolation, keep or scenario"
+                message = "unknown, expected isolation, keep, scenario or scope"
                 problems.append(Problem(place, name, message, code="wrong-marker"))
             elif value not in allowed:
                 problems.append(

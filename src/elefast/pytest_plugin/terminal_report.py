@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from elefast.errors import ConfigurationError, ElefastError, explain_hint, full_text
+from elefast.errors import ConfigurationError, ElefastError, LeakWarning, explain_hint, full_text
 from elefast.runtime.text import one_line
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from elefast.databases.cluster_leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
 
-__all__ = ["error_header", "failure_message", "header", "leak_line", "pack", "unpack", "write_summary"]
+__all__ = ["error_header", "failure_message", "header", "leak_line", "leaks_message", "pack", "unpack", "write_summary"]
 
 _MAX_NODE_ID = 1000
 """The length to which node ids are cut."""
@@ -125,6 +125,11 @@ def _cleanup_advice(report: Report) -> str:
 def leak_line(leak: Leak) -> str:
     """A leak in one line, with its test."""
     return f"{one_line(leak.test, _MAX_NODE_ID) or 'a database of no test'} {leak.what}: {leak.text}"
+
+
+def leaks_message(leaks: Sequence[Leak]) -> str:
+    """The message of a test that fails because of leaks."""
+    return full_text(LeakWarning("\n".join(leak_line(leak) for leak in leaks)))
 
 
 def pack(

@@ -14,9 +14,9 @@ NOWHERE = "request-the-db-fixture.elefast.invalid"
 """The host of the URL outside of tests. Names under .invalid never resolve (RFC 6761), and this one gives advice."""
 
 _WIDER = (
-    "A fixture of class, module, package or session scope exists before any test has its database. Give it one of "
-    "its own: `with db_server.create_database() as database, pytest.MonkeyPatch.context() as patch:`, then "
-    '`patch.setenv("{name}", ...)` with `database.url`; the documentation has it under "Fixtures of a wider scope".'
+    "A fixture of class, module, package or session scope exists before any test has its database. Let the tests of "
+    'that scope share one database: @pytest.mark.elefast(scope="module"). Or give the fixture a database of its own, '
+    "to which {name} leads while it exists: `with elefast_stack.database(application=True):`, or `async_database(...)`."
 )
 
 

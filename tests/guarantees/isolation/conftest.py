@@ -89,7 +89,7 @@ def dirty(pytester: pytest.Pytester, server_url: str, pristine: str, cluster: No
     """The project, with what a database made by hand is like."""
     package = pytester.path / "project"
     shutil.copytree(HERE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tests", "transactions", "again"):  # of the project's tests, not of ours
+    for name in ("tests", "transactions", "again", "scopes"):  # of the project's tests, not of ours
         shutil.copy(package / f"dirty_{name}.py", package / f"test_{name}.py")
     (package / "pristine.json").write_text(pristine, "utf-8")
     return Dirty(pytester, server_url)

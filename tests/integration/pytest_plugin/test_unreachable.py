@@ -45,7 +45,7 @@ def test_with_a_fixture_of_a_wider_scope(exporting: Project) -> None:
     )
     result = exporting.run_apart("-n", "2")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["- *db_server.create_database()*"])
+    result.stdout.fnmatch_lines(["- *@pytest.mark.elefast(scope=?module?)*elefast_stack.database(application=True)*"])
 
 
 def test_asyncpg_does_not_name_the_host(exporting: Project) -> None:
