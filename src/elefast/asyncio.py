@@ -11,8 +11,8 @@ a server. The engine of a test belongs to the loop that uses it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -21,6 +21,7 @@ from sqlalchemy import URL, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from elefast.databases.backend import EngineBackend, ServerBackend
+from elefast.databases.changes import Changes
 from elefast.databases.snapshots import TakenSnapshot
 from elefast.postgres.drop_blockers import Leftover
 from elefast.postgres.urls import display_url
@@ -127,6 +128,19 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
         await self.engine.dispose()
         ended = await _in_thread(partial(self.server.backend.restore, self._name, snapshot.taken))
         warn_of_ended_sessions(self._name, "restored", ended)
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncGenerator[Changes]:
+        """Compare the database with how it was at the beginning of the block; see `elefast.sync.Database.changes`."""
+        backend = self.server.backend
+        watch = await _in_thread(partial(backend.watch_changes, self._name), undo=lambda watch: watch.close())
+        changes = Changes()
+        try:
+            yield changes
+        except BaseException:
+            watch.close()
+            raise
+        await _in_thread(partial(watch.finish, changes))
 
     async def drop(self) -> None:
         """Close the engine's connections and drop the database; safe to repeat.

@@ -12,8 +12,8 @@ from __future__ import annotations
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self
@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
 from elefast.databases.backend import EngineBackend, ServerBackend
+from elefast.databases.changes import Changes
 from elefast.databases.snapshots import TakenSnapshot
 from elefast.errors import LeakWarning
 from elefast.postgres.drop_blockers import DropBlocker, Leftover
@@ -178,6 +179,30 @@ class Database(DatabaseInfo, AbstractContextManager["Database"]):
         self.engine.dispose()
         ended = self.server.backend.restore(self._name, snapshot.taken)
         warn_of_ended_sessions(self._name, "restored", ended)
+
+    @contextmanager
+    def changes(self) -> Generator[Changes]:
+        """Compare the database at the end of the ``with`` block with how it was at its beginning.
+
+            with database.changes() as changes:
+                place_order()
+            assert changes["order"].inserted == 1
+
+        Only what is committed counts. A table that was truncated, or written anew by ``ALTER TABLE``, counts as emptied
+        and filled again.
+
+        Raises:
+            RefusedError: Tests share the database (``isolation = "transaction"``).
+            ElefastError: A table is locked, or the database was restored or dropped in the block.
+        """
+        watch = self.server.backend.watch_changes(self._name)
+        changes = Changes()
+        try:
+            yield changes
+        except BaseException:
+            watch.close()
+            raise
+        watch.finish(changes)
 
     def drop(self) -> None:
         """Close the engine's connections and drop the database; safe to repeat.

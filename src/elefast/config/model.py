@@ -87,6 +87,12 @@ class Settings(RedactedModel, BaseSettings):
         Choices(warn="a warning", error="the test fails", ignore="nothing"),
     ] = "warn"
     """What happens when a test leaves connections open, or roles and the like in the cluster."""
+    changes: Annotated[
+        Literal["failed", "never", "always"],
+        Since("0.3.0"),
+        Choices(failed="of failed tests", never="of no test", always="of all tests"),
+    ] = "failed"
+    """The reports of tests that show which rows the test changed in its database."""
     postgres: value_types.ServerVersion = ">=14"
     """The server version that the project needs; a mismatch is an error at once."""
     extensions: list[value_types.NotEmpty] = Field(default_factory=list[str], examples=[["pg_trgm"]])

@@ -119,6 +119,7 @@ class Overrides(TypedDict, total=False):
     isolation: Literal["database", "transaction"] | None
     keep: Literal["never", "failed", "always"] | None
     leaks: Literal["warn", "error", "ignore"] | None
+    changes: Literal["failed", "never", "always"] | None
     postgres: str | None
     extensions: Sequence[str] | None
     seed: Sequence[str | os.PathLike[str]] | None

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from sqlalchemy import URL, Engine
 
+from elefast.databases.changes import ChangeReader, ChangeWatch
 from elefast.databases.manager import DatabaseManager
 from elefast.databases.service import DatabaseService
 from elefast.databases.snapshots import DatabaseSnapshots, TakenSnapshot
@@ -70,6 +71,10 @@ class ServerBackend(Protocol):
         """The snapshots of this process on the server."""
         ...
 
+    def watch_changes(self, name: str) -> ChangeWatch:
+        """Note the state of database `name`, to compare it with a later one."""
+        ...
+
     def engine(self, name: str) -> Engine:
         """A new engine for database `name`; for an async driver, the sync side of one."""
         ...
@@ -110,6 +115,7 @@ class EngineBackend:
             options=TemplateOptions(project=os.getcwd()),
         )
         self.snapshots = DatabaseSnapshots(self._manager)
+        self._changes = ChangeReader(self._manager)
         # A server has no close(): its manager is closed soon after the server is collected, or with the process.
         weakref.finalize(self, _retired.add, self._manager).atexit = False
         _retired.close()
@@ -144,6 +150,9 @@ class EngineBackend:
 
     def restore(self, name: str, taken: TakenSnapshot) -> list[Leftover]:
         return self.snapshots.restore(name, taken)
+
+    def watch_changes(self, name: str) -> ChangeWatch:
+        return self._changes.watch(name)
 
     def engine(self, name: str) -> Engine:
         return self._engines.make(name)
@@ -209,12 +218,16 @@ class ServiceBackend:
     def restore(self, name: str, taken: TakenSnapshot) -> list[Leftover]:
         return self._private(name).restore(name, taken)
 
+    def watch_changes(self, name: str) -> ChangeWatch:
+        return self._private(name).changes.watch(name)
+
     def _private(self, name: str) -> DatabaseService:
         """The service, if no other test uses database `name`."""
         service = self._start()
         if name in service.shared:
             raise RefusedError(
-                'with isolation = "transaction" all tests share one database, so there is no snapshot of it. '
+                'with isolation = "transaction" all tests share one database, so it has neither snapshots nor changes '
+                "that another session could see. "
                 'Give the test a private one: @pytest.mark.elefast(isolation="database")',
                 code="shared-database",
             )

@@ -32,7 +32,8 @@ from elefast.postgres import (
     spares,
     sql,
 )
-from elefast.postgres.connections.maintenance_session import GRACE, Connector, MaintenanceSession
+from elefast.postgres.connections.control_connection import ControlConnection
+from elefast.postgres.connections.maintenance_session import GRACE, PATIENCE, Connector, MaintenanceSession
 from elefast.postgres.drop_blockers import Leftover
 from elefast.postgres.names import Kind, Name, new_owner, serial_from_number
 from elefast.postgres.urls import display_url
@@ -305,6 +306,30 @@ class DatabaseManager:
     def open_session(self, purpose: str) -> MaintenanceSession:
         """Open another session on the server, for a thread; the caller closes it."""
         return self._new_session(purpose, lambda connection: None)
+
+    def open_connection(self, name: str, purpose: str) -> ControlConnection:
+        """Open a connection to database `name`, on which no event trigger fires; the caller closes it.
+
+        Raises:
+            ElefastError: There is no way to the database, because the engine of the server has a custom creator.
+        """
+        info = self.session.server_info
+        settings = {"settings": server.NO_EVENT_TRIGGERS} if info.superuser and info.version >= 170000 else {}
+        make = self._connector_to(name, **settings)
+        if make is None:
+            raise ElefastError(
+                "the engine of the server has a creator, which connects to one database only, so elefast cannot read "
+                "another one.\nMake the server from a URL",
+                code="creator-of-one-database",
+            )
+        application = f"elefast {purpose} {self.run}"
+        connection = make(lambda opened: server.configure_session(opened, application))
+        try:
+            connection.open(PATIENCE)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def sweep(self, scope: SweepScope | None = None) -> list[str]:
         """Drop what dead runs have left, never by force; the names of the dropped databases.

@@ -35,7 +35,7 @@ class Kept:
         name: Its name on the server.
         test: The test that used it.
         dsn: A libpq URI with the password; ``repr`` leaves it out.
-        psql: The command that opens it. It has the password only if elefast made that.
+        psql: The command that opens it in the directory of the project; it has no password.
     """
 
     name: str

@@ -22,6 +22,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from elefast.databases.changes import ChangeReader
 from elefast.databases.cluster_leak_detector import ClusterLeakDetector
 from elefast.databases.current_checkouts import CurrentCheckouts
 from elefast.databases.histogram import Histogram
@@ -39,7 +40,7 @@ from elefast.postgres.connections.engines import maintenance_engine, require_dri
 from elefast.postgres.connections.maintenance_session import GRACE, MaintenanceSession
 from elefast.postgres.databases import session_counts
 from elefast.postgres.drop_blockers import Leftover
-from elefast.postgres.urls import asyncpg_without_tls, dsn, with_driver, without_secrets
+from elefast.postgres.urls import asyncpg_without_tls, dsn, with_driver
 from elefast.runtime import clock, progress
 from elefast.runtime.process_lifetime import OwnerProcess
 
@@ -109,6 +110,7 @@ class DatabaseService:
             engine=self._maintenance_engine,
             discard=self.pool.discard,
         )
+        self.changes = ChangeReader(self.manager)
         self._engines: dict[str, weakref.WeakSet[Engine]] = {}
         """The engines to each database that is checked out."""
         self._size = -1
@@ -306,9 +308,7 @@ class DatabaseService:
         self.preconnector.close(name)
         final, stayed = self.manager.keep_database(name, json.dumps(note))
         url = self.lease.url.set(database=final)
-        # The password of a server that elefast did not start must not be logged.
-        psql = f"psql {shlex.quote(dsn(url if self.lease.owned else without_secrets(url)))}"
-        self.report.kept.append(Kept(final, test, dsn(url), psql))
+        self.report.kept.append(Kept(final, test, dsn(url), f"elefast psql {shlex.quote(final)}"))
         self.lease.hold()
         self.report.release.add(clock.now() - start)
         return leaks_of(test, stayed)
@@ -358,6 +358,7 @@ class DatabaseService:
         start = clock.now()
         self.checkouts.close()
         self._stop_preparation()
+        self.changes.close()
         # A server with kept databases stays, so that a person can inspect them.
         server_ends = self.lease.ephemeral and not self.report.kept
         unused: Mapping[str, Sequence[str]] = {}

@@ -16,10 +16,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from elefast.databases.manager import DatabaseManager
@@ -30,7 +30,7 @@ from elefast.postgres.contents import TemplateContents, read_contents
 from elefast.postgres.drop_blockers import Leftover
 from elefast.postgres.names import Kind, Name
 from elefast.postgres.server import NO_EVENT_TRIGGERS
-from elefast.postgres.sql import execute, rows
+from elefast.postgres.sql import execute
 from elefast.templates.store import Template
 
 __all__ = ["DatabaseSnapshots", "TakenSnapshot"]
@@ -102,7 +102,7 @@ class DatabaseSnapshots:
         Raises:
             RefusedError: A session has, or a prepared transaction.
         """
-        writers = self._manager.session.call(_uncommitted, name)
+        writers = self._manager.session.call(databases.uncommitted_changes, name)
         if not writers:
             return
         raise RefusedError(
@@ -297,18 +297,3 @@ class DatabaseSnapshots:
         except (ElefastError, SQLAlchemyError) as error:
             # The end of the run, or the sweep of the next one, tries again.
             _log.info("left %s to a later sweep: %s", name, error)
-
-
-def _uncommitted(connection: Connection, name: str) -> Sequence[str]:
-    """What has changes in database `name` that are not committed: sessions and prepared transactions, in words."""
-    writing = {
-        pid
-        for (pid,) in rows(
-            connection,
-            "select pid from pg_stat_activity where datname = :name and backend_xid is not null",
-            name=name,
-        )
-    }
-    prepared = rows(connection, "select gid from pg_prepared_xacts where database = :name", name=name)
-    sessions = [str(one) for one in databases.client_sessions(connection, name) if one.pid in writing]
-    return [*sessions, *(f"the prepared transaction {gid!r}" for (gid,) in prepared)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine
 
+from elefast.databases.changes import Changes
 from elefast.databases.report import Leak
 from elefast.databases.service import DatabaseService
 from elefast.postgres.urls import dsn
@@ -111,6 +112,18 @@ class DatabaseCheckout:
     def note_engine(self, engine: Engine) -> None:
         """Note that another engine leads to the database, so that it connects again after a restore."""
         self._service.note_engine(self.name, engine)
+
+    def changes(self) -> Changes:
+        """What differs in the database from its template.
+
+        Raises:
+            ElefastError: The database cannot be read.
+        """
+        return self._service.changes.since_template(self.name)
+
+    def uncommitted(self) -> Sequence[str]:
+        """The sessions that have changes in the database that are not committed, in words."""
+        return self._service.changes.uncommitted(self.name)
 
     def end_test(self) -> None:
         """Do nothing; `TransactionCheckout` needs to know when the test ends."""

@@ -36,6 +36,7 @@ __all__ = [
     "session_counts",
     "size",
     "terminate",
+    "uncommitted_changes",
 ]
 
 
@@ -250,6 +251,19 @@ def client_sessions(connection: Connection, name: str, but: int = 0) -> Sequence
         name,
     )
     return [session for row in found if (session := ClientSession(*row)).pid != but]
+
+
+def uncommitted_changes(connection: Connection, name: str) -> list[str]:
+    """The sessions and prepared transactions with changes in database `name` that are not committed, in words."""
+    writing = {
+        pid
+        for (pid,) in rows(
+            connection, "select pid from pg_stat_activity where datname = :name and backend_xid is not null", name=name
+        )
+    }
+    prepared = rows(connection, "select gid from pg_prepared_xacts where database = :name", name=name)
+    sessions = [str(session) for session in client_sessions(connection, name) if session.pid in writing]
+    return [*sessions, *(f"the prepared transaction {gid!r}" for (gid,) in prepared)]
 
 
 def session_counts(connection: Connection, name: str) -> tuple[int, int, str]:

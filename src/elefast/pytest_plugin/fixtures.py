@@ -15,7 +15,7 @@ import pytest
 
 from elefast.errors import LeakWarning
 from elefast.pytest_plugin import terminal_report
-from elefast.pytest_plugin.harness import Harness, harness_of, has_failed
+from elefast.pytest_plugin.harness import Harness, harness_of, has_failed, note_database
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -79,7 +79,9 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
     with harness.failing_by_message():
         options = harness.item_options(item)
     if options.scope != "function":
-        yield harness.scopes.checkout_of(item, options)  # which the harness has checked out, and releases
+        shared = harness.scopes.checkout_of(item, options)  # the harness has checked it out, and releases it
+        note_database(item, shared)
+        yield shared
         _fail_for_refused(harness, item)
         return
     with ExitStack() as cleanup:
@@ -101,6 +103,8 @@ def _elefast_database(request: pytest.FixtureRequest) -> Iterator[Checkout]:
                     checkout.release(failed=has_failed(item), keep=options.keep, wait=options.leaks == "error")
                 )
             )
+            note_database(item, checkout)
+            cleanup.callback(note_database, item, None)
             if in_transaction:
                 if options.keep != "never":
                     item.add_report_section("setup", "elefast", _NOT_KEPT)

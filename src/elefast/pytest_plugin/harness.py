@@ -42,18 +42,22 @@ if TYPE_CHECKING:
     from elefast.databases.cluster_leak_detector import ClusterChanges
     from elefast.databases.report import Leak, Report
     from elefast.isolation.database import DatabaseCheckout
+    from elefast.isolation.transaction import TransactionCheckout
     from elefast.pytest_plugin.application import Application
     from elefast.pytest_plugin.patch import Patch
     from elefast.pytest_plugin.scopes import SharedScopes
     from elefast.pytest_plugin.stale_connections import StaleConnections
     from elefast.stack import Stack
 
-__all__ = ["Harness", "harness_of", "has_failed"]
+    Checkout = DatabaseCheckout | TransactionCheckout
+
+__all__ = ["Harness", "harness_of", "has_failed", "note_database"]
 
 _FORESIGHT = 64
 """How many of the next tests the pool knows."""
 _KEY = pytest.StashKey["Harness"]()
 _FAILED = pytest.StashKey[bool]()
+_DATABASE = pytest.StashKey["Checkout | None"]()
 # The attribute of failures and reports that has the message of an error of elefast. pytest-xdist sends it along.
 _ERROR = "elefast_error"
 
@@ -66,6 +70,11 @@ def harness_of(config: pytest.Config) -> Harness:
 def has_failed(item: pytest.Item) -> bool:
     """Whether the test failed so far, in its setup or in its call."""
     return item.stash.get(_FAILED, False)
+
+
+def note_database(item: pytest.Item, checkout: Checkout | None) -> None:
+    """Note the database that a test has now; None where it has none any more."""
+    item.stash[_DATABASE] = checkout
 
 
 class Harness:
@@ -430,8 +439,24 @@ class Harness:
             setattr(outcome, _ERROR, message)
         if error is not None:
             outcome.sections += self._explanations(item, error)
+        outcome.sections += self._changes(item, outcome)
         item.stash[_FAILED] = outcome.failed or (call.when != "setup" and has_failed(item))
         return outcome
+
+    def _changes(self, item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
+        """A section with what the test changed in its database, while the database is still there."""
+        from elefast.isolation.database import DatabaseCheckout
+
+        checkout = item.stash.get(_DATABASE, None)
+        if not isinstance(checkout, DatabaseCheckout) or report.when == "teardown":
+            return []  # the writes of a transaction can only be seen in its session
+        wanted = self.settings.changes
+        if not (report.failed if wanted == "failed" else wanted == "always" and report.when == "call"):
+            return []
+        from elefast.pytest_plugin.changes_section import changes_section
+
+        text = changes_section(checkout, item.nodeid)
+        return [("elefast", text)] if text else []
 
     def _explanations(self, item: pytest.Item, error: BaseException) -> list[tuple[str, str]]:
         """Sections of the report that explain an error of a driver."""
@@ -575,7 +600,14 @@ class Harness:
         """Write the section of elefast: kept databases, changed variables, leaks and costs."""
         changes = dict.fromkeys([*map(str, self.environment.unexpected_changes), *self._worker_changes])
         costs = bool(self.option("elefast_report"))
-        terminal_report.write_summary(terminalreporter, self._reports, self._failing_leaks, tuple(changes), costs=costs)
+        terminal_report.write_summary(
+            terminalreporter,
+            self._reports,
+            self._failing_leaks,
+            tuple(changes),
+            costs=costs,
+            profile=self.option("elefast_profile") or "",
+        )
 
     def _report_late_leaks(self, session: pytest.Session) -> None:
         """Warn of leaks that were found after their test, or let the run fail because of them."""

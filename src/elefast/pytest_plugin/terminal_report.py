@@ -5,6 +5,7 @@ It renders its arguments. It must not open a stack or read settings.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,12 @@ from elefast.runtime.text import one_line
 if TYPE_CHECKING:
     from elefast.config import Loaded
     from elefast.databases.cluster_leak_detector import ClusterChanges
-    from elefast.databases.report import Leak, Report
+    from elefast.databases.report import Kept, Leak, Report
 
 __all__ = ["error_header", "failure_message", "header", "leak_line", "leaks_message", "pack", "unpack", "write_summary"]
 
+_MAX_TYPED = 200
+"""The length from which a database is named instead of its test in a command."""
 _MAX_NODE_ID = 1000
 """The length to which node ids are cut."""
 
@@ -86,6 +89,7 @@ def write_summary(
     variable_changes: Sequence[str],
     *,
     costs: bool,
+    profile: str = "",
 ) -> None:
     """Write the section after the tests; there is none where no database was used.
 
@@ -97,13 +101,14 @@ def write_summary(
         leaks: Leaks that make the run fail.
         variable_changes: Changes of the variables of `export_env` by other code.
         costs: Whether to show the time that the databases took.
+        profile: The profile that was named on the command line, if any.
     """
     from elefast.databases.report import Report
 
     report = Report.merge(reports)
     lines = report.lines(costs) if terminal.verbosity >= 0 or costs else []
     for kept in report.kept:
-        lines += [f"kept      {one_line(kept.test or kept.name, _MAX_NODE_ID)}", f"          {kept.psql}"]
+        lines += [f"kept      {one_line(kept.test or kept.name, _MAX_NODE_ID)}", f"          {_psql(kept, profile)}"]
     if report.kept:
         lines.append(_cleanup_advice(report))
     lines += [f"variable  {change}" for change in variable_changes]
@@ -114,6 +119,13 @@ def write_summary(
         terminal.line(line)
     for leak in leaks:
         terminal.line(f"leak      {leak}", red=True)
+
+
+def _psql(kept: Kept, profile: str) -> str:
+    """The command that opens a kept database: by its test, unless a shell would take the name for something else."""
+    wanted = kept.test if kept.test and one_line(kept.test, _MAX_TYPED) == kept.test else kept.name
+    option = f"--profile {shlex.quote(profile)} " if profile else ""
+    return f"elefast psql {option}{shlex.quote(wanted)}"
 
 
 def _cleanup_advice(report: Report) -> str:

@@ -30,10 +30,9 @@ def _kept(project: Project, *options: str) -> list[str]:
     lines = project.run(*options).stdout.lines
     found = [index for index, line in enumerate(lines) if line.startswith("kept ")]
     for index in found:
-        command, dsn = shlex.split(lines[index + 1])
-        assert command == "psql"
-        # The server is not elefast's own, so its password is not shown.
-        psycopg.connect(dsn, password=project.url.password or "").close()
+        command = shlex.split(lines[index + 1])
+        assert command == ["elefast", "psql", lines[index].partition("kept")[2].strip()]
+        assert main([*command[1:], "-c", "select 1"]) == 0
     return sorted(lines[index].partition("::")[2] for index in found)
 
 
@@ -126,7 +125,7 @@ def test_the_summary_says_how_a_server_goes_that_was_left_running(
     monkeypatch.chdir(kept.path)
     try:
         kept.run_apart("--elefast-keep=always").stdout.fnmatch_lines(
-            ["kept *", " *psql *", " *`elefast prune` drops kept databases; `elefast down` stops the server"]
+            ["kept *", " *elefast psql *", " *`elefast prune` drops kept databases; `elefast down` stops the server"]
         )
         assert main(["prune"]) == 0
         assert "1 database dropped" in capsys.readouterr().out

@@ -97,7 +97,7 @@ def test_several_workers_build_once_and_report_together(kept: Project) -> None:
     result.stdout.fnmatch_lines(
         ["databases 4, *", "cost * of 2 processes; *(1 build *", "kept      test_it.py::test_it*"]
     )
-    assert output.count("psql postgresql:") == 4
+    assert output.count("elefast psql 'test_it.py::test_it[") == 4
 
 
 def test_workers_get_the_options(project: Project) -> None:
