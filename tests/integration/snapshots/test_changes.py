@@ -147,7 +147,7 @@ def test_errors(stack: elefast.Stack) -> None:
     """Each has a code, and an error of the block itself comes first."""
     with stack.server.create_database() as database:
         with database.changes() as changes, pytest.raises(ElefastError, match="at the end of the block") as caught:
-            changes["item"]
+            len(changes)
         assert caught.value.code == "changes-too-early"
         snapshot = database.snapshot()
         with (
