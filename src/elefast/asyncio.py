@@ -121,7 +121,7 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
             partial(backend.take_snapshot, self._name), undo=lambda result: backend.snapshots.drop(result[0])
         )
         warn_of_ended_sessions(self._name, "copied", ended)
-        return AsyncSnapshot(self.server, taken)
+        return AsyncSnapshot(self.server, taken, self.facts)
 
     async def restore(self, snapshot: AsyncSnapshot) -> None:
         """Make the database what it was when `snapshot` was taken; see `elefast.sync.Database.restore`."""
@@ -167,14 +167,14 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
 class AsyncSnapshot(SnapshotInfo):
     """The state of a database at one moment; made by `AsyncDatabase.snapshot`. See `elefast.sync.Snapshot`."""
 
-    def __init__(self, server: AsyncDatabaseServer, taken: TakenSnapshot) -> None:
-        super().__init__(server.backend, taken)
+    def __init__(self, server: AsyncDatabaseServer, taken: TakenSnapshot, facts: Mapping[str, Any]) -> None:
+        super().__init__(server.backend, taken, facts)
         self._server = server
 
     async def create_database(self) -> AsyncDatabase:
         """Make another private database that equals the snapshot; see `elefast.sync.Snapshot.create_database`."""
         name = await _in_thread(partial(self._snapshots.create, self.taken), undo=self._server.backend.drop)
-        return self._server.view(name)
+        return self._server.view(name, self._facts)
 
     async def drop(self) -> None:
         """Drop the snapshot before its database is dropped; safe to repeat."""
@@ -233,13 +233,13 @@ class AsyncDatabaseServer:
     async def create_database(self, prefix: str = "elefast", encoding: str = "utf8") -> AsyncDatabase:
         """Make a private database with the schema in it; see `elefast.sync.DatabaseServer.create_database`."""
         name = await _in_thread(partial(self._backend.create, prefix, encoding), undo=self._backend.drop)
-        database = self.view(name)
-        database.facts = self._backend.facts(encoding)
-        return database
+        return self.view(name, self._backend.facts(encoding))
 
-    def view(self, name: str) -> AsyncDatabase:
+    def view(self, name: str, facts: Mapping[str, Any]) -> AsyncDatabase:
         """An `AsyncDatabase` for database `name`, which this server has made."""
-        return AsyncDatabase(AsyncEngine(self._backend.engine(name)), self, self.sessionmaker_factory)
+        database = AsyncDatabase(AsyncEngine(self._backend.engine(name)), self, self.sessionmaker_factory)
+        database.facts = facts
+        return database
 
     async def drop_database(self, name: str) -> None:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""

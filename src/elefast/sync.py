@@ -161,7 +161,7 @@ class Database(DatabaseInfo, AbstractContextManager["Database"]):
         self.engine.dispose()
         taken, ended = self.server.backend.take_snapshot(self._name)
         warn_of_ended_sessions(self._name, "copied", ended)
-        return Snapshot(self.server, taken)
+        return Snapshot(self.server, taken, self.facts)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Make the database what it was when `snapshot` was taken. Its name, URL and engine stay valid.
@@ -231,10 +231,12 @@ class SnapshotInfo:
     Args:
         backend: Has taken it.
         taken: The snapshot on the server.
+        facts: Those of the database that it was taken of.
     """
 
-    def __init__(self, backend: ServerBackend, taken: TakenSnapshot) -> None:
+    def __init__(self, backend: ServerBackend, taken: TakenSnapshot, facts: Mapping[str, Any]) -> None:
         self.taken = taken
+        self._facts = facts
         self._snapshots = backend.snapshots
         # A snapshot that no code can restore any more takes up room for nothing.
         weakref.finalize(self, self._snapshots.drop_soon, taken).atexit = False
@@ -249,8 +251,8 @@ class Snapshot(SnapshotInfo):
     It is dropped with its database, or soon after the last reference to it is gone.
     """
 
-    def __init__(self, server: DatabaseServer, taken: TakenSnapshot) -> None:
-        super().__init__(server.backend, taken)
+    def __init__(self, server: DatabaseServer, taken: TakenSnapshot, facts: Mapping[str, Any]) -> None:
+        super().__init__(server.backend, taken, facts)
         self._server = server
 
     def create_database(self) -> Database:
@@ -259,7 +261,7 @@ class Snapshot(SnapshotInfo):
         Raises:
             RefusedError: The snapshot was dropped.
         """
-        return self._server.view(self._snapshots.create(self.taken))
+        return self._server.view(self._snapshots.create(self.taken), self._facts)
 
     def drop(self) -> None:
         """Drop the snapshot before its database is dropped; safe to repeat."""
@@ -332,13 +334,13 @@ class DatabaseServer:
             DatabaseNotReadyError: The server does not answer.
             MigrationError: The schema could not be made.
         """
-        return self.view(self._backend.create(prefix, encoding))
+        return self.view(self._backend.create(prefix, encoding), self._backend.facts(encoding))
 
-    def view(self, name: str) -> Database:
+    def view(self, name: str, facts: Mapping[str, Any]) -> Database:
         """A `Database` for database `name`, which this server has made."""
         database = Database(self._backend.engine(name), self, self.sessionmaker_factory)
         database.close_preconnection = partial(self._backend.close_preconnection, name)
-        database.facts = self._backend.facts(encoding)
+        database.facts = facts
         return database
 
     def drop_database(self, name: str) -> None:
