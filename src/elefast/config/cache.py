@@ -38,7 +38,7 @@ else:
 
 __all__ = ["CODE", "RememberedSettings", "settings_for_run", "validated"]
 
-NAMED = ("scenarios",)
+NAMED = ("roles", "scenarios")
 """The tables whose subtables have names of the project's choice; see `elefast.config.keys.named_tables`."""
 
 CODE = ("config", "runtime", "postgres/url_variables.py", "postgres/urls.py")

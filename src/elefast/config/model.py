@@ -25,6 +25,7 @@ from elefast.config.tables import (
     Metadata,
     Pool,
     RedactedModel,
+    Role,
     Scenario,
     Sql,
     Template,
@@ -113,9 +114,12 @@ class Settings(RedactedModel, BaseSettings):
 
     autouse: Annotated[bool, Since("0.3.0")] = False
     """Give every test a database, whether it asks for a fixture or not."""
-
+    role: Annotated[str, Since("0.3.0")] = ""
+    """The role that tests connect as, one of `roles`; empty: the server's user.
+    Migrations, seeds, resets and drops always have the server's user."""
     scenario: Annotated[str, Since("0.3.0")] = ""
     """The scenario that tests start from unless their marker names one; empty: migrator and `seed` alone."""
+
     engine: Engine = Field(default_factory=Engine)
     metadata: Metadata = Field(default_factory=Metadata)
     alembic: Alembic = Field(default_factory=Alembic)
@@ -127,6 +131,7 @@ class Settings(RedactedModel, BaseSettings):
     tuning: Tuning = Field(default_factory=Tuning)
     template: Template = Field(default_factory=Template)
     pool: Pool = Field(default_factory=Pool)
+    roles: dict[str, Role] = Field(default_factory=dict[str, Role])
     scenarios: dict[str, Scenario] = Field(default_factory=dict[str, Scenario])
 
     @classmethod

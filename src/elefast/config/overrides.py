@@ -108,6 +108,12 @@ class PoolTable(TypedDict, total=False):
     reuse: bool | None
 
 
+class RolesTable(TypedDict, total=False):
+    grants: Literal["none", "read", "write"] | Sequence[str | os.PathLike[str]] | None
+    member_of: Sequence[str] | None
+    bypass_rls: bool | None
+
+
 class ScenariosTable(TypedDict, total=False):
     base: str | None
     seed: Sequence[str | os.PathLike[str]] | None
@@ -126,6 +132,7 @@ class Overrides(TypedDict, total=False):
     export_env: Sequence[str] | None
     patch: Sequence[str] | None
     autouse: bool | None
+    role: str | None
     scenario: str | None
     engine: EngineTable | None
     metadata: MetadataTable | None
@@ -138,6 +145,7 @@ class Overrides(TypedDict, total=False):
     tuning: TuningTable | None
     template: TemplateTable | None
     pool: PoolTable | None
+    roles: Mapping[str, RolesTable] | None
     scenarios: Mapping[str, ScenariosTable] | None
     engine__url: str | URL | None
     engine__driver: Literal["", "psycopg", "psycopg2", "pg8000"] | None

@@ -10,8 +10,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from elefast.config import local_hosts
-from elefast.config.keys import KeyPath, dotted, variable
-from elefast.config.messages import quoted_list
+from elefast.config.keys import KeyPath, closest, dotted, variable
+from elefast.config.messages import quoted_list, suggestion
 from elefast.config.migrator_selection import ESSENTIAL, Migrator, migrator_tables
 from elefast.config.model import Settings
 from elefast.config.scenarios import broken_scenarios
@@ -72,6 +72,10 @@ def violations(settings: Settings, facts: Facts) -> Iterator[Violation]:
         _engine_options,
         _remote_host_not_allowed,
         _scenarios,
+        _role_names,
+        _role_not_declared,
+        _role_memberships,
+        _role_and_connect_args,
     ):
         yield from rule(settings, facts)
 
@@ -193,6 +197,55 @@ def _remote_host_not_allowed(settings: Settings, facts: Facts) -> Iterator[Viola
 def _scenarios(settings: Settings, _: Facts) -> Iterator[Violation]:
     for path, message, code in broken_scenarios(settings):
         yield Violation(path, message, code=code)
+
+
+_LONGEST_ROLE = 63
+_RESERVED_ROLES = ("public", "none", "current_user", "current_role", "session_user")
+
+
+def _role_names(settings: Settings, _: Facts) -> Iterator[Violation]:
+    """Names that PostgreSQL does not take for a role, or would cut."""
+    for name in settings.roles:
+        if not name or len(name.encode()) > _LONGEST_ROLE:
+            message = f"the name of a role has 1 to {_LONGEST_ROLE} bytes"
+        elif name.startswith("pg_") or name in _RESERVED_ROLES:
+            message = "PostgreSQL reserves this name; choose another one for the role"
+        else:
+            continue
+        yield Violation(("roles", name), message, code="role-name")
+
+
+def _role_not_declared(settings: Settings, facts: Facts) -> Iterator[Violation]:
+    name = settings.role
+    if name and name not in settings.roles:
+        better = suggestion(closest(name, settings.roles))
+        known = f"the known ones are {quoted_list(settings.roles)}" if settings.roles else "there is no table of a role"
+        message = f"{_quoted(name)} is not declared, {known}{better}; write the table [roles.{name}]"
+        yield Violation(("role",), message, (("roles",),), code="unknown-role")
+
+
+def _role_memberships(settings: Settings, _: Facts) -> Iterator[Violation]:
+    """Roles that are members of themselves, by way of others or not."""
+    for name in settings.roles:
+        reached: set[str] = set()
+        ahead = list(settings.roles[name].member_of)
+        while ahead:
+            other = ahead.pop()
+            if other in settings.roles and other not in reached:
+                reached.add(other)
+                ahead += settings.roles[other].member_of
+        if name in reached:
+            message = f"{_quoted(name)} would be a member of itself, which PostgreSQL refuses"
+            yield Violation(("roles", name, "member_of"), message, code="conflicting-keys")
+
+
+def _role_and_connect_args(settings: Settings, _: Facts) -> Iterator[Violation]:
+    """Arguments of the driver that would lead to another user than the role."""
+    for table in ("connect_args", "async_connect_args"):
+        for name in ("user", "password"):
+            if settings.roles and name in getattr(settings.engine, table):
+                message = "would win over the role that tests connect as; take it out, engine.url has a place for it"
+                yield Violation(("engine", table, name), message, (("roles",), ("role",)), code="conflicting-keys")
 
 
 def _quoted(host: str) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "Metadata",
     "Pool",
     "RedactedModel",
+    "Role",
     "Scenario",
     "Sql",
     "Table",
@@ -231,6 +232,29 @@ class Tuning(Table):
         default_factory=dict[str, bool | int | float | str], examples=[{"random_page_cost": 1.1}]
     )
     """Any other setting of the server, passed with `-c`."""
+
+
+class Role(Table):
+    """A role of the server that tests can connect as. Its name is the last part of the table's name.
+    Elefast creates a role that does not exist. It never changes or drops a role that it has not created."""
+
+    grants: Annotated[
+        Literal["none", "read", "write"] | list[value_types.NotEmpty],
+        Choices(
+            none="nothing; the migrations grant what the role needs",
+            read="SELECT on all tables and sequences",
+            write="SELECT, INSERT, UPDATE and DELETE on all tables, and USAGE of all sequences",
+        ),
+        FilePath(),
+        value_types.Since("0.3.0"),
+    ] = Field(default="none", examples=[["db/grants.sql"]])
+    """What the role may do, granted after the migrator: one of these words, or SQL files and globs, in order."""
+    member_of: Annotated[list[value_types.NotEmpty], value_types.Since("0.3.0")] = Field(
+        default_factory=list[str], examples=[["pg_read_all_settings"]]
+    )
+    """Roles that it is a member of: other tables of `roles`, or roles that exist on the server."""
+    bypass_rls: Annotated[bool, value_types.Since("0.3.0")] = False
+    """Whether row-level security does not apply to it."""
 
 
 class Template(Table):
