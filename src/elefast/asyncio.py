@@ -17,7 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from sqlalchemy import URL, MetaData
+from sqlalchemy import URL, Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from elefast.databases.backend import EngineBackend, ServerBackend
@@ -142,6 +142,22 @@ class AsyncDatabase(DatabaseInfo, AbstractAsyncContextManager["AsyncDatabase"]):
             raise
         await _in_thread(partial(watch.finish, changes))
 
+    @asynccontextmanager
+    async def as_role(self, name: str, settings: Mapping[str, object] | None = None) -> AsyncGenerator[AsyncDatabase]:
+        """The same database, with sessions of another role; see `elefast.sync.Database.as_role`."""
+        engine = AsyncEngine(await asyncio.to_thread(self.role_engine, name, settings or {}))
+        database = AsyncDatabase(engine, self.server, self.server.sessionmaker_factory)
+        database.facts = self.facts
+        database.sessionmaker.configure(**self.session_options)
+        database.session_options, database.role_engine = self.session_options, self.role_engine  # type: ignore[method-assign]
+        try:
+            yield database
+        finally:
+            await engine.dispose()
+
+    def _new_role_engine(self, role: str) -> Engine:
+        return self.server.role_engine(self._name, role)
+
     async def drop(self) -> None:
         """Close the engine's connections and drop the database; safe to repeat.
 
@@ -244,6 +260,10 @@ class AsyncDatabaseServer:
     async def drop_database(self, name: str) -> None:
         """Drop a database that elefast made; see `elefast.sync.DatabaseServer.drop_database`."""
         await self.drop_and_report(name)
+
+    def role_engine(self, name: str, role: str) -> Engine:
+        """The sync side of an engine to database `name` for `AsyncDatabase.as_role`."""
+        return self._backend.role_engine(name, role)
 
     async def drop_and_report(self, name: str) -> list[Leftover]:
         """Like `drop_database`; the sessions and objects that had to be ended or cleared."""

@@ -21,7 +21,7 @@ from elefast.config import Loaded, current_run, settings_for_run
 from elefast.config.cache import validated
 from elefast.config.drivers import async_driver, sync_driver
 from elefast.config.toml_reader import read_toml
-from elefast.databases.spec import EngineOptions, PoolOptions, ServiceSpec
+from elefast.databases.spec import EngineOptions, PoolOptions, RoleOptions, ServiceSpec
 from elefast.errors import ConfigurationError, Problem
 
 # What is not used is not imported: these packages import their parts when they are asked for them.
@@ -31,6 +31,7 @@ from elefast.stack import Stack
 from elefast.templates.options import TemplateOptions
 
 if TYPE_CHECKING:
+    from elefast.config import Settings
     from elefast.config.overrides import Overrides
     from elefast.migrators import Plan, Step
     from elefast.providers import DockerProvider, LocalProvider, Provider
@@ -143,13 +144,24 @@ def _spec(loaded: Loaded, env: Mapping[str, str], recipe: Plan | None, *, rebuil
             rebuild=rebuild,
             keep=settings.template.keep,
             max_age=_seconds(settings.template.max_age),
+            roles=tuple(sorted(settings.roles)),
         ),
         pool=PoolOptions(size=settings.pool.size, max=settings.pool.max, reuse=settings.pool.reuse),
+        roles=_roles(settings),
         watches_cluster=settings.leaks != "ignore",
         origins=loaded.provenance,
         libpq_variables=current_run.libpq_variables,
         scenario=settings.scenario,
     )
+
+
+def _roles(settings: Settings) -> RoleOptions:
+    if not settings.roles:
+        return RoleOptions()
+    from elefast.postgres.roles import Role
+
+    declared = [Role(name, tuple(role.member_of), role.bypass_rls) for name, role in settings.roles.items()]
+    return RoleOptions(declared=tuple(declared), tests=settings.role)
 
 
 def _engines(loaded: Loaded) -> EngineOptions:
@@ -303,12 +315,14 @@ def _recipe(loaded: Loaded, test_run: str, *, owned: bool) -> Plan | None:
     """How databases are made; None where there is nothing to put into them."""
     settings = loaded.settings
     migrator = _migrator(loaded)
-    if migrator is None and not settings.extensions and not settings.seed and not settings.scenarios:
+    grants = {name: role.grants for name, role in settings.roles.items() if role.grants != "none"}
+    if migrator is None and not (settings.extensions or settings.seed or settings.scenarios or grants):
         return None
     return migrators.Plan(
         root=loaded.project,
         extensions=settings.extensions,
         migrator=migrator,
+        grants=grants,
         seeds=settings.seed,
         scenarios={name: migrators.Scenario(one.base, one.seed) for name, one in settings.scenarios.items()},
         patch=settings.patch,

@@ -26,6 +26,7 @@ from elefast.databases.changes import Changes
 from elefast.databases.snapshots import TakenSnapshot
 from elefast.errors import LeakWarning
 from elefast.postgres.drop_blockers import DropBlocker, Leftover
+from elefast.postgres.session_settings import apply_settings
 from elefast.postgres.urls import display_url, dsn
 from elefast.templates import metadata as schema_of
 from elefast.templates.fingerprint import Input
@@ -82,6 +83,21 @@ class DatabaseInfo(ABC):
     facts: Mapping[str, Any] = MappingProxyType({})
     """What the seed functions of its scenario returned, with those of `seed` and of the scenarios below it; read-only.
     Of two values with the same key, that of the later function counts."""
+
+    session_options: Mapping[str, Any] = {}
+    """Keywords that the session makers of `as_role` need."""
+
+    def role_engine(self, role: str, settings: Mapping[str, object]) -> Engine:
+        """An engine for `as_role`; for an async driver, the sync side of one. The caller disposes it."""
+        self.close_preconnection()
+        engine = self._new_role_engine(role)
+        if settings:
+            apply_settings(engine, settings)
+        return engine
+
+    @abstractmethod
+    def _new_role_engine(self, role: str) -> Engine:
+        """A new engine to the database whose sessions are those of `role`."""
 
     close_preconnection: Callable[[], None] = staticmethod(_nothing)
     """Closes the connection that elefast opened in advance, before a test connects otherwise or counts sessions."""
@@ -203,6 +219,35 @@ class Database(DatabaseInfo, AbstractContextManager["Database"]):
             watch.close()
             raise
         watch.finish(changes)
+
+    @contextmanager
+    def as_role(self, name: str, settings: Mapping[str, object] | None = None) -> Generator[Database]:
+        """The same database, with sessions of another role.
+
+            with db.as_role("app", settings={"app.tenant": "1"}) as tenant, tenant.session() as session:
+                ...
+
+        Args:
+            name: A role that the configuration declares; empty for the server's user.
+            settings: Settings of each session, such as ``{"app.tenant": "1"}``.
+
+        Raises:
+            ConfigurationError: The role is not declared.
+            RefusedError: The server does not come from `elefast.from_config`, or the isolation does not allow it.
+            DatabaseNotReadyError: The role cannot log in.
+        """
+        engine = self.role_engine(name, settings or {})
+        database = Database(engine, self.server, self.server.sessionmaker_factory)
+        database.facts = self.facts
+        database.sessionmaker.configure(**self.session_options)
+        database.session_options, database.role_engine = self.session_options, self.role_engine  # type: ignore[method-assign]
+        try:
+            yield database
+        finally:
+            engine.dispose()
+
+    def _new_role_engine(self, role: str) -> Engine:
+        return self.server.role_engine(self._name, role)
 
     def drop(self) -> None:
         """Close the engine's connections and drop the database; safe to repeat.
@@ -350,6 +395,10 @@ class DatabaseServer:
             RefusedError: elefast did not make it, or another role did.
         """
         self._backend.drop(name)
+
+    def role_engine(self, name: str, role: str) -> Engine:
+        """An engine to database `name` for `Database.as_role`."""
+        return self._backend.role_engine(name, role)
 
     def drop_and_report(self, name: str) -> list[Leftover]:
         """Like `drop_database`; the sessions and objects that had to be ended or cleared."""

@@ -6,10 +6,12 @@ It is for the command line and for tools. Tests use none of it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from elefast.databases.current_checkouts import current
 from elefast.databases.inventory import Item, inventory
+from elefast.databases.roles import unused_roles
 from elefast.databases.sweeper import SweepScope, would_sweep
 from elefast.postgres import sql
 from elefast.postgres.names import Kind
@@ -73,6 +75,23 @@ class ServerAdmin:
     def prune(self, *, kept: int = 0, templates: bool = False, all_projects: bool = False) -> list[str]:
         """Drop kept databases and those of dead runs; the names of the dropped ones. Arguments as for `leftovers`."""
         return self._manager.sweep(SweepScope(None if all_projects else self.project, kept, templates))
+
+    def unused_roles(self, *, gone: Sequence[str] = (), all_projects: bool = False) -> list[str]:
+        """The roles that `prune_roles` would try to drop; this drops nothing.
+
+        Args:
+            gone: The databases that will be dropped before.
+            all_projects: Whether to drop roles of other projects as well.
+        """
+        return unused_roles(self._manager.session, None if all_projects else self.project, gone)
+
+    def prune_roles(self, *, all_projects: bool = False) -> tuple[list[str], dict[str, str]]:
+        """Drop the roles that elefast has created, and that no template and no process needs any more.
+
+        Returns:
+            The dropped roles, and those that stay with the reason.
+        """
+        return self._manager.prune_roles(None if all_projects else self.project)
 
     def template(self, scenario: str = "") -> list[State]:
         """What a run would do for each layer of a template now: reuse or build it; none where databases are empty.

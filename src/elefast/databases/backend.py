@@ -79,6 +79,10 @@ class ServerBackend(Protocol):
         """A new engine for database `name`; for an async driver, the sync side of one."""
         ...
 
+    def role_engine(self, name: str, role: str) -> Engine:
+        """The same as `engine`, with sessions of role `role`; empty for the server's user."""
+        ...
+
     def close_preconnection(self, name: str) -> None:
         """Close the connection to database `name` that was opened before the test asked for one."""
         ...
@@ -155,6 +159,16 @@ class EngineBackend:
         return self._changes.watch(name)
 
     def engine(self, name: str) -> Engine:
+        return self._engines.make(name)
+
+    def role_engine(self, name: str, role: str) -> Engine:
+        if role:
+            raise RefusedError(
+                f'role "{role}" has no password here: elefast creates and knows the roles of a configuration only. '
+                "Take the server from elefast.from_config(), and declare the role with a table "
+                f"[tool.elefast.roles.{role}]",
+                code="role-without-configuration",
+            )
         return self._engines.make(name)
 
     def close_preconnection(self, name: str) -> None:
@@ -236,6 +250,9 @@ class ServiceBackend:
     def engine(self, name: str) -> Engine:
         service = self._start()
         return service.async_engine(name) if self._is_async else service.engine(name)
+
+    def role_engine(self, name: str, role: str) -> Engine:
+        return self._start().role_engine(name, role, is_async=self._is_async)
 
     def close_preconnection(self, name: str) -> None:
         if not self._is_async:

@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from elefast.databases.histogram import Histogram
+from elefast.databases.roles import RoleManager, drop_unused_roles
 from elefast.databases.spares import SparePool
 from elefast.databases.sweeper import SweepScope, sweep
 from elefast.errors import ClosedError, DatabaseNotReadyError, ElefastError, RefusedError
@@ -68,6 +69,7 @@ class DatabaseManager:
         owned: Whether elefast started the server, so that it may drop roles and other objects that migrations left.
         requirement: The versions of PostgreSQL that the project accepts, such as ``>=14``.
         ended: Gives the reason why the server will not answer any more; empty while it may.
+        roles: The roles that exist before a template is built; None for none.
     """
 
     def __init__(
@@ -81,8 +83,11 @@ class DatabaseManager:
         owned: bool = False,
         requirement: str = "",
         ended: Callable[[], str] = lambda: "",
+        roles: RoleManager | None = None,
     ) -> None:
         self.url = url
+        self.roles = roles or RoleManager((), project="", owned=owned)
+        """The roles that tests can connect as."""
         self.run = new_owner()
         self.clones = Histogram()
         """How long it took to create each database."""
@@ -155,10 +160,10 @@ class DatabaseManager:
             MigrationError: It could not be built.
         """
         self.ensure_ready()
-        if self._templates is None:
-            return None
         with self._building:
-            return self._templates.get(encoding, scenario)
+            # Migrations, seeds and dumps may mention them.
+            self.roles.ensure(self.session)
+            return None if self._templates is None else self._templates.get(encoding, scenario)
 
     def facts(self, encoding: str = "utf8", scenario: str = "") -> Mapping[str, Any]:
         """What the seed functions of a state returned; a new read-only mapping, empty before its first database.
@@ -342,6 +347,11 @@ class DatabaseManager:
             ours = set(self._templates.names) if self._templates is not None else set[str]()
             return sweep(self.session, self.run, ours, scope or SweepScope(self._options.project, KEPT_AT_MOST))
 
+    def prune_roles(self, project: str | None) -> tuple[list[str], dict[str, str]]:
+        """Drop the roles that elefast has created for `project` and that no template needs any more; see `roles`."""
+        with self._building:
+            return drop_unused_roles(self.session, project)
+
     @defer_interrupts()
     def close(
         self, *, unused: Mapping[str, Sequence[str]] | None = None, spare_limit: int = 0, server_ends: bool = False
@@ -422,6 +432,7 @@ class DatabaseManager:
     def _lock_run(self, connection: Connection) -> None:
         # A sweep of another process may try this lock for a moment, so this waits for it.
         advisory_locks.acquire(connection, self.run)
+        self.roles.lock_on(connection)
         if self._templates is not None:
             self._templates.lock_on(connection)
 
@@ -432,6 +443,7 @@ class DatabaseManager:
         self.run = new_owner()
         self._building = threading.RLock()
         self._spare_pool = SparePool()
+        self.roles.forget()
 
     def holders(self, error: BaseException) -> list[str]:
         """The sessions that use up the server's connections, if `error` says so and this process has a connection."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from elefast.databases.histogram import Histogram
 from elefast.runtime.text import one_line
 
-__all__ = ["Kept", "Leak", "Report"]
+__all__ = ["Kept", "Leak", "Report", "bypassed_policies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Report:
         kept: Databases that were kept for inspection.
         layers: The layers of all templates, the lowest first: the name of each, why it was built or reused, and
             whether this process built it.
+        warnings: What the project should change, such as policies that tests do not see.
     """
 
     provider: str = ""
@@ -102,6 +104,7 @@ class Report:
     processes: int = 1
     slowest: float = 0.0
     kept: list[Kept] = field(default_factory=list[Kept])
+    warnings: list[str] = field(default_factory=list[str])
     longest_waits: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
     layers: list[tuple[str, str, bool]] = field(default_factory=list[tuple[str, str, bool]])
 
@@ -147,12 +150,13 @@ class Report:
         used = sorted((report for report in reports if report.provider), key=lambda report: -report.builds)
         if not used:
             return cls(processes=0)
-        merged = replace(used[0], kept=list(used[0].kept))
+        merged = replace(used[0], kept=list(used[0].kept), warnings=list(dict.fromkeys(used[0].warnings)))
         for report in used[1:]:
             for name in (*_SUMMED, *_SAMPLES):
                 setattr(merged, name, getattr(merged, name) + getattr(report, name))
             merged.kept += report.kept
             merged.layers = _merged_layers(merged.layers, report.layers)
+            merged.warnings = list(dict.fromkeys([*merged.warnings, *report.warnings]))
             merged.longest_waits = sorted([*merged.longest_waits, *report.longest_waits], reverse=True)[:_LISTED]
         if len(used) > 1:
             merged.slowest = max(report.wall_seconds for report in used)
@@ -223,6 +227,23 @@ def _merged_layers(
         if built or name not in found:
             found[name] = name, reason, built
     return list(found.values())
+
+
+def bypassed_policies(tables: int, role: str, declared: Sequence[str]) -> str:
+    """The warning that tests connect as a role which does not see the policies of the template.
+
+    Args:
+        tables: How many tables have policies.
+        role: The role that tests connect as.
+        declared: The declared roles that see them.
+    """
+    having = "1 table has" if tables == 1 else f"{tables} tables have"
+    line = f"role = {json.dumps(declared[0] if declared else 'app', ensure_ascii=False)}"
+    table = "" if declared else ", and the table [tool.elefast.roles.app] with grants for it"
+    return (
+        f"{having} row-level security, and tests connect as {role}, to which it does not apply: no test can fail "
+        f"because of a policy. Add to [tool.elefast]: {line}{table}"
+    )
 
 
 def _ms(seconds: float) -> str:

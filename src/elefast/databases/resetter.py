@@ -92,11 +92,18 @@ class DatabaseResetter:
         manager: Makes and drops them.
         engine: Makes a maintenance engine to a database, whose sessions have ``settings``.
         connect_options: Options of the tests' engines, which may contain settings of their sessions.
+        tests_have_role: Whether tests connect as another role than the server's user, which alone may reset.
     """
 
     def __init__(
-        self, manager: DatabaseManager, engine: Callable[..., Engine], connect_options: Iterable[object] = ()
+        self,
+        manager: DatabaseManager,
+        engine: Callable[..., Engine],
+        connect_options: Iterable[object] = (),
+        *,
+        tests_have_role: bool = False,
     ) -> None:
+        self._tests_have_role = tests_have_role
         self.resets = Histogram()
         """How long each reset took."""
         self.counts_unreliable = False
@@ -212,7 +219,9 @@ class DatabaseResetter:
         if login:
             # The session of the next test must begin after the reset, and fire the login trigger.
             preconnector = None
-        with self._connection_to(str(new), preconnector, login=login) as (connection, stays):
+        # The connection of the next test has the rights of its role.
+        shared = None if self._tests_have_role else preconnector
+        with self._connection_to(str(new), shared, login=login) as (connection, stays):
             execute(connection, "; ".join(_SET))
             relations = self._relations.get(known.template) or reset.read_relations(connection, session.server_info)
             found = rows(connection, reset.activity_query(relations))
@@ -244,6 +253,8 @@ class DatabaseResetter:
             stays = False
         if not stays and session.remaining_sessions(str(new)):
             return "another session is connected to it"
+        if preconnector is not None and self._tests_have_role:
+            preconnector.prepare(str(new), preconnector.reserve(str(new)))
         self._note(str(new), known, now, plan, *counted, audited=audits)
         return ""
 

@@ -29,11 +29,12 @@ from elefast.databases.histogram import Histogram
 from elefast.databases.manager import DatabaseManager
 from elefast.databases.pool import DatabasePool, leaks_of
 from elefast.databases.preconnect import Preconnector
-from elefast.databases.report import Kept, Leak, Report
+from elefast.databases.report import Kept, Leak, Report, bypassed_policies
 from elefast.databases.resetter import DatabaseResetter
+from elefast.databases.roles import RoleManager
 from elefast.databases.snapshots import DatabaseSnapshots, TakenSnapshot
 from elefast.errors import ConfigurationError, ElefastError, RefusedError, ServerError
-from elefast.postgres import cluster_snapshot, libpq_variables, server
+from elefast.postgres import cluster_snapshot, libpq_variables, roles, server
 from elefast.postgres.connections.connectors import connector_to, connectors_to
 from elefast.postgres.connections.dialect_cache import DialectCache
 from elefast.postgres.connections.engines import maintenance_engine, require_driver
@@ -46,6 +47,7 @@ from elefast.runtime.process_lifetime import OwnerProcess
 
 if TYPE_CHECKING:
     from elefast.databases.spec import ServiceSpec
+    from elefast.postgres.row_security import RowSecurity
     from elefast.providers.protocol import Lease
 
 __all__ = ["DatabaseService"]
@@ -81,6 +83,7 @@ class DatabaseService:
             owned=lease.owned,
             requirement=spec.requirement,
             ended=lease.ended,
+            roles=RoleManager(spec.roles.declared, project=spec.templates.project, owned=lease.owned),
         )
         self._spec = spec
         self._maintenance_engine = partial(maintenance_engine, lease.url, owned=lease.owned)
@@ -167,6 +170,26 @@ class DatabaseService:
         return with_driver(self.lease.url, driver or self._spec.engines.driver, database, written=self._spec.url)
 
     @property
+    def role(self) -> str:
+        """The role that tests connect as; empty for the server's user."""
+        return self._spec.roles.tests
+
+    def test_url(self, name: str, driver: str = "", role: str | None = None) -> URL:
+        """The URL of database `name` for a test.
+
+        Args:
+            name: The name of the database.
+            driver: The driver, if not the configured sync driver.
+            role: A declared role; empty for the server's user, None for the role that tests connect as.
+
+        Raises:
+            ConfigurationError: The role is not declared.
+            DatabaseNotReadyError: The role cannot log in.
+        """
+        url = self.url_for(driver, name)
+        return self.manager.roles.url_for(url, self.role if role is None else role, self.manager.session)
+
+    @property
     def async_driver(self) -> str:
         """The driver of async engines, such as ``postgresql+asyncpg``."""
         return self._spec.engines.async_driver
@@ -196,23 +219,44 @@ class DatabaseService:
         self.preconnector.expect_return(name)
         engine.dispose()
 
-    def async_engine(self, name: str) -> Engine:
-        """The sync side of a new async engine to database `name`."""
+    def role_engine(self, name: str, role: str, *, is_async: bool = False) -> Engine:
+        """A new engine to database `name` as `role`; for an async driver, the sync side of one.
+
+        Args:
+            name: The name of the database.
+            role: A declared role; empty for the server's user.
+            is_async: Whether to make an async engine.
+        """
+        if is_async:
+            return self.async_engine(name, role)
+        url = self.test_url(name, role=role)
+        require_driver(url)
+        engine = create_engine(url, **self._spec.engines.keywords)
+        self.note_engine(name, engine)
+        return engine
+
+    def async_engine(self, name: str, role: str | None = None) -> Engine:
+        """The sync side of a new async engine to database `name`.
+
+        Args:
+            name: The name of the database.
+            role: As for `test_url`.
+        """
         from sqlalchemy.ext.asyncio import create_async_engine
 
         # A pooled async connection belongs to one event loop, but tests use many.
         options: dict[str, Any] = {"poolclass": NullPool, **self._spec.engines.async_keywords}
         if {"pool_size", "max_overflow"} & options.keys():
             options.pop("poolclass")
-        url = self.url_for(self.async_driver, name)
+        url = self.test_url(name, self.async_driver, role)
         require_driver(url)
         if url.get_driver_name() == "asyncpg" and not self.manager.session.server_info.encrypted:
             options["connect_args"] = asyncpg_without_tls(url, options["connect_args"])
         engine = create_async_engine(url, **options).sync_engine
         self._async_dialects.share(engine, self._on_connect)
-        if url.get_driver_name() != "psycopg" or not self.preconnector.serve_async(
-            name, engine, options["connect_args"]
-        ):
+        # The session that was opened in advance is one of the tests' own role.
+        lends = role is None and url.get_driver_name() == "psycopg"
+        if not lends or not self.preconnector.serve_async(name, engine, options["connect_args"]):
             self.close_preconnection(name)  # it is for a sync engine
         self.note_engine(name, engine)
         return engine
@@ -340,6 +384,7 @@ class DatabaseService:
             self.manager,
             self._maintenance_engine,
             connect_options=(self.lease.url.query, engines.keywords, engines.async_keywords),
+            tests_have_role=bool(self.role),
         )
 
     def session_counts(self, name: str) -> tuple[int, int, str]:
@@ -403,6 +448,7 @@ class DatabaseService:
             seconds = clock.now() - start
             layers = self.manager.templates.take_used()
             self.report.template, self.report.template_reason = made.name, made.reason
+            self._note_bypassed_policies(made.row_security)
             self.report.layers += [(layer.layer, layer.reason, layer.built) for layer in layers]
             self.report.template_seconds += seconds
             builds = sum(layer.built for layer in layers)
@@ -416,9 +462,20 @@ class DatabaseService:
             self._spec.recipe.stop_preparation()
 
     def _new_engine(self, name: str) -> Engine:
-        url = self.url_for(database=name)
+        url = self.test_url(name)
         require_driver(url)
         return create_engine(url, **self._spec.engines.keywords)
+
+    def _note_bypassed_policies(self, secured: RowSecurity) -> None:
+        """Note in the report that tests do not see the policies of the template, if that is so."""
+        user = self.manager.session.server_info.role
+        role = self.role or user
+        if not secured.tables or not self.manager.session.call(roles.bypasses_row_security, role, secured.owners):
+            return
+        declared = [name for name, one in self.manager.roles.declared.items() if not one.bypass_rls and name != role]
+        warning = bypassed_policies(secured.tables, role, declared)
+        if warning not in self.report.warnings:  # the templates of other scenarios have the same tables
+            self.report.warnings.append(warning)
 
     def _has_room(self) -> bool:
         """Whether the disk (often a RAM disk) of a server on this machine has room for one that may be unused."""
@@ -440,7 +497,10 @@ class DatabaseService:
             server_info = session.server_info
             self.cluster_leak_detector.compare(
                 lambda: session.call(
-                    cluster_snapshot.snapshot, system=server_info.superuser, parameters=server_info.version >= 150000
+                    cluster_snapshot.snapshot,
+                    system=server_info.superuser,
+                    parameters=server_info.version >= 150000,
+                    known_roles=frozenset(self.manager.roles.declared),
                 )
             )
         except (ElefastError, SQLAlchemyError) as error:

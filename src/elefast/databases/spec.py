@@ -11,10 +11,11 @@ from elefast.templates.options import TemplateOptions
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from elefast.postgres.roles import Role
     from elefast.providers.protocol import Provider
     from elefast.templates.recipe import PreparedRecipe
 
-__all__ = ["EngineOptions", "PoolOptions", "ServiceSpec"]
+__all__ = ["EngineOptions", "PoolOptions", "RoleOptions", "ServiceSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,19 @@ class PoolOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoleOptions:
+    """The roles of tests.
+
+    Args:
+        declared: The roles that the project declares.
+        tests: The one of them that tests connect as; empty for the server's user.
+    """
+
+    declared: tuple[Role, ...] = ()
+    tests: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
     """What a `DatabaseService` is made from.
 
@@ -62,6 +76,7 @@ class ServiceSpec:
         templates: How templates are made and kept.
         pool: The pool of databases.
         scenario: The scenario that databases start from; empty for the state after migrator and seeds.
+        roles: The roles that tests can connect as.
         watches_cluster: Whether changes to what all databases of the server share are looked for between tests.
         origins: Where each setting was written, by its dotted key, for errors that only the use of its value shows.
         libpq_variables: Gives the libpq variables that were set before the first test; None where no run of tests
@@ -75,6 +90,7 @@ class ServiceSpec:
     engines: EngineOptions
     templates: TemplateOptions
     pool: PoolOptions
+    roles: RoleOptions = RoleOptions()
     watches_cluster: bool
     origins: Mapping[str, object]
     libpq_variables: Callable[[], Mapping[str, str] | None] = lambda: None

@@ -54,6 +54,8 @@ class DatabaseCheckout:
         self.name = name
         self.test = test
         self._scenario = scenario
+        self.role: str | None = None
+        """The role of the URLs, if not the one that tests connect as; empty for the server's user."""
         self._sync: Database | None = None
         self._async: AsyncDatabase | None = None
 
@@ -98,11 +100,11 @@ class DatabaseCheckout:
     @property
     def url(self) -> URL:
         """The URL with the configured sync driver."""
-        return self._service.url_for(database=self.name)
+        return self._service.test_url(self.name, role=self.role)
 
     def url_for(self, driver: str) -> URL:
         """The URL with another driver, such as ``postgresql+asyncpg``."""
-        return self._service.url_for(driver, self.name)
+        return self._service.test_url(self.name, driver, self.role)
 
     @property
     def dsn(self) -> str:

@@ -60,6 +60,8 @@ class Plan:
             project's code.
         extensions: Extensions to create first.
         migrator: The step that creates the schema; None for an empty one.
+        grants: The rights of roles, granted after the migrator: the name of each role with a level (``read``,
+            ``write``) or with SQL files.
         seeds: SQL files (names and globs that end in ``.sql``) and functions (``module:function``), in order.
         scenarios: Further states by name; their bases form no cycle.
         patch: Attributes of modules, as ``module:name``, that lead to the draft while seed functions run.
@@ -84,6 +86,7 @@ class Plan:
         root: Path,
         extensions: Sequence[str] = (),
         migrator: Step | None = None,
+        grants: Mapping[str, str | Sequence[str]] | None = None,
         seeds: Sequence[str] = (),
         scenarios: Mapping[str, Scenario] | None = None,
         patch: Sequence[str] = (),
@@ -102,6 +105,7 @@ class Plan:
         self._migrated: tuple[Step, ...] = (
             *([_extensions(extensions)] if extensions else []),
             *([migrator] if migrator else []),
+            *(_grants(role, rights) for role, rights in (grants or {}).items()),
         )
         self._seeded = tuple(_seed(seed, "seed") for seed in seeds)
         self._scenarios = dict(scenarios or {})
@@ -363,6 +367,12 @@ def _extensions(names: Sequence[str]) -> Step:
     from elefast.migrators.extensions import Extensions
 
     return Extensions(tuple(names))
+
+
+def _grants(role: str, rights: str | Sequence[str]) -> Step:
+    from elefast.migrators.grants import Grants
+
+    return Grants(role, rights) if isinstance(rights, str) else Grants(role, "", tuple(rights))
 
 
 def _seed(seed: str, key: str) -> Step:

@@ -25,6 +25,7 @@ _MODULES = {
     "Command": "elefast.migrators.command",
     "Extensions": "elefast.migrators.extensions",
     "Function": "elefast.migrators.callable",
+    "Grants": "elefast.migrators.grants",
     "Metadata": "elefast.migrators.metadata",
     "Sql": "elefast.migrators.sql",
 }

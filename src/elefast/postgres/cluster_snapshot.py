@@ -6,17 +6,22 @@ shared objects belong to no database, so a database for each test does not isola
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from sqlalchemy import Connection
 
 from elefast.postgres.names import Name
+from elefast.postgres.roles import MARK_START
 from elefast.postgres.sql import prepared_rows
 
 __all__ = ["snapshot"]
 
 # The shared catalogs (see "shared relations" in PostgreSQL's bki.sgml), as far as every role may read them.
 # Predefined roles, "pg_...", are left out. A membership is listed with the role that is the member.
-_SHARED_OBJECTS = r"""
-    select 'role', rolname::text, '',
+_OWN_ROLE = "role of elefast's"
+_SHARED_OBJECTS = rf"""
+    select case when shobj_description(oid, 'pg_authid') like '{MARK_START}%' then 'role of elefast''s' else 'role' end,
+           rolname::text, '',
            md5(concat_ws('|', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
                          rolbypassrls, rolconnlimit, rolvaliduntil, rolconfig,
                          (select string_agg(roleid::text, ',' order by roleid)
@@ -48,7 +53,7 @@ _SHARED_OBJECTS = r"""
     select 'comment on a role or tablespace', coalesce(rolname, spcname)::text, '', md5(description)
     from pg_shdescription left join pg_roles r on classoid = 'pg_authid'::regclass and r.oid = objoid
                           left join pg_tablespace t on classoid = 'pg_tablespace'::regclass and t.oid = objoid
-    where classoid <> 'pg_database'::regclass
+    where classoid <> 'pg_database'::regclass and description not like '{MARK_START}%'
     union all
     select 'security label of a shared object', classoid::regclass::text || ' ' || objoid || ' ' || provider,
            coalesce((select datname from pg_database d where classoid = 'pg_database'::regclass and d.oid = objoid), '')
@@ -69,13 +74,16 @@ _ALTER_SYSTEM = r"""
 """
 
 
-def snapshot(connection: Connection, *, system: bool, parameters: bool) -> dict[str, str]:
+def snapshot(
+    connection: Connection, *, system: bool, parameters: bool, known_roles: Set[str] = frozenset()
+) -> dict[str, str]:
     """The shared objects of the server.
 
     Args:
         connection: To any database of the server.
         system: Include settings that ``ALTER SYSTEM`` wrote, which only a superuser may read.
         parameters: Include rights to set parameters, which PostgreSQL has from version 15 on.
+        known_roles: The roles that elefast has created for this project. Other runs create and drop others meanwhile.
 
     Returns:
         For each object its kind and name, and a text that changes if the object changes.
@@ -88,5 +96,9 @@ def snapshot(connection: Connection, *, system: bool, parameters: bool) -> dict[
         # A slot, subscription or prepared transaction in a database of elefast's is dropped with the database.
         if database and Name.parse(database) is not None:
             continue
+        if kind == _OWN_ROLE:
+            if name not in known_roles:
+                continue
+            kind = "role"
         found[f'{kind} "{name}"' if name else kind] = value
     return found

@@ -93,7 +93,7 @@ def write_summary(
 ) -> None:
     """Write the section after the tests; there is none where no database was used.
 
-    With ``-q`` it has only leaks, kept databases, and variables of `export_env` that other code changed.
+    With ``-q`` it has only leaks, kept databases, warnings, and variables of `export_env` that other code changed.
 
     Args:
         terminal: The terminal reporter of the run.
@@ -111,6 +111,7 @@ def write_summary(
         lines += [f"kept      {one_line(kept.test or kept.name, _MAX_NODE_ID)}", f"          {_psql(kept, profile)}"]
     if report.kept:
         lines.append(_cleanup_advice(report))
+    lines += [f"warning   {one_line(warning, _MAX_NODE_ID)}" for warning in report.warnings]
     lines += [f"variable  {change}" for change in variable_changes]
     if not lines and not leaks:
         return

@@ -21,6 +21,7 @@ from elefast.postgres.cluster_objects import ClusterObject
 from elefast.postgres.connections.maintenance_session import Connector, MaintenanceSession
 from elefast.postgres.contents import TemplateContents
 from elefast.postgres.names import Kind, Name
+from elefast.postgres.row_security import RowSecurity, read_row_security
 from elefast.postgres.sql import identifier
 from elefast.runtime import progress
 from elefast.templates import store
@@ -218,7 +219,7 @@ class TemplateBuilder:
                 raise MigrationError(
                     "files that the template is made from changed while it was built; run again.", code="files-changed"
                 )
-            has = self._polish(name)
+            has, secured = self._polish(name)
             session.end_sessions(name)
             if session.connection_count != connects:
                 raise _connection_lost()
@@ -234,6 +235,8 @@ class TemplateBuilder:
                 layer=layer.name,
                 base=base.name if base is not None else "",
                 facts=json.dumps({**json.loads(base.facts if base is not None else "{}"), **manifest.returned}),
+                roles=self._options.roles,
+                row_security=secured,
             )
         except DatabaseNotReadyError:
             raise  # the lock of the draft is free now, so the next sweep drops it
@@ -257,23 +260,29 @@ class TemplateBuilder:
             raise
         return made
 
-    def _polish(self, name: str) -> TemplateContents | None:
-        """Prepare a built draft for its copies (see `store.polish`); what it contains, or None where that fails."""
+    def _polish(self, name: str) -> tuple[TemplateContents | None, RowSecurity]:
+        """Prepare a built draft for its copies (see `store.polish`).
+
+        Returns:
+            What it contains, or None where that fails, and its tables with row-level security.
+        """
         facts = self._session.server_info
         # A login trigger of the project must not write a row for this session into the template.
         silent = facts.superuser and facts.version >= server.LOGIN_TRIGGERS_VERSION
         make = self._link_to(name, settings=server.NO_EVENT_TRIGGERS if silent else "")
+        secured = RowSecurity()
         if make is None:
-            return None
+            return None, secured
         # The session keeps the settings of the project's role: an index may call functions of the project.
         link = make(lambda connection: None)
         try:
             link.open(_CONNECT_TIMEOUT)
+            secured = link.call(read_row_security)
             link.call(store.polish)
-            return link.call(contents.read_contents)
+            return link.call(contents.read_contents), secured
         except Exception as error:
             _log.info("%s has no statistics: %s", name, driver_errors.driver_message(error))
-            return None
+            return None, secured
         finally:
             link.close()
 
@@ -427,6 +436,9 @@ class TemplateBuilder:
                 Input.of("encoding and locale", encoding.lower(), facts.locale),
                 Input.of("role", facts.role),
             ]
+            if self._options.roles:
+                # A migration may look whether a role exists.
+                inputs.append(Input.of("roles of the server", *sorted(self._options.roles)))
         else:
             # The name of the base stands for all its inputs, and for what its build was seen to use.
             inputs += [Input.of(f"layer {base.layer}", base.name), Input.of("name of the layer", layer.name)]
@@ -524,6 +536,8 @@ class TemplateBuilder:
         if found is None:
             return error
         kind, name = found
+        if kind == "role" and name in self._options.roles:
+            return MigrationError(f"{error}\n  {_declared(name)}", code="cluster-object-exists")
         users = self._session.call(cluster_objects.dependent_databases, kind, name)
         more = [
             f'The {kind} "{name}" was on the server before this build. All databases of a server share its {kind}s, so '
@@ -536,6 +550,14 @@ class TemplateBuilder:
         ]
         text = "\n  ".join([str(error), *more])
         return MigrationError(text, code="cluster-object-exists")
+
+
+def _declared(name: str) -> str:
+    return (
+        f'elefast has created the role "{name}" before the build, because of [tool.elefast.roles.{name}], and other '
+        "builds need it.\n  Let the migration create it only where it does not exist: "
+        f"DO $$ BEGIN CREATE ROLE {identifier(name)}; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    )
 
 
 def _connection_lost() -> DatabaseNotReadyError:

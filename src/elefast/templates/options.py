@@ -21,6 +21,7 @@ class TemplateOptions:
         rebuild: Build the template even if one fits.
         keep: The number of older templates of the project that are not dropped.
         max_age: Seconds after which a template is built again; 0 for no limit.
+        roles: The roles that exist before a template is built, and that it may refer to.
     """
 
     project: str = ""
@@ -30,3 +31,4 @@ class TemplateOptions:
     rebuild: bool = False
     keep: int = 3
     max_age: float = 0
+    roles: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ from elefast.postgres.connections.maintenance_session import MaintenanceSession
 from elefast.postgres.contents import FIRST_NORMAL_OID, TemplateContents
 from elefast.postgres.databases import OwnDatabase
 from elefast.postgres.names import OWNER_LENGTH, Kind, Name, new_serial
+from elefast.postgres.row_security import RowSecurity
 from elefast.postgres.sql import execute, rows, scalar
 from elefast.runtime.hashing import short_digest
 from elefast.runtime.text import local_time
@@ -55,11 +56,12 @@ __all__ = [
     "project_of",
     "publish",
     "retire",
+    "roles_of",
     "use_lock",
     "with_descendants",
 ]
 
-FORMAT = 5
+FORMAT = 6
 """The format of the records. It is part of every key, so that each version of elefast finds its own templates."""
 
 _log = logging.getLogger("elefast")
@@ -78,6 +80,7 @@ class Template(NamedTuple):
         layer: The name of its layer.
         base: The database that it was copied from; empty for the lowest layer.
         facts: What seed functions of this layer and of those below returned, as a JSON object.
+        row_security: Its tables with row-level security.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Template(NamedTuple):
     layer: str = ""
     base: str = ""
     facts: str = "{}"
+    row_security: RowSecurity = RowSecurity()
 
     @property
     def kept(self) -> bool:
@@ -106,6 +110,7 @@ class State(NamedTuple):
         changes: What differs from the project's newest one of this layer, in words; empty where nothing does.
         inputs: The inputs of the key.
         why_not_kept: Why the template would not outlive the run; empty where it would.
+        row_security: The tables of the template with row-level security; none where one would be built.
     """
 
     layer: str
@@ -114,6 +119,7 @@ class State(NamedTuple):
     changes: tuple[str, ...]
     inputs: tuple[Input, ...]
     why_not_kept: str
+    row_security: RowSecurity = RowSecurity()
 
 
 def owner_of(key: Key) -> str:
@@ -155,6 +161,7 @@ def find(connection: Connection, key: Key, recipe: Recipe, max_age: float = 0) -
                     layer=layer_of(entry),
                     base=_base_of(entry),
                     facts=str(record.get("facts", "{}")),
+                    row_security=RowSecurity.from_json(record.get("row_security")),
                 ),
                 [],
             )
@@ -239,6 +246,8 @@ def publish(
     layer: str = "",
     base: str = "",
     facts: str = "{}",
+    roles: Sequence[str] = (),
+    row_security: RowSecurity = RowSecurity(),
 ) -> Template:
     """Seal a draft, and rename it to a template that `find` sees. No session may be connected to it.
 
@@ -254,6 +263,8 @@ def publish(
         layer: The name of its layer.
         base: The database that it was copied from; empty for the lowest layer.
         facts: What seed functions of this layer and of those below returned, as a JSON object.
+        roles: The roles that it may refer to, so that they stay as long as it does.
+        row_security: Its tables with row-level security.
     """
     final = Name("elefast", Kind.TEMPLATE if kept else Kind.VOLATILE, drafted.owner, drafted.serial)
     # After a lost connection this runs again, and the first attempt may have got to its last step.
@@ -274,12 +285,24 @@ def publish(
             "contents": contents.to_json() if contents is not None else None,
             "inputs": [[item.label, item.digest] for item in key.inputs],
             "manifest": manifest.to_json(),
+            "roles": list(roles),
+            "row_security": row_security.to_json(),
         }
         if facts != "{}":
             record["facts"] = facts
         databases.comment(connection, name, _dump(record))
         databases.rename(connection, name, final)
-    return Template(str(final), tuple(recorded), contents, reason, built=True, layer=layer, base=base, facts=facts)
+    return Template(
+        str(final),
+        tuple(recorded),
+        contents,
+        reason,
+        built=True,
+        layer=layer,
+        base=base,
+        facts=facts,
+        row_security=row_security,
+    )
 
 
 def fail(connection: Connection, drafted: Name, key: Key, *, run: str, test_run: str, error: str, code: str) -> None:
@@ -407,6 +430,11 @@ def layer_of(entry: OwnDatabase) -> str:
 
 def _base_of(entry: OwnDatabase) -> str:
     return str(_read(entry).get("base", ""))
+
+
+def roles_of(entry: OwnDatabase) -> list[str]:
+    """The roles that a template may refer to."""
+    return [str(name) for name in _read(entry).get("roles", ())]
 
 
 def _dump(record: dict[str, Any]) -> str:
