@@ -98,13 +98,14 @@ class RoleManager:
         """Check the roles again, because this process is a fork, which has another session."""
         self._ready = False
 
-    def url_for(self, url: URL, name: str, session: MaintenanceSession) -> URL:
+    def url_for(self, url: URL, name: str, session: MaintenanceSession, *, logs_in: bool = True) -> URL:
         """`url` with role `name` as its user; `url` itself for the server's user.
 
         Args:
             url: A URL of the server, for any driver.
             name: A declared role; empty for the server's user.
             session: The session on the server.
+            logs_in: Whether sessions will log in by the URL, so that the role has to be able to.
 
         Raises:
             ConfigurationError: The role is not declared.
@@ -118,7 +119,8 @@ class RoleManager:
         assert self._user is not None
         if name == self._user.name:
             return url
-        self._check_login(name, session)
+        if logs_in:
+            self._check_login(name, session)
         return self._with_login(url, name)
 
     @property

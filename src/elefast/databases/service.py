@@ -174,20 +174,22 @@ class DatabaseService:
         """The role that tests connect as; empty for the server's user."""
         return self._spec.roles.tests
 
-    def test_url(self, name: str, driver: str = "", role: str | None = None) -> URL:
+    def test_url(self, name: str, driver: str = "", role: str | None = None, *, logs_in: bool = True) -> URL:
         """The URL of database `name` for a test.
 
         Args:
             name: The name of the database.
             driver: The driver, if not the configured sync driver.
             role: A declared role; empty for the server's user, None for the role that tests connect as.
+            logs_in: Whether sessions will log in by the URL.
 
         Raises:
             ConfigurationError: The role is not declared.
             DatabaseNotReadyError: The role cannot log in.
         """
         url = self.url_for(driver, name)
-        return self.manager.roles.url_for(url, self.role if role is None else role, self.manager.session)
+        role = self.role if role is None else role
+        return self.manager.roles.url_for(url, role, self.manager.session, logs_in=logs_in)
 
     @property
     def async_driver(self) -> str:

@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from sqlalchemy import Connection, Dialect, Engine
+from sqlalchemy import URL, Connection, Dialect, Engine
 from sqlalchemy.engine.base import OptionEngineMixin
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 from elefast.errors import RefusedError
-from elefast.isolation.outer_transaction import OWN_DATABASE, OuterTransaction, SessionScope
+from elefast.isolation.outer_transaction import OWN_DATABASE, Identity, OuterTransaction, SessionScope
 from elefast.postgres.driver_errors import driver_message
 
 __all__ = ["SharedConnectionEngine", "SharedConnectionProxy", "closing_fixture", "connect", "shared_dialect"]
@@ -31,11 +31,12 @@ class SharedConnectionProxy(PoolProxiedConnection):
     Args:
         transaction: The transaction of the test.
         kind: ``sync`` or ``async``.
+        identity: The role and the settings of its statements; None for those of the connection.
     """
 
-    def __init__(self, transaction: OuterTransaction, kind: str) -> None:
+    def __init__(self, transaction: OuterTransaction, kind: str, identity: Identity | None = None) -> None:
         self._transaction = transaction
-        self._scope = SessionScope()
+        self._scope = SessionScope(identity)
         self._kind = kind
         self._valid = True
         self._info: dict[Any, Any] = {}
@@ -143,9 +144,10 @@ class _NullCursor:
 class _SharedConnectionPool(Pool):
     """Gives every user the same connection."""
 
-    def __init__(self, transaction: OuterTransaction, dialect: Dialect) -> None:
+    def __init__(self, transaction: OuterTransaction, dialect: Dialect, identity: Identity | None) -> None:
         super().__init__(_never, dialect=dialect)
         self.transaction = transaction
+        self._identity = identity
         self._kind = "async" if dialect.is_async else "sync"
 
     def connect(self) -> PoolProxiedConnection:
@@ -158,7 +160,7 @@ class _SharedConnectionPool(Pool):
         Args:
             lazy: Leave its opening to the first statement.
         """
-        proxy = SharedConnectionProxy(self.transaction, self._kind)
+        proxy = SharedConnectionProxy(self.transaction, self._kind, self._identity)
         if not lazy:
             self.transaction.connect(self._kind)
         return proxy
@@ -197,10 +199,20 @@ class SharedConnectionEngine(Engine):
         transaction: The transaction of the test.
         original: An engine to the same database.
         dialect: From `shared_dialect`.
+        url: The URL that it shows; by default that of `original`.
+        identity: The role and the settings of its sessions; None for those of the connection.
     """
 
-    def __init__(self, transaction: OuterTransaction, original: Engine, dialect: Dialect) -> None:
-        pool = _SharedConnectionPool(transaction, dialect)
+    def __init__(
+        self,
+        transaction: OuterTransaction,
+        original: Engine,
+        dialect: Dialect,
+        *,
+        url: URL | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        pool = _SharedConnectionPool(transaction, dialect, identity)
         echo: Any = original.echo
         # The size is the project's. The cache is the test's, because a test may change how SQL compiles.
         cache: Any = original._compiled_cache
@@ -208,7 +220,7 @@ class SharedConnectionEngine(Engine):
         super().__init__(
             pool,
             dialect,
-            original.url,
+            url or original.url,
             echo=echo,
             hide_parameters=original.hide_parameters,
             query_cache_size=size,

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
@@ -28,7 +28,7 @@ from elefast.isolation.lasting_effects import may_outlast_rollback
 from elefast.postgres import driver_errors
 from elefast.runtime.process_lifetime import OwnerProcess
 
-__all__ = ["OWN_DATABASE", "ConnectionSource", "OuterTransaction", "SavepointStack", "SessionScope"]
+__all__ = ["OWN_DATABASE", "ConnectionSource", "Identity", "OuterTransaction", "SavepointStack", "SessionScope"]
 
 OWN_DATABASE = 'give the test a database of its own: @pytest.mark.elefast(isolation="database")'
 """The end of every refusal: what to do where a transaction is not enough."""
@@ -64,12 +64,26 @@ def _effect(statement: str) -> tuple[_Effect, str]:
     return _Effect.WRITE, ""
 
 
+class Identity(NamedTuple):
+    """A role and settings that one session has, and the connection has not.
+
+    Args:
+        begin: The SQL that sets them, for the rest of the transaction or until `end`.
+        end: The SQL that sets those of the connection again.
+    """
+
+    begin: str
+    end: str
+
+
 class SessionScope:
     """The savepoint that a session, or another user of the connection, takes for its own transaction."""
 
-    __slots__ = ("failed", "other_writes", "savepoint", "user_savepoints", "wrote")
+    __slots__ = ("failed", "identity", "other_writes", "savepoint", "user_savepoints", "wrote")
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity | None = None) -> None:
+        self.identity = identity
+        """The role and the settings of the session; None for those of the connection."""
         self.savepoint = ""
         self.clear()
 
@@ -346,12 +360,22 @@ class OuterTransaction:
         """
         with self._exclusive_use():
             self._enter(scope, statement)
+            # A savepoint is set with the identity of the connection, so that a rollback to it restores that one.
+            identity = scope.identity if _effect(statement)[0] in (_Effect.READ, _Effect.WRITE) else None
+            if identity is not None and not scope.failed:
+                # A custom setting is an empty one after its first use, whatever is rolled back.
+                self.session_changed = True
+                self._send(identity.begin)
             try:
                 yield
             except Exception as error:
                 scope.failed = bool(driver_errors.sqlstate(error))
+                if identity is not None and not scope.failed:
+                    self._send(identity.end)
                 raise
             scope.failed = False
+            if identity is not None:
+                self._send(identity.end)
 
     def allow_raw_access(self, kind: str, scope: SessionScope) -> None:
         """Prepare `scope` for statements that code sends through the driver itself.
@@ -359,6 +383,12 @@ class OuterTransaction:
         Raises:
             RefusedError: As for `connect` and `executing`.
         """
+        if scope.identity is not None:
+            raise RefusedError(
+                'with isolation = "transaction" a session of `as_role` shares its connection with other roles, so its '
+                f"driver cannot be used directly.\nExecute statements by the session, or {OWN_DATABASE}",
+                code="role-in-transaction",
+            )
         self.connect(kind)
         with self._exclusive_use():
             self._enter(scope, _RAW_ACCESS)

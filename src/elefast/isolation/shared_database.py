@@ -7,6 +7,7 @@ there for the next test.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,9 +17,11 @@ from elefast.databases.service import DatabaseService
 from elefast.errors import RefusedError
 from elefast.isolation.engine import SharedConnectionEngine, shared_dialect
 from elefast.isolation.lasting_effects import lasting_functions_condition
-from elefast.isolation.outer_transaction import OuterTransaction
+from elefast.isolation.outer_transaction import OWN_DATABASE, Identity, OuterTransaction
 from elefast.postgres.databases import last_reset
-from elefast.postgres.sql import literal, rows
+from elefast.postgres.roles import settings_of
+from elefast.postgres.session_settings import set_config_calls
+from elefast.postgres.sql import execute, identifier, literal, rows
 from elefast.runtime import clock
 from elefast.runtime.process_lifetime import OwnerProcess
 
@@ -66,7 +69,41 @@ class SharedDatabase:
         original = self._original(kind)
         # A new one for each test: mappers cache compiled statements by dialect, and a test may add listeners to it.
         self._dialects[kind] = shared_dialect(original.dialect)
-        return SharedConnectionEngine(transaction, original, self._dialects[kind])
+        url = self._service.test_url(self.name, original.url.drivername, logs_in=not self._switches)
+        return SharedConnectionEngine(transaction, original, self._dialects[kind], url=url)
+
+    def role_engine(
+        self, kind: str, transaction: OuterTransaction, role: str, settings: Mapping[str, object]
+    ) -> SharedConnectionEngine:
+        """An engine for sessions that have another role and settings than the connection, for each of their statements.
+
+        Raises:
+            ConfigurationError: The role is not declared.
+            RefusedError: The server's user may not switch to the role.
+        """
+        roles = self._service.manager.roles
+        url = self._service.test_url(self.name, self._original(kind).url.drivername, role, logs_in=False)
+        if role != self._service.role and not roles.can_switch:
+            raise RefusedError(
+                f'with isolation = "transaction" a test has one connection, and only a superuser can switch it to '
+                f'role "{role or roles.server_user}"; "{roles.server_user}" is none.\n'
+                f"Let engine.url name a superuser, or {OWN_DATABASE}",
+                code="role-in-transaction",
+            )
+        if kind not in self._dialects:
+            self._dialects[kind] = shared_dialect(self._original(kind).dialect)
+        identity = _identity(role, self._service.role, settings, switches=roles.can_switch)
+        return SharedConnectionEngine(
+            transaction, self._original(kind), self._dialects[kind], url=url, identity=identity
+        )
+
+    @property
+    def _switches(self) -> bool:
+        """Whether the connection is the server's user's, and takes the identity of the role that tests have.
+
+        Only such a connection can also take the identity of another role, for sessions of `as_role`.
+        """
+        return bool(self._service.role) and self._service.manager.roles.can_switch
 
     # -- the `ConnectionSource` of `OuterTransaction` -----------------------------------------------------------
 
@@ -148,8 +185,11 @@ class SharedDatabase:
 
     def _original(self, kind: str) -> Engine:
         if kind not in self._engines:
-            create = self._service.async_engine if kind == "async" else self._service.engine
-            self._engines[kind] = create(self.name)
+            if self._switches:
+                self._engines[kind] = self._service.role_engine(self.name, "", is_async=kind == "async")
+            else:
+                create = self._service.async_engine if kind == "async" else self._service.engine
+                self._engines[kind] = create(self.name)
         return self._engines[kind]
 
     def _set_up(self, kind: str, connection: Connection) -> None:
@@ -170,6 +210,8 @@ class SharedDatabase:
                 f"{last_reset('oid')}, {lasting_functions_condition()} "
                 "FROM pg_database WHERE datname = current_database()",
             )[0]
+        if self._switches:
+            self._assume_role(connection)
         # A commit, so that settings by the project's listeners for "connect" stay.
         driver.commit()
         if connection.dialect.driver == "psycopg2":
@@ -186,6 +228,33 @@ class SharedDatabase:
                 # With the original's listeners, those that a test adds would stay.
                 if name != "dispatch" and (name not in shared or _is_plain(value)):
                     shared[name] = value
+
+
+    def _assume_role(self, connection: Connection) -> None:
+        """Give the session the role of the tests, with the settings that a login of the role would have."""
+        role = self._service.role
+        calls = set_config_calls(dict(settings_of(connection, role)))
+        if calls:
+            execute(connection, f"SELECT {', '.join(calls)}")
+        execute(connection, f"SET SESSION AUTHORIZATION {identifier(role)}")
+
+
+def _identity(role: str, tests: str, settings: Mapping[str, object], *, switches: bool) -> Identity:
+    """The identity of sessions that have `role` and `settings`, on a connection of a test with role `tests`."""
+    saved = {name: f"elefast.saved_{number}" for number, name in enumerate(settings)}
+    save = [
+        f"set_config({literal(copy)}, coalesce(current_setting({literal(name)}, true), ''), true)"
+        for name, copy in saved.items()
+    ]
+    restore = [f"set_config({literal(name)}, current_setting({literal(copy)}), true)" for name, copy in saved.items()]
+    begin, end = ["SELECT 1"], ["SELECT 1"]
+    if settings:
+        begin = [f"SELECT {', '.join(save)}", f"SELECT {', '.join(set_config_calls(settings, local=True))}"]
+        end = [f"SELECT {', '.join(restore)}"]
+    if switches and role != tests:
+        begin.insert(0, f"SET LOCAL SESSION AUTHORIZATION {identifier(role) if role else 'DEFAULT'}")
+        end.append(f"SET LOCAL SESSION AUTHORIZATION {identifier(tests) if tests else 'DEFAULT'}")
+    return Identity("; ".join(begin), "; ".join(end))
 
 
 def _close_for_good(connection: Connection) -> None:

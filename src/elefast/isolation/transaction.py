@@ -7,6 +7,7 @@ is rolled back. If that fails, the database is dropped, and the next test gets a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine
@@ -105,6 +106,8 @@ class TransactionCheckout:
             self._sync = Database(self.engine, self._server, self._server.sessionmaker_factory)
             self._sync.sessionmaker.configure(**SESSION_OPTIONS)
             self._sync.facts = self._service.facts(self._scenario)
+            self._sync.session_options = SESSION_OPTIONS
+            self._sync.role_engine = partial(self._shared.role_engine, "sync", self._transaction)  # type: ignore[method-assign]
         return self._sync
 
     @property
@@ -122,6 +125,8 @@ class TransactionCheckout:
             self._async = AsyncDatabase(self.async_engine, server, server.sessionmaker_factory)
             self._async.sessionmaker.configure(**SESSION_OPTIONS)
             self._async.facts = self._service.facts(self._scenario)
+            self._async.session_options = SESSION_OPTIONS
+            self._async.role_engine = partial(self._shared.role_engine, "async", self._transaction)  # type: ignore[method-assign]
         return self._async
 
     def url_for(self, driver: str) -> URL:

@@ -19,7 +19,7 @@ Start = Callable[..., elefast.Stack]
 TENANTS = """
 create table note (tenant int not null, body text);
 alter table note enable row level security;
-create policy tenant_only on note using (tenant = current_setting('app.tenant', true)::int);
+create policy tenant_only on note using (tenant = nullif(current_setting('app.tenant', true), '')::int);
 insert into note values (1, 'one'), (2, 'two');
 """
 

@@ -98,7 +98,7 @@ TENANTS_WITHOUT_ROWS = """
 create table note (tenant int not null, body text);
 alter table note enable row level security;
 alter table note force row level security;
-create policy tenant_only on note using (tenant = current_setting('app.tenant', true)::int);
+create policy tenant_only on note using (tenant = nullif(current_setting('app.tenant', true), '')::int);
 """
 
 
