@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from elefast.cli._output import add_all_projects, add_json, add_profile, print_json
+from elefast.runtime.text import one_line
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 NAME = "prune"
-HELP = "drop the project's kept databases and what killed runs left on the server; nothing without elefast's mark"
+HELP = "drop the project's kept databases, its unused roles, and what killed runs left; nothing without elefast's mark"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
         before = {item.name: item for item in admin.inventory()}
         act = admin.leftovers if arguments.dry_run else admin.prune
         names = act(templates=arguments.all, all_projects=arguments.all_projects)
+        if arguments.dry_run:
+            roles = admin.unused_roles(gone=names, all_projects=arguments.all_projects)
+        else:
+            roles, _ = admin.prune_roles(all_projects=arguments.all_projects)
         project = stack.project
     # Also where a later part failed to be listed before it went.
     gone = [before[name] for name in names if name in before]
@@ -47,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "dry_run": arguments.dry_run,
                 "project": None if arguments.all_projects else project,
                 "dropped": names,
+                "roles": roles,
                 "databases": [{key: item.to_dict()[key] for key in _SHOWN} for item in gone],
                 "left": [{key: item.to_dict()[key] for key in _SHOWN} for item in left],
             }
@@ -56,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name in names:
         what = f" ({described(before[name])})" if name in before else ""
         print(f"would drop {name}{what}" if arguments.dry_run else f"dropped {name}{what}")
+    for role in roles:
+        print(f"{'would drop' if arguments.dry_run else 'dropped'} role {one_line(role)}")
     print(f"{len(names)} database{'' if len(names) == 1 else 's'} {done}")
     if left:
         print(f"left alone, not of project {project}: {counted(left)}; --all-projects drops them as well")

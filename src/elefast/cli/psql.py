@@ -27,12 +27,15 @@ NAME = "psql"
 HELP = "open psql on a database of the project: of the test that runs or was kept last, of a name, or of a test"
 
 _OWN_FLAGS = ("--all-projects", "--traceback", "-h", "--help")
-_OWN_OPTIONS = ("--profile",)
+_OWN_OPTIONS = ("--profile", "--role")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_all_projects(parser)
+    parser.add_argument(
+        "--role", metavar="NAME", default="", help="a role of the configuration to connect as; default: the server's user"
+    )
     add_profile(parser)
     parser.add_argument(
         "words",
@@ -83,7 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         items = stack.admin().inventory()
         everything = arguments.all_projects
         item = chosen(items, wanted, stack.project, everything=everything) if wanted else latest(items, stack.project)
-        url = stack.service.url_for("postgresql+psycopg", item.name if item else None)
+        name = item.name if item else stack.service.url_for().database or ""
+        url = stack.service.test_url(name, "postgresql+psycopg", arguments.role)
         command, environment = _command(stack, url)
         if item:
             print(f"database {item.name}: {described(item)}", file=sys.stderr)

@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "always set",
     )
     parser.add_argument("--scenario", metavar="NAME", help="the state that the database starts from")
+    parser.add_argument(
+        "--role",
+        metavar="NAME",
+        help="a role of the configuration that the command connects as, empty for the server's user; default: the key "
+        "role",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the database afterwards, and print how to open it")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
     add_profile(parser)
@@ -66,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     with configured(arguments) as stack:
         stack.check_scenario(arguments.scenario, "elefast run --scenario")
         database = stack.checkout(f"elefast run {command[0]}", scenario=arguments.scenario)
+        database.role = arguments.role
         try:
             environment = _environment(stack, database, further)
             status = _run(command, environment)

@@ -304,8 +304,16 @@ def unused_roles(session: MaintenanceSession, project: str | None, gone: Sequenc
         for state in session.call(roles.marked_roles, user)
         if (project is None or project in state.declarations)
         and state.name not in needed
-        and not session.call(advisory_locks.holder, _use_lock(state.name))
+        and _is_free(session, _use_lock(state.name))
     ]
+
+
+def _is_free(session: MaintenanceSession, lock: str) -> bool:
+    """Whether no other session has the lock; this one may."""
+    free = session.call(advisory_locks.try_acquire, lock)
+    if free:
+        session.call(advisory_locks.release, lock)
+    return free
 
 
 def drop_unused_roles(session: MaintenanceSession, project: str | None) -> tuple[list[str], dict[str, str]]:
