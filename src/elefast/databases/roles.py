@@ -40,8 +40,6 @@ _SECRET_FILE = "role-passwords"
 _ROUNDS = 100_000
 """A password of the user's own may be weak, and code under test knows the one that is derived from it."""
 
-_LOGIN_REFUSED = ("28P01", "28000")
-
 
 class RoleManager:
     """The declared roles on one server.
@@ -254,7 +252,7 @@ class RoleManager:
             return
         assert self._user is not None
         error = _login_error(self._with_login(session.url, name))
-        if error is not None and name not in self._foreign and driver_errors.sqlstate(error) in _LOGIN_REFUSED:
+        if error is not None and name not in self._foreign and _is_wrong_password(error, session.url):
             # Elefast has created it, and the password of the server's user has changed since.
             session.call(roles.apply, roles.new_password(name, self._user, self._password(name)))
             error = _login_error(self._with_login(session.url, name))
@@ -390,6 +388,11 @@ def _login_error(url: URL) -> Exception | None:
         # The right to connect to a database is checked after the password.
         return None if "permission denied for database" in str(error) else driver_errors.strip_tracebacks(error)
     return None
+
+
+def _is_wrong_password(error: Exception, url: URL) -> bool:
+    found = driver_errors.permanent_error(error, url)
+    return found is not None and found.code == "wrong-password"
 
 
 def _secret_of_user() -> str:

@@ -55,7 +55,7 @@ def start(tmp_path: Path, env: dict[str, str], role: str) -> Iterator[Start]:
         def start(text: str = TENANTS, *, project: str = "", **overrides: object) -> elefast.Stack:
             place = tmp_path / (project or "one")
             place.mkdir(exist_ok=True)
-            (place / "schema.sql").write_text(text.replace("ROLE", role))
+            (place / "schema.sql").write_text(text.replace("@role@", role))
             name = f"{project or 'one'}-{role}"
             (place / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n[tool.elefast]\nmigrator = "sql"\n')
             keys: dict[str, object] = {"sql__files": ["schema.sql"], "role": role, "roles": {role: {"grants": "write"}}}
