@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from elefast.databases.current_checkouts import current
 from elefast.databases.inventory import Item, inventory
+from elefast.databases.report import bypassed_policies
 from elefast.databases.roles import unused_roles
 from elefast.databases.sweeper import SweepScope, would_sweep
-from elefast.postgres import sql
+from elefast.postgres import roles, sql
 from elefast.postgres.names import Kind
+from elefast.postgres.row_security import RowSecurity
 from elefast.templates.store import State, Template
 
 if TYPE_CHECKING:
@@ -92,6 +94,19 @@ class ServerAdmin:
             The dropped roles, and those that stay with the reason.
         """
         return self._manager.prune_roles(None if all_projects else self.project)
+
+    def bypassed_policies(self, role: str, declared: Sequence[str], secured: RowSecurity) -> str:
+        """The warning that policies do not apply to the role of the tests; empty where they do.
+
+        Args:
+            role: The role; empty for the server's user.
+            declared: The declared roles to which they would apply.
+            secured: The tables with policies.
+        """
+        session = self._manager.session
+        role = role or session.server_info.role
+        bypassed = session.call(roles.bypasses_row_security, role, secured.owners)
+        return bypassed_policies(secured.tables, role, [name for name in declared if name != role]) if bypassed else ""
 
     def template(self, scenario: str = "") -> list[State]:
         """What a run would do for each layer of a template now: reuse or build it; none where databases are empty.

@@ -392,7 +392,9 @@ class TemplateBuilder:
             key = self._key(encoding, layer, base, kept=not why_not_kept)
             found, stale = self._session.call(store.find, key, layer.recipe, self._options.max_age)
             if found:
-                states.append(State(layer.name, found.name, found.reason, (), key.inputs, why_not_kept))
+                states.append(
+                    State(layer.name, found.name, found.reason, (), key.inputs, why_not_kept, found.row_security)
+                )
             else:
                 changes = tuple(self._changes(key, layer, stale))
                 states.append(

@@ -258,7 +258,7 @@ insert into shop.note values (1, 'one'), (2, 'two');
 @pytest.mark.parametrize("provider", ["url", "local"])
 def test_a_dump_with_owners_and_grants_loads(start: Start, role: str, tmp_path: Path, provider: str) -> None:
     """pg_dump writes ALTER ... OWNER TO and GRANT, which need the roles; on foreign and on own servers."""
-    roles = {role: {}, f"{role}_owner": {}}
+    roles: dict[str, dict[str, str]] = {role: {}, f"{role}_owner": {}}
     source = start(DUMPED, roles=roles).checkout("the original")
     for program in pg_dumps():
         done = subprocess.run([program, source.sync.server.url.set(drivername="postgresql", database=source.name)

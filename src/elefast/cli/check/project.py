@@ -17,6 +17,7 @@ from elefast.cli.check._probe import Probe, ProbeResult, bad, good, not_checked,
 from elefast.cli.init.project import Project as ProjectFiles
 from elefast.cli.init.proposal import variable_entries
 from elefast.cli.init.pytest_file import find_pytest_file
+from elefast.cli.init.roles import mentioned_roles
 
 if TYPE_CHECKING:
     from elefast.config.load import Resolved
@@ -67,6 +68,7 @@ class ProjectProbes:
             Probe("drivers", self.drivers),
             Probe("targets", self.targets, ["configuration"]),
             Probe("alembic", self.alembic, ["configuration"]),
+            Probe("policies", self.policies, ["configuration"]),
             Probe("variables", self.variables),
             Probe("fixtures", self.fixtures),
         ]
@@ -236,6 +238,28 @@ class ProjectProbes:
         if len(heads) > 1:
             return warning(text, "alembic merge heads, unless the project means to have branches")
         return good(text)
+
+    def policies(self) -> ProbeResult:
+        """Whether tests can see the policies and grants of the migrations, which a superuser does not."""
+        mentioned = mentioned_roles(self._seen)
+        role = self._settings.role
+        if role:
+            if self._settings.roles[role].bypass_rls and mentioned.policies:
+                return warning(
+                    f"tests connect as {role}, to which row-level security does not apply",
+                    f"bypass_rls = false in [tool.elefast.roles.{role}]",
+                )
+            return good(f"tests connect as {role}")
+        if mentioned.policies:
+            declared = [name for name, one in self._settings.roles.items() if not one.bypass_rls]
+            name = declared[0] if declared else mentioned.of_tests or "app"
+            table = "" if declared else f", and a table [tool.elefast.roles.{name}]"
+            return warning(
+                "the migrations have row-level security, and tests connect as the server's user, to whom it may not "
+                "apply",
+                f"role = {json.dumps(name)} in [tool.elefast]{table}; elefast explain roles says more",
+            )
+        return not_checked("the migrations have no row-level security")
 
     def variables(self) -> ProbeResult:
         """Whether elefast sets the variables that the code has its URL from, or parts of it."""

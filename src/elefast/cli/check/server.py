@@ -38,6 +38,7 @@ class ServerProbes:
             Probe("connections", self.connections, ["server"]),
             Probe("extensions", self.extensions, ["server"]),
             Probe("template", self.template, ["server"]),
+            Probe("row security", self.row_security, ["server"]),
             Probe("leftovers", self.leftovers, ["server"]),
             Probe("one database", self.one_database, ["server"]),
         ]
@@ -116,6 +117,20 @@ class ServerProbes:
             return good(decisive_build(made).reason) if made else not_checked("databases are empty")
         states = self._admin.template(self._stack.settings.scenario)
         return good(template_in_words(states)) if states else not_checked("databases are empty")
+
+    def row_security(self) -> ProbeResult:
+        """Whether the policies of the template apply to the role of the tests."""
+        assert self._admin is not None
+        states = self._admin.template(self._stack.settings.scenario)
+        secured = states[-1].row_security if states else None
+        if secured is None or not secured.tables:
+            return not_checked("there is no template with row-level security")
+        settings = self._stack.settings
+        declared = [name for name, one in settings.roles.items() if not one.bypass_rls]
+        if found := self._admin.bypassed_policies(settings.role, declared, secured):
+            fact, _, remedy = found.partition(" Add to ")
+            return warning(fact, f"add to {remedy}")
+        return good(f"{secured.tables} tables have it, and it applies to {settings.role or 'the tests'}")
 
     def leftovers(self) -> ProbeResult:
         """What `elefast prune` would drop."""

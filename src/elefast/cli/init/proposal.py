@@ -7,7 +7,9 @@ from typing import Any
 
 from elefast.cli.init.alembic import Alembic
 from elefast.cli.init.project import Project
+from elefast.cli.init.roles import MentionedRoles, mentioned_roles
 from elefast.cli.init.variables import PARTS, Variable
+from elefast.config.toml_writer import toml_key
 
 __all__ = ["InitOptions", "Line", "Proposal", "propose", "variable_entries"]
 
@@ -80,6 +82,7 @@ def propose(project: Project, options: InitOptions) -> Proposal:
     """Propose what this project needs. A key whose default is right is left out."""
     is_async = project.is_async if options.is_async is None else options.is_async
     lines = [*_schema(project), *_variables(project), *_patches(project), *_drivers(project, options, is_async)]
+    lines += _roles(mentioned_roles(project))
     lines.sort(key=lambda line: line.table != "")  # a key after a table would belong to that
     proposal = Proposal(lines, is_async)
     proposal.notes += _notes(project, proposal)
@@ -107,6 +110,19 @@ def _schema(project: Project) -> list[Line]:
     if project.sql:
         return [Line("", "migrator", "sql"), Line("sql", "files", list(project.sql))]
     return [Line("", "migrator", "none", "or metadata, alembic, sql, callable, command: how tables get there")]
+
+
+def _roles(mentioned: MentionedRoles) -> list[Line]:
+    """The lines for the roles and policies in the migrations."""
+    lines: list[Line] = []
+    if mentioned.of_tests:
+        why = "row-level security does not apply to a superuser" if mentioned.policies else "as in production"
+        lines.append(Line("", "role", mentioned.of_tests, why))
+    for name in mentioned.declared:
+        lines.append(Line(f"roles.{toml_key(name)}", "grants", "none", "the migrations grant what it needs"))
+    if mentioned.of_tests and mentioned.of_tests not in mentioned.declared:
+        lines.append(Line(f"roles.{toml_key(mentioned.of_tests)}", "grants", "write"))
+    return lines
 
 
 def _flask(project: Project, alembic: Alembic) -> list[Line]:
@@ -206,6 +222,11 @@ def _notes(project: Project, proposal: Proposal) -> list[str]:
                 "a test find none there: docs/how-to/from-fixtures.md"
             )
     notes += _notes_on_alembic(project)
+    notes += [
+        f'a migration creates the role "{name}"; let it do so only where the role does not exist, and declare it with '
+        f"[tool.elefast.roles.{toml_key(name)}]: docs/how-to/roles.md"
+        for name in mentioned_roles(project).created
+    ]
     guides = {"pytest_postgresql": "from-pytest-postgresql", "testcontainers": "from-testcontainers"}
     for module, guide in guides.items():
         if module in project.sources.test_imports or module.replace("_", "-") in project.declared:
