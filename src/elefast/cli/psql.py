@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_all_projects(parser)
     parser.add_argument(
-        "--role", metavar="NAME", default="", help="a role of the configuration to connect as; default: the server's user"
+        "--role",
+        metavar="NAME",
+        default="",
+        help="a role of the configuration to connect as; default: the server's user",
     )
     add_profile(parser)
     parser.add_argument(

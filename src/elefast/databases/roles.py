@@ -175,7 +175,7 @@ class RoleManager:
                     Problem(
                         "",
                         f"roles.{role.name}.member_of",
-                        f'there is no role "{name}" on the server; declare it with a table [roles.{name}], or create it',
+                        f'there is no role "{name}" on the server; declare it with a table [roles.{name}]',
                         code="unknown-role",
                     )
                     for name in sorted(missing)
@@ -269,7 +269,7 @@ class RoleManager:
             advice = (
                 "The role existed before and is not elefast's, so elefast does not set its password. Write it into the "
                 f"password file, ~/.pgpass: HOST:PORT:*:{name}:PASSWORD\n"
-                f"Or, if no one else needs the role, drop it, and elefast creates its own: DROP ROLE {identifier(name)};"
+                f"Or, if nothing else needs the role, drop it, and elefast creates one: DROP ROLE {identifier(name)};"
             )
         return DatabaseNotReadyError(f"{head}\n{advice}", code="role-login")
 
@@ -328,9 +328,7 @@ def drop_unused_roles(session: MaintenanceSession, project: str | None) -> tuple
     left: dict[str, str] = {}
     user = session.call(roles.read_user)
     doomed = [
-        state
-        for state in session.call(roles.marked_roles, user)
-        if project is None or project in state.declarations
+        state for state in session.call(roles.marked_roles, user) if project is None or project in state.declarations
     ]
     while doomed:
         remaining: list[RoleState] = []
@@ -381,7 +379,7 @@ def _use_lock(name: str) -> str:
 
 
 def _login_error(url: URL) -> Exception | None:
-    """The error of a connection attempt by `url`; None where the server lets the user in, to any database or to none."""
+    """The error of a login by `url`; None where the server accepts the user, whether to this database or not."""
     try:
         raw_connection(url).close()
     except Exception as error:

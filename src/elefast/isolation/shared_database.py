@@ -229,7 +229,6 @@ class SharedDatabase:
                 if name != "dispatch" and (name not in shared or _is_plain(value)):
                     shared[name] = value
 
-
     def _assume_role(self, connection: Connection) -> None:
         """Give the session the role of the tests, with the settings that a login of the role would have."""
         role = self._service.role

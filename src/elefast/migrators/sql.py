@@ -215,7 +215,7 @@ def _message(name: str, statement: Statement, error: psycopg.Error) -> str:
     lines.append(f"  statement: {head}")
     if isinstance(error, psycopg.errors.UndefinedObject) and "role" in str(error):
         lines.append(
-            "  The server does not have that role. Declare it with a table [tool.elefast.roles.NAME], and elefast creates "
-            "it before the build; or dump with --no-owner --no-privileges."
+            "  The server does not have that role. Declare it with a table [tool.elefast.roles.NAME], and elefast "
+            "creates it before the build; or dump with --no-owner --no-privileges."
         )
     return "\n".join(lines)

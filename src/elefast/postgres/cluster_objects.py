@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from elefast.postgres.names import Name
+from elefast.postgres.roles import MARK_START
 from elefast.postgres.sql import execute, identifier, rows
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "dependent_databases",
     "drop_objects",
     "existing_object",
+    "existing_objects",
     "mark_comment",
     "marked_objects",
 ]
@@ -114,6 +116,21 @@ def _is_used(connection: Connection, item: ClusterObject, together: set[int]) ->
         oid=item.oid,
     )
     return any(int(member) not in together for (member,) in members)
+
+
+def existing_objects(connection: Connection) -> set[tuple[str, str]]:
+    """The kind and name of all roles and tablespaces, but for the roles that a project declares."""
+    return {
+        (kind, name)
+        for kind, name in rows(
+            connection,
+            f"""
+            select 'role', rolname::text from pg_roles
+            where coalesce(shobj_description(oid, 'pg_authid'), '') not like '{MARK_START}%'
+            union all select 'tablespace', spcname::text from pg_tablespace
+            """,
+        )
+    }
 
 
 def existing_object(message: str) -> tuple[str, str] | None:

@@ -183,7 +183,9 @@ def _read(connection: Connection, condition: str, user: ServerUser) -> dict[str,
         """,
     )
     return {
-        name: RoleState(name, oid, superuser, privileged, bypass, login, _names(parents), includes, secret, _read_mark(text))
+        name: RoleState(
+            name, oid, superuser, privileged, bypass, login, _names(parents), includes, secret, _read_mark(text)
+        )
         for name, oid, superuser, privileged, bypass, login, parents, includes, secret, text in found
     }
 

@@ -212,6 +212,7 @@ class TemplateBuilder:
             if session.server_info.is_remote:
                 session.call(keepalives.set_for_database, name)
             connects = session.connection_count
+            before = session.call(cluster_objects.existing_objects)
             manifest = layer.recipe.build(
                 session.url.set(database=name), mark=cluster_objects.mark_comment(name) if self._owned else ""
             )
@@ -236,6 +237,7 @@ class TemplateBuilder:
                 base=base.name if base is not None else "",
                 facts=json.dumps({**json.loads(base.facts if base is not None else "{}"), **manifest.returned}),
                 roles=self._options.roles,
+                cluster=session.call(cluster_objects.existing_objects) - before,
                 row_security=secured,
             )
         except DatabaseNotReadyError:
@@ -541,14 +543,21 @@ class TemplateBuilder:
         if kind == "role" and name in self._options.roles:
             return MigrationError(f"{error}\n  {_declared(name)}", code="cluster-object-exists")
         users = self._session.call(cluster_objects.dependent_databases, kind, name)
+        earlier = self._session.call(store.built_with, self._options.project, kind, name)
+        origin = (
+            f"and an earlier build of this project made it, for template {', '.join(earlier)}."
+            if earlier
+            else "so it may be another project's, or an earlier build made it."
+        )
         more = [
-            f'The {kind} "{name}" was on the server before this build. All databases of a server share its {kind}s, so '
-            f"it may be another project's, or an earlier build made it.",
+            f'The {kind} "{name}" was on the server before this build. All databases of a server share its {kind}s, '
+            f"{origin}",
             *([f"Databases that use it: {', '.join(users)}."] if users else []),
             "If it is not needed, remove it:",
             "    elefast template drop",
             f"    DROP {kind.upper()} {identifier(name)};    -- in any database of the server",
-            "If other projects need it, let the migration make it only where it does not exist.",
+            "If other projects need it, let the migration make it only where it does not exist"
+            + (f", and declare it with a table [tool.elefast.roles.{name}]." if kind == "role" else "."),
         ]
         text = "\n  ".join([str(error), *more])
         return MigrationError(text, code="cluster-object-exists")

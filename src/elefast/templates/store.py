@@ -41,6 +41,7 @@ __all__ = [
     "State",
     "Template",
     "build_lock",
+    "built_with",
     "draft",
     "draft_name",
     "drop_orphans",
@@ -247,7 +248,8 @@ def publish(
     base: str = "",
     facts: str = "{}",
     roles: Sequence[str] = (),
-    row_security: RowSecurity = RowSecurity(),
+    cluster: Collection[tuple[str, str]] = (),
+    row_security: RowSecurity | None = None,
 ) -> Template:
     """Seal a draft, and rename it to a template that `find` sees. No session may be connected to it.
 
@@ -264,8 +266,10 @@ def publish(
         base: The database that it was copied from; empty for the lowest layer.
         facts: What seed functions of this layer and of those below returned, as a JSON object.
         roles: The roles that it may refer to, so that they stay as long as it does.
-        row_security: Its tables with row-level security.
+        cluster: The kind and name of roles and tablespaces that its build has created.
+        row_security: Its tables with row-level security; None for none.
     """
+    secured = row_security or RowSecurity()
     final = Name("elefast", Kind.TEMPLATE if kept else Kind.VOLATILE, drafted.owner, drafted.serial)
     # After a lost connection this runs again, and the first attempt may have got to its last step.
     done = databases.exists(connection, str(final))
@@ -286,7 +290,8 @@ def publish(
             "inputs": [[item.label, item.digest] for item in key.inputs],
             "manifest": manifest.to_json(),
             "roles": list(roles),
-            "row_security": row_security.to_json(),
+            "cluster": sorted(map(list, cluster)),
+            "row_security": secured.to_json(),
         }
         if facts != "{}":
             record["facts"] = facts
@@ -301,7 +306,7 @@ def publish(
         layer=layer,
         base=base,
         facts=facts,
-        row_security=row_security,
+        row_security=secured,
     )
 
 
@@ -435,6 +440,12 @@ def _base_of(entry: OwnDatabase) -> str:
 def roles_of(entry: OwnDatabase) -> list[str]:
     """The roles that a template may refer to."""
     return [str(name) for name in _read(entry).get("roles", ())]
+
+
+def built_with(connection: Connection, project: str, kind: str, name: str) -> list[str]:
+    """The templates of the project whose build has created this role or tablespace."""
+    found = of_project(connection, project)
+    return [entry.text for entry in found if [kind, name] in _read(entry).get("cluster", [])]
 
 
 def _dump(record: dict[str, Any]) -> str:

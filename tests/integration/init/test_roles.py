@@ -37,7 +37,10 @@ def _project(root: Path, sql: str) -> None:
             "do $$ begin create role web; exception when duplicate_object then null; end $$; grant all on note to web;",
             {"role": "web", "roles": {"web": {"grants": "none"}}},
         ),
-        ("create policy p on note for select to reader using (true);", {"role": "reader", "roles": {"reader": {"grants": "none"}}}),
+        (
+            "create policy p on note for select to reader using (true);",
+            {"role": "reader", "roles": {"reader": {"grants": "none"}}},
+        ),
     ],
 )
 def test_init_proposes_roles(tmp_path: Path, sql: str, expected: dict[str, object]) -> None:
@@ -70,7 +73,10 @@ def test_revisions_are_searched(tmp_path: Path) -> None:
         ("", ("warning", 'role = "app" in [tool.elefast], and a table [tool.elefast.roles.app]')),
         ("[roles.web]\n", ("warning", 'role = "web" in [tool.elefast];')),
         ('role = "web"\n[roles.web]\n', ("ok", "")),
-        ('role = "web"\n[roles.web]\nbypass_rls = true\n', ("warning", "bypass_rls = false in [tool.elefast.roles.web]")),
+        (
+            'role = "web"\n[roles.web]\nbypass_rls = true\n',
+            ("warning", "bypass_rls = false in [tool.elefast.roles.web]"),
+        ),
     ],
 )
 def test_check_reports_policies_that_do_not_apply(tmp_path: Path, keys: str, expected: tuple[str, str]) -> None:

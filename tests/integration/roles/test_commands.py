@@ -14,7 +14,11 @@ from elefast.cli import main
 from tests.integration.roles.conftest import TENANTS
 from tests.support.dumps import psqls
 
-WHO = "import os, psycopg; print(psycopg.connect(os.environ['DATABASE_URL']).execute('select current_user').fetchone()[0])"
+WHO = """
+import os, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    print(connection.execute("select current_user").fetchone()[0])
+"""
 
 
 @pytest.fixture

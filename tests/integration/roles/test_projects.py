@@ -107,7 +107,12 @@ def run(tmp_path: Path, env: dict[str, str], role: str, provider: str) -> Iterat
 
     def call(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, env={**mine, **more}, capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            env={**mine, **more},
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     def run(
@@ -119,14 +124,13 @@ def run(tmp_path: Path, env: dict[str, str], role: str, provider: str) -> Iterat
         (tmp_path / "pyproject.toml").write_text(
             f'[project]\nname = "{role}"\n[tool.pytest.ini_options]\npythonpath = ["."]\n'
             f'[tool.elefast]\nprovider = "{provider}"\nmigrator = "sql"\nsql.files = ["schema.sql"]\n'
-            f'export_env = ["DATABASE_URL"]\npatch = ["app:engine", "app:make_session"]\nisolation = "{isolation}"\nlocal.reuse = false\n'
+            f'export_env = ["DATABASE_URL"]\npatch = ["app:engine", "app:make_session"]\n'
+            f'isolation = "{isolation}"\nlocal.reuse = false\n'
             + (f'role = "{role}"\n' if as_role else "")
             + f"[tool.elefast.roles.{role}]\n"
         )
         expected = role if as_role else ""
-        return call(
-            "pytest", "-p", "no:cacheprovider", *words, EXPECTED=expected, EXPECTED_ISOLATION=isolation
-        )
+        return call("pytest", "-p", "no:cacheprovider", *words, EXPECTED=expected, EXPECTED_ISOLATION=isolation)
 
     yield run
     if provider == "url":
@@ -147,8 +151,16 @@ def test_a_project_passes_as_its_role(run: Run) -> None:
 
 MUTATIONS = {
     "a policy dropped": (r"create policy note_tenant [^;]*;", "", "test_a_tenant_reads_and_writes_its_rows[note-0]"),
-    "a grant missing": (r"grant select, insert on shop.note [^;]*;", "", "test_a_tenant_reads_and_writes_its_rows[note-0]"),
-    "a policy too permissive": (r"(create policy note_tenant [^;]*);", r"\1 or true);", "test_a_tenant_sees_no_other[note]"),
+    "a grant missing": (
+        r"grant select, insert on shop.note [^;]*;",
+        "",
+        "test_a_tenant_reads_and_writes_its_rows[note-0]",
+    ),
+    "a policy too permissive": (
+        r"(create policy note_tenant [^;]*);",
+        r"\1 or true);",
+        "test_a_tenant_sees_no_other[note]",
+    ),
 }
 
 

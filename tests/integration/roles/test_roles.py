@@ -39,9 +39,11 @@ def test_async_sessions_have_the_role(start: Start, role: str, driver: str) -> N
     async def use() -> None:
         async with database.async_.session() as session:
             assert await session.scalar(WHO) == f"{role} {role}"
-        async with database.async_.as_role(role, settings={"app.tenant": "1"}) as tenant:
-            async with tenant.session() as session:
-                assert await session.scalar(text("select body from note")) == "one"
+        async with (
+            database.async_.as_role(role, settings={"app.tenant": "1"}) as tenant,
+            tenant.session() as session,
+        ):
+            assert await session.scalar(text("select body from note")) == "one"
         async with database.async_.as_role("") as owner, owner.session() as session:
             assert await session.scalar(COUNT) == 2
         await database.async_engine.dispose()
@@ -71,9 +73,9 @@ def test_as_role_has_its_settings(start: Start, role: str, driver: str) -> None:
 def test_an_undeclared_role_is_an_error(start: Start, role: str) -> None:
     """The message has the known roles and what to write."""
     database = start().checkout("a test")
-    with pytest.raises(ConfigurationError, match=f'is not declared, the known ones are "{role}", did you mean'):
-        with database.sync.as_role(f"{role}x"):
-            pass
+    expected = f'is not declared, the known ones are "{role}", did you mean'
+    with pytest.raises(ConfigurationError, match=expected), database.sync.as_role(f"{role}x"):
+        pass
     database.release(wait=True)
 
 
@@ -110,9 +112,12 @@ def test_grants_are_what_the_role_may_do(start: Start, role: str) -> None:
         session.execute(COUNT)
         with pytest.raises(DBAPIError, match="permission denied"):
             session.execute(text("insert into note values (1)"))
-    with database.sync.as_role(f"{role}_none") as other, other.session() as session:
-        with pytest.raises(DBAPIError, match="permission denied"):
-            session.execute(COUNT)
+    with (
+        database.sync.as_role(f"{role}_none") as other,
+        other.session() as session,
+        pytest.raises(DBAPIError, match="permission denied"),
+    ):
+        session.execute(COUNT)
     assert database.release(wait=True) == []
 
 

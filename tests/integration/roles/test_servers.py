@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -91,10 +90,12 @@ def test_the_mark_of_another_server_is_none(start: Start, role: str, admin: psyc
     stack = start()
     stack.service.manager.template()
     stack.close()
-    admin.execute(f"""
+    admin.execute(
+        f"""
         do $$ begin execute format('comment on role {role} is %L', replace(shobj_description('{role}'::regrole,
         'pg_authid'), '"system": "', '"system": "1')); end $$
-    """.encode())
+    """.encode()
+    )
     before = _row(admin, role)
     again = start(role="")
     _prune(again)
@@ -143,14 +144,17 @@ def test_two_projects_that_disagree(start: Start, role: str) -> None:
     one = start(project="one")
     one.service.manager.template()
     two = start(project="two", roles={role: {"bypass_rls": True}})
-    with pytest.raises(ConfigurationError, match=f'project "one-{role}" declares this role of the same server') as caught:
+    with pytest.raises(
+        ConfigurationError, match=f'project "one-{role}" declares this role of the same server'
+    ) as caught:
         two.service.manager.template()
     assert caught.value.code == "role-conflict"
 
 
 KILLED = """
 import os, signal, elefast
-stack = elefast.from_config({place!r}, sql__files=["schema.sql"], role={role!r}, roles={{{role!r}: {{"grants": "write"}}}})
+roles = {{{role!r}: {{"grants": "write"}}}}
+stack = elefast.from_config({place!r}, sql__files=["schema.sql"], role={role!r}, roles=roles)
 stack.checkout("a test")
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -184,13 +188,13 @@ def test_a_migration_that_creates_a_declared_role(start: Start, role: str) -> No
 
 
 @pytest.fixture
-def user(admin: psycopg.Connection, role: str, env: dict[str, str]) -> Iterator[str]:
+def user(admin: psycopg.Connection, role: str, env: dict[str, str]) -> str:
     """A user that may create databases and roles; the environment leads to it."""
     name = f"{role}_user"
     admin.execute(f"create role {name} login createdb createrole password 'weak'".encode())
     url = make_url(env["ELEFAST_ENGINE__URL"]).set(username=name, password="weak")
     env["ELEFAST_ENGINE__URL"] = url.render_as_string(hide_password=False)
-    yield name
+    return name
 
 
 def test_an_ordinary_user_creates_roles_and_loads_objects_of_theirs(start: Start, role: str, user: str) -> None:
@@ -260,9 +264,10 @@ def test_a_dump_with_owners_and_grants_loads(start: Start, role: str, tmp_path: 
     """pg_dump writes ALTER ... OWNER TO and GRANT, which need the roles; on foreign and on own servers."""
     roles: dict[str, dict[str, str]] = {role: {}, f"{role}_owner": {}}
     source = start(DUMPED, roles=roles).checkout("the original")
+    url = source.sync.server.url.set(drivername="postgresql", database=source.name)
     for program in pg_dumps():
-        done = subprocess.run([program, source.sync.server.url.set(drivername="postgresql", database=source.name)
-                               .render_as_string(hide_password=False)], capture_output=True, text=True, check=False)  # fmt: skip
+        command = [program, url.render_as_string(hide_password=False)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not done.returncode:
             break
     else:

@@ -39,7 +39,9 @@ def test_sessions_have_the_role(start: Start, role: str, driver: str) -> None:
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
 def test_sessions_of_several_roles_take_turns(start: Start, role: str, driver: str) -> None:
     """Each statement has the role and the settings of its session, also after errors and in savepoints."""
-    stack = start(engine={"driver": driver}, isolation="transaction", roles={role: {"grants": "write"}, f"{role}_b": {}})
+    stack = start(
+        engine={"driver": driver}, isolation="transaction", roles={role: {"grants": "write"}, f"{role}_b": {}}
+    )
     database = stack.checkout_transaction("a test")
     with database.sync.as_role(role, settings={"app.tenant": "1"}) as one:
         with one.session() as session:
@@ -83,13 +85,15 @@ def test_async_sessions(start: Start, role: str, driver: str) -> None:
     async def use() -> None:
         async with database.async_.session() as session:
             assert await session.scalar(WHO) == f"{role} {role}"
-        async with database.async_.as_role(role, settings={"app.tenant": "1"}) as tenant:
-            async with tenant.session() as session:
-                assert await session.scalar(text("select body from note")) == "one"
-                with pytest.raises(DBAPIError, match="row-level security"):
-                    await session.execute(text("insert into note values (2, 'no')"))
-                await session.rollback()
-                assert await session.scalar(COUNT) == 1
+        async with (
+            database.async_.as_role(role, settings={"app.tenant": "1"}) as tenant,
+            tenant.session() as session,
+        ):
+            assert await session.scalar(text("select body from note")) == "one"
+            with pytest.raises(DBAPIError, match="row-level security"):
+                await session.execute(text("insert into note values (2, 'no')"))
+            await session.rollback()
+            assert await session.scalar(COUNT) == 1
         async with database.async_.session() as session:
             assert await session.scalar(COUNT) == 0
 
@@ -111,7 +115,10 @@ def test_settings_of_the_role_hold(start: Start, role: str, admin: psycopg.Conne
 def test_the_driver_of_a_session_of_another_role_is_refused(start: Start, role: str) -> None:
     """A statement that elefast does not see would have the role of the connection."""
     database = start(isolation="transaction").checkout_transaction("a test")
-    with database.sync.as_role("") as owner, owner.session() as session:
-        with pytest.raises(RefusedError, match="its driver cannot be used directly"):
-            session.connection().connection.cursor()
+    with (
+        database.sync.as_role("") as owner,
+        owner.session() as session,
+        pytest.raises(RefusedError, match="its driver cannot be used directly"),
+    ):
+        session.connection().connection.cursor()
     database.release(wait=True)

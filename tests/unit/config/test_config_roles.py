@@ -1,4 +1,4 @@
-"""Tables with names of the project's choice: `[tool.elefast.roles.NAME]`, from every source, and what is wrong in them."""
+"""`[tool.elefast.roles.NAME]`, tables with names of the project's choice: every source, and what is wrong in them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_errors_name_the_role_and_its_place(tmp_path: Path, text: str, expected:
 
 def test_an_unknown_key_of_a_role_in_a_variable_is_an_error(tmp_path: Path) -> None:
     """A variable that names no key of a role is not taken for anything."""
-    assert "env ELEFAST_ROLES__APP__GRANT  unknown variable" in _problems(tmp_path, "", {"ELEFAST_ROLES__APP__GRANT": "x"})
+    assert "env ELEFAST_ROLES__APP__GRANT  unknown variable" in _problems(
+        tmp_path, "", {"ELEFAST_ROLES__APP__GRANT": "x"}
+    )
 
 
 def test_remembered_settings_have_the_same_roles(tmp_path: Path) -> None:

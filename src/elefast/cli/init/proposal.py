@@ -118,8 +118,10 @@ def _roles(mentioned: MentionedRoles) -> list[Line]:
     if mentioned.of_tests:
         why = "row-level security does not apply to a superuser" if mentioned.policies else "as in production"
         lines.append(Line("", "role", mentioned.of_tests, why))
-    for name in mentioned.declared:
-        lines.append(Line(f"roles.{toml_key(name)}", "grants", "none", "the migrations grant what it needs"))
+    lines += [
+        Line(f"roles.{toml_key(name)}", "grants", "none", "the migrations grant what it needs")
+        for name in mentioned.declared
+    ]
     if mentioned.of_tests and mentioned.of_tests not in mentioned.declared:
         lines.append(Line(f"roles.{toml_key(mentioned.of_tests)}", "grants", "write"))
     return lines
