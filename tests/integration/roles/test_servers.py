@@ -13,6 +13,8 @@ from sqlalchemy import make_url, text
 
 import elefast
 from elefast.errors import ConfigurationError, DatabaseNotReadyError, MigrationError, MissingRightsError
+from elefast.postgres import roles
+from elefast.postgres.roles import Role, ServerUser
 from elefast.postgres.sql import identifier
 from tests.integration.roles.conftest import TENANTS, Start
 from tests.support.dumps import pg_dumps
@@ -151,6 +153,28 @@ def test_two_projects_that_disagree(start: Start, role: str) -> None:
     assert caught.value.code == "role-conflict"
 
 
+def test_on_an_own_server_as_well(start: Start, role: str, elefast_root: Path) -> None:
+    """Two projects on one server that elefast starts, and a role of that name that it has not created."""
+    own = {"provider": "local", "local": {"data_dir": str(elefast_root / f"shared-{role}"), "reuse": False}}
+    declared: dict[str, dict[str, str]] = {role: {"grants": "write"}, f"{role}_x": {}}
+    keeper = start("select 1;", project="keeper", role="", roles={}, **own)
+    with psycopg.connect(keeper.url.set(drivername="postgresql").render_as_string(hide_password=False)) as server:
+        server.autocommit = True
+        server.execute(f"create role {role}_x".encode())
+        before = _row(server, f"{role}_x")
+        one, two = (start(project=name, roles=declared, **own) for name in ("one", "two"))
+        for stack in (one, two):
+            database = stack.checkout()
+            with database.sync.session() as session:
+                assert session.scalar(text("select session_user")) == role
+            database.release(wait=True)
+            stack.close()
+        assert _prune(start(project="one", role="", roles={}, **own)) == {role: f"a template of two-{role} needs it"}
+        assert _prune(start(project="two", role="", roles={}, **own)) == {}
+        assert _row(server, role) is None
+        assert _row(server, f"{role}_x") == before
+
+
 KILLED = """
 import os, signal, elefast
 roles = {{{role!r}: {{"grants": "write"}}}}
@@ -242,6 +266,56 @@ def test_a_user_without_the_right_gets_the_statements(
     assert "SCRAM" not in shown
 
 
+# -- passwords ----------------------------------------------------------------------------------------------
+
+
+def test_no_statement_has_the_password() -> None:
+    """The server gets a hash, which is right for this password only."""
+    user = ServerUser("me", True, True, "1", 180000, 4096, "of the server")
+    password = "4f3c2a"
+    statements = roles.changes(Role("app", ("other",), True), None, user, password, "shop")
+    assert password not in str(statements)
+    verifier = statements[0].rpartition("PASSWORD ")[2].strip("'")
+    assert roles.verifies(verifier, password)
+    assert not roles.verifies(verifier, "4f3c2b")
+    assert not roles.verifies("md5d41d8cd98f00b204e9800998ecf8427e", password)
+
+
+FAILING = """
+import pytest
+def test_fails(db, db_session, async_db):
+    url, maker = db.url, db.sessionmaker
+    with db.as_role("") as owner:
+        assert not (url, maker, db, db_session, owner, async_db)
+"""
+
+
+def test_no_output_has_the_password(start: Start, role: str, env: dict[str, str], tmp_path: Path) -> None:
+    """A failed test with all variables of its frames, logs and the report shows it nowhere; nor do commands."""
+    database = start().checkout()
+    password = str(database.url.password)
+    database.release(wait=True)
+    place = tmp_path / "one"
+    with (place / "pyproject.toml").open("a") as file:
+        file.write(f'sql.files = ["schema.sql"]\nrole = "{role}"\nexport_env = ["DATABASE_URL"]\n')
+        file.write(f'[tool.elefast.roles.{role}]\ngrants = "write"\n')
+    (place / "test_it.py").write_text(FAILING)
+    shown = ""
+    for words in (
+        ("pytest", "-p", "no:cacheprovider", "-vvl", "--tb=long", "--log-level=DEBUG", "--elefast-report"),
+        ("elefast.cli", "config", "--origin"),
+        ("elefast.cli", "status"),
+        ("elefast.cli", "check", "--json"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=place, env=env, capture_output=True, text=True, check=False, timeout=100
+        )
+        shown += done.stdout + done.stderr
+    assert "1 failed" in shown
+    assert role in shown
+    assert password not in shown
+
+
 # -- dumps with owners --------------------------------------------------------------------------------------
 
 DUMPED = """
@@ -262,8 +336,8 @@ insert into shop.note values (1, 'one'), (2, 'two');
 @pytest.mark.parametrize("provider", ["url", "local"])
 def test_a_dump_with_owners_and_grants_loads(start: Start, role: str, tmp_path: Path, provider: str) -> None:
     """pg_dump writes ALTER ... OWNER TO and GRANT, which need the roles; on foreign and on own servers."""
-    roles: dict[str, dict[str, str]] = {role: {}, f"{role}_owner": {}}
-    source = start(DUMPED, roles=roles).checkout("the original")
+    declared: dict[str, dict[str, str]] = {role: {}, f"{role}_owner": {}}
+    source = start(DUMPED, roles=declared).checkout("the original")
     url = source.sync.server.url.set(drivername="postgresql", database=source.name)
     for program in pg_dumps():
         command = [program, url.render_as_string(hide_password=False)]
@@ -275,7 +349,7 @@ def test_a_dump_with_owners_and_grants_loads(start: Start, role: str, tmp_path: 
     source.release(wait=True)
     assert f"OWNER TO {role}_owner" in done.stdout
     more = {} if provider == "url" else {"provider": "local", "local": {"reuse": False}}
-    stack = start(done.stdout, project="loaded", roles=roles, **more)
+    stack = start(done.stdout, project="loaded", roles=declared, **more)
     database = stack.checkout("a test")
     with database.sync.as_role(role, {"app.tenant": 1}) as tenant, tenant.session() as session:
         assert session.scalars(text("select body from shop.note")).all() == ["one"]
