@@ -130,6 +130,23 @@ def transaction(plan: Plan) -> list[dict[str, Any]]:
     return [table]
 
 
+def role(plan: Plan) -> list[dict[str, Any]]:
+    """Tests that connect as a role, against tests that connect as the server's user."""
+    tests = plan.tests or 200
+    projects = plan.projects("none", "elefast", "elefast_role")
+    _warm(projects, tests=2)
+    tables: list[dict[str, Any]] = []
+    for key, work in (("role", ""), ("role_wait_20", "wait:20")):
+        title = f"{tests} tests with a role, each {work or 'trivial'}"
+        table = _overheads(key, title, interleaved(_variants(projects, tests, work=work), plan.rounds, title), tests)
+        row = {row["suite"]: row for row in table["rows"]}
+        if {"elefast", "elefast_role"} <= row.keys():
+            ratio = row["elefast_role"]["wall_s"] / row["elefast"]["wall_s"]
+            table["targets"] = [_target(f"wall clock with a role, of that without, {work or 'trivial'}", ratio, 1.1)]
+        tables.append(table)
+    return tables
+
+
 def warm(plan: Plan) -> list[dict[str, Any]]:
     """A second run: nothing changed, so nothing is to be done."""
     with database(plan.where.url, "bench_migrated"):
@@ -262,6 +279,7 @@ ITEMS: dict[str, Callable[[Plan], list[dict[str, Any]]]] = {
     "4": warm,
     "5": cold,
     "7": marginal,
+    "8": role,
 }
 
 

@@ -89,6 +89,7 @@ SUITES = {
         Suite("none", "no database", isolation="none"),
         Suite("elefast", "elefast", ("elefast",)),
         Suite("elefast_local", "elefast, its own server", ("elefast",)),
+        Suite("elefast_role", "elefast, tests have a role", ("elefast",)),
         Suite("pgtestdbpy", "pgtestdbpy", needs="pgtestdbpy"),
         Suite("handmade_template", "by hand: template per process"),
         Suite("handmade_migrate", "by hand: create and migrate"),
