@@ -73,7 +73,7 @@ class ServerUser(NamedTuple):
         name: Its name.
         superuser: Whether it is a superuser.
         can_create_roles: Whether it has CREATEROLE or is a superuser.
-        system: The identifier of the server, which ``initdb`` has made.
+        system: The identifier of the server, which ``initdb`` has made; ``unknown`` where the user may not ask.
         version: ``server_version_num``.
         scram_iterations: How often the user's password is hashed; 0 where that is unknown.
         password: The password that the connection was made with; empty without one.
@@ -141,12 +141,15 @@ def read_user(connection: Connection) -> ServerUser:
     (row,) = rows(
         connection,
         """
-        select rolname::text, rolsuper, rolcreaterole or rolsuper,
-               (select system_identifier::text from pg_control_system()), current_setting('server_version_num')::int
+        select rolname::text, rolsuper, rolcreaterole or rolsuper, current_setting('server_version_num')::int,
+               has_function_privilege('pg_catalog.pg_control_system()', 'execute')
         from pg_roles where rolname = current_user
         """,
     )
-    name, superuser, creates, system, version = row
+    name, superuser, creates, version, may_identify = row
+    system = "unknown"
+    if may_identify:
+        ((system,),) = rows(connection, "select system_identifier::text from pg_control_system()")
     iterations = 0
     if superuser:
         found = rows(connection, "select coalesce(rolpassword, '') from pg_authid where rolname = current_user")
