@@ -252,9 +252,9 @@ class RoleManager:
             return
         assert self._user is not None
         error = _login_error(self._with_login(session.url, name))
-        if error is not None and name not in self._foreign and _is_wrong_password(error, session.url):
-            # Elefast has created it, and the password of the server's user has changed since.
-            session.call(roles.apply, roles.new_password(name, self._user, self._password(name)))
+        is_wrong = error is not None and name not in self._foreign and _is_wrong_password(error, session.url)
+        # Elefast has created it, and the password of the server's user has changed since.
+        if is_wrong and session.call(roles.set_password, name, self._user, self._password(name)):
             error = _login_error(self._with_login(session.url, name))
         if error is not None:
             raise self._cannot_log_in(name, session.url, error) from None

@@ -37,10 +37,10 @@ __all__ = [
     "forget_projects",
     "is_made_by",
     "marked_roles",
-    "new_password",
     "read_roles",
     "read_user",
     "scram_verifier",
+    "set_password",
     "settings_of",
     "verifies",
 ]
@@ -87,6 +87,9 @@ class ServerUser(NamedTuple):
     scram_iterations: int
     password: str
 
+    def __repr__(self) -> str:
+        return f"<ServerUser {self.name}>"
+
 
 class RoleState(NamedTuple):
     """A role as it is on the server.
@@ -114,6 +117,9 @@ class RoleState(NamedTuple):
     includes_user: bool
     verifier: str
     mark: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<RoleState {self.name}>"
 
     @property
     def declarations(self) -> dict[str, Any]:
@@ -291,9 +297,14 @@ def changes(role: Role, state: RoleState | None, user: ServerUser, password: str
     return statements
 
 
-def new_password(name: str, user: ServerUser, password: str) -> list[str]:
-    """The statement that sets the password of role `name`."""
-    return [f"ALTER ROLE {identifier(name)} PASSWORD {literal(scram_verifier(password, user.scram_iterations))}"]
+def set_password(connection: Connection, name: str, user: ServerUser, password: str) -> bool:
+    """Set the password of role `name`, if it bears the mark of `user`; whether it does."""
+    state = read_roles(connection, [name], user).get(name)
+    if state is None or not is_made_by(state, user):
+        return False
+    verifier = literal(scram_verifier(password, user.scram_iterations))
+    execute(connection, f"ALTER ROLE {identifier(name)} PASSWORD {verifier}")
+    return True
 
 
 def apply(connection: Connection, statements: Sequence[str]) -> None:
@@ -331,9 +342,12 @@ def drop_role(connection: Connection, state: RoleState, user: ServerUser) -> str
 
 
 def forget_projects(connection: Connection, state: RoleState, user: ServerUser, kept: Collection[str]) -> None:
-    """Remove all projects but `kept` from the mark of a role."""
-    left = {name: declared for name, declared in state.declarations.items() if name in kept}
-    if left != state.declarations:
+    """Remove all projects but `kept` from the mark of a role, if it still is the same one."""
+    now = read_roles(connection, [state.name], user).get(state.name)
+    if now is None or now.oid != state.oid or not is_made_by(now, user):
+        return
+    left = {name: declared for name, declared in now.declarations.items() if name in kept}
+    if left != now.declarations:
         comment = literal(json.dumps(_mark(state.name, user, left)))
         execute(connection, f"COMMENT ON ROLE {identifier(state.name)} IS {comment}")
 

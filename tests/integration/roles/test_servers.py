@@ -275,6 +275,7 @@ def test_no_statement_has_the_password() -> None:
     password = "4f3c2a"
     statements = roles.changes(Role("app", ("other",), True), None, user, password, "shop")
     assert password not in str(statements)
+    assert user.password not in f"{user!r} {user}"
     verifier = statements[0].rpartition("PASSWORD ")[2].strip("'")
     assert roles.verifies(verifier, password)
     assert not roles.verifies(verifier, "4f3c2b")
