@@ -11,5 +11,5 @@ PUT_BACK = frozenset(
 )
 """By the names of `dirt`; after each other one, but for those of `MAY_COME_BACK`, the database goes."""
 
-MAY_COME_BACK = frozenset(["insert", "update", "delete"])
+MAY_COME_BACK = frozenset(["insert", "update", "delete", "deferred-constraint"])
 """Tables with rows are refilled from the second time on, where the driver is psycopg."""
