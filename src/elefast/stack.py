@@ -190,8 +190,10 @@ class Stack:
         Raises:
             ConfigurationError: There is no such scenario.
         """
+        if not scenario:
+            return
         known = self._spec.recipe.scenarios if self._spec.recipe is not None else ()
-        if scenario and scenario not in known:
+        if scenario not in known:
             from elefast.config.scenarios import unknown_scenario
 
             problem = Problem(origin, "scenario", unknown_scenario(scenario, known), code="unknown-scenario")
