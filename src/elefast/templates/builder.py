@@ -206,7 +206,7 @@ class TemplateBuilder:
         connects = session.connection_count
         _log.info("building layer %s of the template (%s)", layer.name, reason)
         if self._owned:
-            self._clear_cluster("" if base is None else layer.name)
+            self._clear_cluster("" if layer.name == MIGRATED else layer.name)
         try:
             session.copy_database(store.draft, draft, encoding=encoding, strategy=strategy, base=base)
             if session.server_info.is_remote:
