@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from elefast.databases.manager import DatabaseManager
 from elefast.errors import ElefastError
@@ -29,6 +29,9 @@ __all__ = ["ChangeReader", "ChangeWatch", "Changes", "TableChange"]
 
 _MOST_ROWS = 100_000
 """Of larger tables, the report of a failed test has no rows, because reading them takes seconds."""
+
+_SECONDS = 3
+"""How long one statement may take for the report of a failed test. Then no later report of the run has changes."""
 
 _TABLES_SHOWN = 8
 _ROWS_SHOWN = 3
@@ -150,6 +153,7 @@ class ChangeReader:
     def __init__(self, manager: DatabaseManager) -> None:
         self._manager = manager
         self._lock = threading.Lock()
+        self._takes_too_long = False
         self._reference: tuple[str, ControlConnection] | None = None
         """The run, and a connection to its copy of the template."""
 
@@ -159,6 +163,8 @@ class ChangeReader:
         Raises:
             ElefastError: The databases cannot be read.
         """
+        if self._takes_too_long:
+            raise _unreadable("compared with the template", TimeoutError(f"it takes more than {_SECONDS} s"))
         with self._lock, self._reading("compared with the template"), self._connection_to(name) as after:
             before = self._to_reference()
             old, new = before.call(row_changes.read_tables), after.call(row_changes.read_tables)
@@ -181,11 +187,11 @@ class ChangeReader:
         if reference is not None and reference[0] == self._manager.run:
             reference[1].close()
 
-    def open(self, name: str) -> ControlConnection:
-        """A connection to database `name`; the caller closes it."""
+    def open(self, name: str, seconds: int = 60) -> ControlConnection:
+        """A connection to database `name`, whose statements may take so many `seconds`; the caller closes it."""
         connection = self._manager.open_connection(name, "changes")
         try:
-            connection.call(_set_up)
+            connection.call(lambda opened: _set_up(opened, seconds))
         except BaseException:
             connection.close()
             raise
@@ -194,12 +200,12 @@ class ChangeReader:
     def _to_reference(self) -> ControlConnection:
         if self._reference is None or self._reference[0] != self._manager.run or not self._reference[1].is_open:
             name, _ = self._manager.create()
-            self._reference = (self._manager.run, self.open(name))
+            self._reference = (self._manager.run, self.open(name, _SECONDS))
         return self._reference[1]
 
     @contextmanager
     def _connection_to(self, name: str) -> Generator[ControlConnection]:
-        connection = self.open(name)
+        connection = self.open(name, _SECONDS)
         try:
             yield connection
         finally:
@@ -210,6 +216,8 @@ class ChangeReader:
         try:
             yield
         except (SQLAlchemyError, LostConnectionError) as error:
+            if isinstance(error, DBAPIError) and driver_errors.sqlstate(error) == "57014":
+                self._takes_too_long = True
             raise _unreadable(action, error) from error
 
 
@@ -325,9 +333,9 @@ def _change_of(
     )
 
 
-def _set_up(connection: Connection) -> None:
+def _set_up(connection: Connection, seconds: int) -> None:
     # A test that is still going on may hold locks, and this must not wait for them for ever.
-    settings = {"search_path": "pg_catalog", "lock_timeout": "'2s'", "statement_timeout": "'20s'"}
+    settings = {"search_path": "pg_catalog", "lock_timeout": "'2s'", "statement_timeout": f"'{seconds}s'"}
     execute(connection, "; ".join(f"SET {name} = {value}" for name, value in settings.items()))
 
 

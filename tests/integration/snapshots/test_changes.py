@@ -185,6 +185,20 @@ def test_no_session_is_left(stack: elefast.Stack) -> None:
     assert len(stack.service.report.restore) > 0
 
 
+def test_a_slow_comparison_is_not_tried_again(stack: elefast.Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports of failed tests go without it then; `db.changes()` goes on."""
+    checkout = stack.checkout("test")
+    _execute(checkout.sync.engine, "create table slow (n int)", "insert into slow values (1)")
+    assert checkout.changes()["slow"].inserted == 1
+    _execute(checkout.sync.engine, "insert into slow select generate_series(1, 300000)")
+    monkeypatch.setattr("elefast.databases.changes._SECONDS", 0.001)
+    for _ in range(2):
+        with pytest.raises(ElefastError, match="cannot be compared") as caught:
+            checkout.changes()
+        assert caught.value.code == "changes-unreadable"
+    checkout.release()
+
+
 def test_async_and_own_servers(stack: elefast.Stack, url: URL) -> None:
     """The async twin, and servers that a user makes from URLs and engines."""
 
