@@ -113,6 +113,7 @@ UNDONE = {
     "settings in a transaction": "BEGIN; SET LOCAL work_mem = '1MB'; SET datestyle = 'German'",
     "application_name": "SET application_name = 'somebody else'",
     "read only": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
+    "client encoding": "SET client_encoding = latin1",
     "another user": "SET SESSION AUTHORIZATION pg_monitor",
     "prepared": "PREPARE one AS SELECT 1",
     "cursor": "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
@@ -194,6 +195,7 @@ def test_a_closed_connection_is_closed(bench: Bench) -> None:
     """Neither it nor what was made from it reaches the session that the next test has."""
     kept: list[psycopg.Connection] = []
     run(bench, kept.append)
+    kept[0].cancel()
     assert kept[0].closed
     with pytest.raises(psycopg.OperationalError, match="closed"):
         kept[0].execute("SELECT 1")
