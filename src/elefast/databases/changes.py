@@ -154,11 +154,15 @@ class ChangeReader:
         self._manager = manager
         self._lock = threading.Lock()
         self._takes_too_long = False
-        self._reference: tuple[str, ControlConnection] | None = None
-        """The run, and a connection to its copy of the template."""
+        self._references: dict[tuple[str, str], ControlConnection] = {}
+        """Connections to copies of templates, by the run and the scenario."""
 
-    def since_template(self, name: str) -> Changes:
+    def since_template(self, name: str, scenario: str = "") -> Changes:
         """What differs in database `name` from its template.
+
+        Args:
+            name: The database.
+            scenario: The scenario that it started from.
 
         Raises:
             ElefastError: The databases cannot be read.
@@ -166,7 +170,7 @@ class ChangeReader:
         if self._takes_too_long:
             raise _unreadable("compared with the template", TimeoutError(f"it takes more than {_SECONDS} s"))
         with self._lock, self._reading("compared with the template"), self._connection_to(name) as after:
-            before = self._to_reference()
+            before = self._to_reference(scenario)
             old, new = before.call(row_changes.read_tables), after.call(row_changes.read_tables)
             changes = Changes()
             _compare(changes, before, after, old, new, most=_MOST_ROWS)
@@ -182,10 +186,11 @@ class ChangeReader:
         return self._manager.session.call(databases.uncommitted_changes, name)
 
     def close(self) -> None:
-        """Close the connection to the copy of the template, which the manager drops."""
-        reference, self._reference = self._reference, None
-        if reference is not None and reference[0] == self._manager.run:
-            reference[1].close()
+        """Close the connections to the copies of templates, which the manager drops."""
+        references, self._references = self._references, {}
+        for (run, _), connection in references.items():
+            if run == self._manager.run:
+                connection.close()
 
     def open(self, name: str, seconds: int = 60) -> ControlConnection:
         """A connection to database `name`, whose statements may take so many `seconds`; the caller closes it."""
@@ -197,11 +202,13 @@ class ChangeReader:
             raise
         return connection
 
-    def _to_reference(self) -> ControlConnection:
-        if self._reference is None or self._reference[0] != self._manager.run or not self._reference[1].is_open:
-            name, _ = self._manager.create()
-            self._reference = (self._manager.run, self.open(name, _SECONDS))
-        return self._reference[1]
+    def _to_reference(self, scenario: str) -> ControlConnection:
+        key = self._manager.run, scenario
+        found = self._references.get(key)
+        if found is None or not found.is_open:
+            name, _ = self._manager.create(scenario=scenario)
+            self._references[key] = found = self.open(name, _SECONDS)
+        return found
 
     @contextmanager
     def _connection_to(self, name: str) -> Generator[ControlConnection]:

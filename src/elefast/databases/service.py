@@ -284,7 +284,7 @@ class DatabaseService:
         Returns:
             The name of the database.
         """
-        state = self._spec.scenario if scenario is None else scenario
+        state = self.scenario(scenario)
         with _adding_origins(self._spec.origins):
             if state not in self._templates_used:
                 self._ensure_template(state)
@@ -300,13 +300,17 @@ class DatabaseService:
         self.report.from_pool += ready
         return name
 
+    def scenario(self, wanted: str | None) -> str:
+        """The scenario that a database starts from where a test has asked for `wanted`, None for the project's."""
+        return self._spec.scenario if wanted is None else wanted
+
     def facts(self, scenario: str | None = None, encoding: str = "utf8") -> Mapping[str, Any]:
         """What the seed functions of a scenario returned; a new read-only mapping, for a database of it."""
-        return self.manager.facts(encoding, self._spec.scenario if scenario is None else scenario)
+        return self.manager.facts(encoding, self.scenario(scenario))
 
     def has_template(self, scenario: str | None = None) -> bool:
         """Whether a database of the scenario needs neither the server nor the template to be waited for."""
-        return (self._spec.scenario if scenario is None else scenario) in self._templates_used
+        return (self.scenario(scenario)) in self._templates_used
 
     def release(self, name: str, test: str = "", *, wait: bool = False) -> list[Leak]:
         """Have database `name` of `test` recycled in the background.

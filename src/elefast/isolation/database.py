@@ -121,7 +121,7 @@ class DatabaseCheckout:
         Raises:
             ElefastError: The database cannot be read.
         """
-        return self._service.changes.since_template(self.name)
+        return self._service.changes.since_template(self.name, self._service.scenario(self._scenario))
 
     def uncommitted(self) -> Sequence[str]:
         """The sessions that have changes in the database that are not committed, in words."""

@@ -134,3 +134,20 @@ def test_a_fixture_that_fails(project: Project) -> None:
     result = project.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(SECTION)
+
+
+def test_the_scenario_is_what_it_is_compared_with(project: Project) -> None:
+    """What its seed has written is no change of the test."""
+    _project(
+        project,
+        "import pytest\n"
+        "@pytest.mark.elefast(scenario='full')\n"
+        "def test_bad(db): change(db.engine); assert False\n"
+        "def test_other(db): assert False\n",
+        keys='[tool.elefast.scenarios.full]\nseed = ["full.sql"]\n',
+    )
+    project.file("full.sql", "insert into orders (product_id) select 2 from generate_series(1, 7);")
+    result = project.run("-rA")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*compared with the template:", "orders: 2 inserted"])
+    assert result.stdout.str().count("orders:") == 1
