@@ -10,6 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from elefast.errors import ConfigurationError
+from elefast.postgres import cluster_snapshot
+from elefast.postgres.sql import execute
 from tests.integration.roles.conftest import Start
 
 WHO = text("select current_user || ' ' || session_user")
@@ -121,7 +123,7 @@ def test_grants_are_what_the_role_may_do(start: Start, role: str) -> None:
     assert database.release(wait=True) == []
 
 
-def test_grants_are_part_of_the_key(start: Start, role: str, tmp_path: object) -> None:
+def test_grants_are_part_of_the_key(start: Start, role: str) -> None:
     """Another level is another template."""
     first = start(roles={role: {"grants": "read"}})
     first.checkout().release(wait=True)
@@ -145,3 +147,21 @@ def test_bypass_and_membership(start: Start, role: str) -> None:
     with database.sync.as_role(f"{role}_all") as other, other.session() as session:
         assert session.scalar(COUNT) == 2
     assert database.release(wait=True) == []
+
+
+def test_a_change_of_a_declared_role_is_a_leak(start: Start, role: str) -> None:
+    """A test that changes the role is found; roles that other runs create and mark meanwhile are no test's leak."""
+    stack = start()
+    stack.service.manager.template()
+    session = stack.service.manager.session
+
+    def look(known: frozenset[str]) -> dict[str, str]:
+        return session.call(cluster_snapshot.snapshot, system=False, parameters=False, known_roles=known)
+
+    key = f'role "{role}"'
+    before = look(frozenset({role}))
+    assert key in before
+    assert not [name for name in look(frozenset()) if role in name]
+    assert not [name for name in before if name.startswith("comment") and role in name]
+    session.call(execute, f"alter role {role} createdb")
+    assert look(frozenset({role}))[key] != before[key]
