@@ -507,14 +507,15 @@ def counts_after_reset(
     """
     kinds = {change.relation.oid: change.relation.kind for change in activity.used}
     counters = dict(activity.counters)
-    total, since, unreported = *now, 0
-    for differs, *numbers, total, since in found:  # noqa: B007  the same in each row
+    reported, since, unreported = now.writes, now.since, 0
+    for differs, *numbers, writes, reset_at in found:
         if int(differs):
             return None
-        oid, reported, pending, changes, maintenance, blocks = map(int, numbers)
-        counters[oid] = RelationCounters(reported + pending, changes, maintenance, blocks if kinds[oid] == "S" else 0)
+        oid, before, pending, changes, maintenance, blocks = map(int, numbers)
+        counters[oid] = RelationCounters(before + pending, changes, maintenance, blocks if kinds[oid] == "S" else 0)
         unreported += pending
-    return WriteCounts(int(total) + unreported, since), counters
+        reported, since = int(writes), str(reset_at)  # the same in each row
+    return WriteCounts(reported + unreported, since), counters
 
 
 def _oids(oids: Iterable[int]) -> str:

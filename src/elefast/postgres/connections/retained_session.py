@@ -214,10 +214,11 @@ class RetainedSession:
         self._references = sys.getrefcount(self._pgconn)
         lent = cls(self._pgconn)
         lent.session, lent.database = self, database
-        lent._autocommit = bool(keywords.get("autocommit", False))
+        # As psycopg's `connect` does. The public attribute of an async connection cannot be set.
+        setattr(lent, "_autocommit", bool(keywords.get("autocommit", False)))  # noqa: B010
         lent.prepare_threshold = keywords.get("prepare_threshold", 5)
         if context := keywords.get("context"):
-            lent._adapters = AdaptersMap(context.adapters)
+            setattr(lent, "_adapters", AdaptersMap(context.adapters))  # noqa: B010
         if factory := keywords.get("row_factory"):
             lent.row_factory = factory
         if factory := keywords.get("cursor_factory"):
