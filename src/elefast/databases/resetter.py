@@ -151,10 +151,6 @@ class DatabaseResetter:
             for oid, table in wanted.items():
                 tables[oid] = seeded_tables.capture(connection, oid, table)
 
-    def is_tracked(self, name: str) -> bool:
-        """Whether the state of database `name` is recorded."""
-        return name in self._known
-
     def renamed(self, name: str, new: str) -> None:
         """Note that database `name` is called `new` from now on."""
         if (known := self._known.pop(name, None)) is not None:
