@@ -88,6 +88,8 @@ class Preconnector:
             reservation.engine = engine
         except Exception as error:
             _log.info("did not connect to %s in advance: %s", name, error)
+            if session is not None:
+                session.release()
         finally:
             reservation.lock.release()
 
@@ -258,7 +260,12 @@ class _FirstConnection:
             held: Any = session.driver
         else:
             held = self._connect(*self._connect_parameters[0], **self._connect_parameters[1])
-            if RetainedSession.can_lend() and (session := RetainedSession.over(held, engine.url)) is not None:
+            try:
+                session = RetainedSession.over(held, engine.url) if RetainedSession.can_lend() else None
+            except Exception:
+                _close(held)
+                raise
+            if session is not None:
                 session.is_like_new_one(self._parameters())
                 held = session.driver
         self._session = session
@@ -272,7 +279,11 @@ class _FirstConnection:
             self._first_answers: Answers | None = session.answers
         else:
             # The first question makes the backend load its catalogs. The same question is asked again at the hand-out.
-            self._first_answers = ask(dialect, held)
+            try:
+                self._first_answers = ask(dialect, held)
+            except Exception:
+                self.close()
+                raise
         if session is None:
             held.rollback()
         else:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from elefast.errors import RefusedError
-from elefast.postgres import advisory_locks
 
 if TYPE_CHECKING:
     from elefast.databases.report import Leak
@@ -163,6 +162,8 @@ def _claim(node: pytest.Item | pytest.Collector, scope: str, name: str, stack: S
     worker: dict[str, object] = getattr(node.config, "workerinput", {})
     if not worker:
         return
+    from elefast.postgres import advisory_locks
+
     # With --dist each, every worker runs all tests.
     runs_all = worker["workerid"] if worker.get("elefast_dist") == "each" else ""
     lock = f"scope {worker['testrunuid']} {runs_all} {node.nodeid}"

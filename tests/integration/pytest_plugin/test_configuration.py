@@ -96,7 +96,7 @@ def test_an_unknown_profile_is_an_error_of_the_tests(project: Project) -> None:
     ("marker", "message"),
     [
         ("keep='sometimes'", "keep: expected failed, always, never, got 'sometimes'"),
-        ("kep='failed'", "kep: unknown, expected isolation, keep or scope"),
+        ("kep='failed'", "kep: unknown, expected isolation, keep, scenario or scope"),
         ("'failed'", "takes no positional arguments, got 'failed'"),
         ("isolation='tables'", "isolation: expected database, transaction, got 'tables'"),
     ],

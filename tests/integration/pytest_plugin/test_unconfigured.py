@@ -12,8 +12,10 @@ HEAVY = ("pydantic", "pydantic_settings", "sqlalchemy", "psycopg", "docker", "al
 
 def _imported(pytester: pytest.Pytester, *args: str) -> set[str]:
     """The packages that a run of pytest imports."""
+    # pytest-randomly imports the libraries for test data that it finds, and with them SQLAlchemy.
+    off = [option for name in ("cacheprovider", "randomly", "faker") for option in ("-p", f"no:{name}")]
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "pytest", "-p", "no:cacheprovider", *args],
+        [sys.executable, "-X", "importtime", "-m", "pytest", *off, *args],
         cwd=pytester.path,
         capture_output=True,
         text=True,

@@ -315,7 +315,7 @@ def test_a_driver_that_cannot_close_what_the_server_ended_harms_nobody(
         reservation = stack.service.preconnector._reservations[lent.name]
         assert reservation.first
         assert reservation.engine
-        (connection,) = reservation.first._held
+        connection = reservation.first._held
         dialect: Any = reservation.engine.dialect
         ask("select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = %s", lent.name)
         deadline = time.monotonic() + 60
@@ -630,7 +630,7 @@ ASKS: dict[str, Callable[[DatabaseCheckout], object]] = {
     "url": lambda lent: lent.sync.url,
     "dsn": lambda lent: lent.sync.dsn,
     "name": lambda lent: lent.sync.name,
-    "async view": lambda lent: lent.async_,
+    "name of the async view": lambda lent: lent.async_.name,
 }
 
 

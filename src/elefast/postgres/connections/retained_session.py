@@ -183,14 +183,20 @@ class RetainedSession:
         if pgconn.server_version < MINIMUM_VERSION or pgconn.transaction_status != pq.TransactionStatus.IDLE:
             return None
         session = cls(pgconn, url)
-        ((hazard, libraries),) = rows(session.connection, _HAZARDS)
-        if hazard or not _LIBRARIES.issuperset(map(_library_name, libraries.split())):
+        try:
+            ((hazard, libraries),) = rows(session.connection, _HAZARDS)
+            is_possible = not hazard and _LIBRARIES.issuperset(map(_library_name, libraries.split()))
+            if is_possible:
+                loading = [[f"LOAD '{library}'"] for library in libraries.split()]
+                checked = session.run([*loading, *session.clean_statements(), [session.check_query()]])
+                session.is_clean(checked[-1])
+        except Exception:
+            session.driver.pgconn = _closed_pgconn()  # `connection` has the session as before
+            raise
+        if not is_possible:
             session.driver.pgconn = _closed_pgconn()
             return None
         connection.pgconn = _closed_pgconn()
-        loading = [[f"LOAD '{library}'"] for library in libraries.split()]
-        checked = session.run([*loading, *session.clean_statements(), [session.check_query()]])
-        session.is_clean(checked[-1])
         return session
 
     def lend(self, database: str, keywords: Mapping[str, Any]) -> psycopg.Connection[Any]:
@@ -426,7 +432,8 @@ class _Info(ConnectionInfo):
 @cache
 def _closed_pgconn() -> pq.abc.PGconn:
     """What a psycopg connection has that is closed."""
-    pgconn = pq.PGconn.connect_start(b"host=/nowhere.elefast.invalid")
+    # Not by parameters: an environment variable, such as PGHOSTADDR, would complete them, and lead to a server.
+    pgconn = pq.PGconn.connect_start(b"malformed")
     pgconn.finish()
     return pgconn
 
