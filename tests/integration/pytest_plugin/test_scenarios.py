@@ -107,7 +107,7 @@ def test_{number:02}(db_session, elefast_stack):
     assert pool._existing <= 1 + 4 + 10 + len(pool.state().used)
     assert len(pool.state().idle) <= 4 + 10
     assert pool.wait_until(lambda state: state.is_quiet, 60)
-    if {number} >= 12:
+    if 12 <= {number} < 29:
         assert pool._ready("s{(number + 1) % 10}") is not None
 """
         for number in range(30)
