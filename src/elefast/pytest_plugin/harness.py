@@ -445,9 +445,11 @@ class Harness:
 
     def _changes(self, item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
         """A section with what the test changed in its database, while the database is still there."""
+        checkout = item.stash.get(_DATABASE, None)
+        if checkout is None:
+            return []
         from elefast.isolation.database import DatabaseCheckout
 
-        checkout = item.stash.get(_DATABASE, None)
         if not isinstance(checkout, DatabaseCheckout) or report.when == "teardown":
             return []  # the writes of a transaction can only be seen in its session
         wanted = self.settings.changes

@@ -26,10 +26,11 @@ class Outcome:
 
     @property
     def template(self) -> str:
-        """The line of the summary that says where the template came from."""
-        found = re.search(r"^template +(.*?)(?: \(\d+\.\d+ s\))?$", self.text, re.MULTILINE)
+        """Where the template came from, as the summary says; of several layers, the lowest one that was built."""
+        found = re.search(r"^template +(.*(?:\n {10}\w+: .*)*)$", self.text, re.MULTILINE)
         assert found, self.text
-        return found[1]
+        reasons = [re.sub(r"^ *(?:\w+: (?=built|reused))?| \(\d+\.\d+ s\)$", "", line) for line in found[1].split("\n")]
+        return next((reason for reason in reasons if reason.startswith("built")), reasons[0])
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_eight_workers_on_a_cold_server_migrate_once(shop: Project) -> None:
     """No server, no data directory, no template: `-n 8` starts one and builds one."""
     outcome = shop.pytest("-n", "8", "--elefast-report")
     assert outcome.template.startswith("built: there was none yet")
-    assert "(1 build " in outcome.text
+    assert "(2 builds " in outcome.text
 
 
 def test_each_value_of_a_variable_that_migrations_read_has_its_template(shop: Project) -> None:
@@ -90,7 +90,7 @@ def test_each_value_of_a_variable_that_migrations_read_has_its_template(shop: Pr
     shop.write("shop/dims.py", 'import os\n\nos.environ.get("SHOP_DIMS")\nos.path.exists(".env")\n')
     env = shop.path / "migrations" / "env.py"
     env.write_text(f"import os\n\nimport shop.dims\n\nos.environ.get('PYTEST_XDIST_WORKER')\n{env.read_text()}")
-    assert "(1 build " in shop.pytest("-n", "8", "--elefast-report").text
+    assert "(2 builds " in shop.pytest("-n", "8", "--elefast-report").text
     assert shop.pytest("-n", "2", SHOP_DIMS="5").template == "built: set variable SHOP_DIMS"
     assert shop.pytest(SHOP_DIMS="6").template == "built: changed variable SHOP_DIMS"
     assert shop.pytest("-n", "8").template.startswith("reused")

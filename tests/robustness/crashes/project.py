@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ISOLATIONS", "KEEP", "MIGRATORS", "POOL", "WRONG", "Project", "Variant"]
+__all__ = ["ISOLATIONS", "KEEP", "LAYERS", "MIGRATORS", "POOL", "WRONG", "Project", "Variant"]
 
 TABLES = 5
 TESTS = 8
 MIGRATORS = ("alembic", "metadata", "sql")
 ISOLATIONS = ("database", "transaction")
 KEEP = 1
+LAYERS = 2
+"""The most layers that a template of a variant has: the migrated and the seeded one."""
 POOL = 3
 
 WRONG = "CRASH-WRONG"

@@ -11,7 +11,7 @@ from elefast.postgres.names import Kind, Name
 from elefast.postgres.spares import owner_of as owner_of_ready
 from elefast.providers.local import state_file
 from elefast.providers.local.cluster import SERVING
-from tests.robustness.crashes.project import KEEP, POOL
+from tests.robustness.crashes.project import KEEP, LAYERS, POOL
 
 __all__ = ["Configured", "half_written", "leftovers", "of_a_kept_server"]
 
@@ -42,7 +42,7 @@ def leftovers(ask: Callable[[str], list[tuple[Any, ...]]], project: Configured, 
     templates = [text for text, name in names.items() if name.kind is Kind.TEMPLATE]
     left = [f"{text} (not sealed)" for text in templates if text not in sealed]
     left += [f"{text} (invalid)" for text, _, _, limit in rows if text in names and limit == -2]
-    if len(templates) > KEEP + 1:
+    if len(templates) > LAYERS * (KEEP + 1):
         left.append(f"{len(templates)} templates: {templates}")
     waiting = Counter(name.owner for name in names.values() if name.kind is Kind.SPARE)
     owners = {owner_of_ready(text) for text in templates}
