@@ -151,7 +151,9 @@ def test_outside_of_a_test_a_url_leads_nowhere(app: Project) -> None:
         "def now(): return config.settings.text, config.settings.secret.get_secret_value()\n"
         "def test_before():\n"
         "    assert hosts(EARLY) == hosts(now()) == {HOST}\n"
-        "    with pytest.raises(Exception, match='while no test has it|' + HOST): engines.engine.connect()\n"
+        # psycopg 3.1 does not name the host that it does not find.
+        "    expected = 'while no test has it|Name or service not known|' + HOST\n"
+        "    with pytest.raises(Exception, match=expected): engines.engine.connect()\n"
         "def test_it(db):\n"
         "    assert {config.make_url(value).database for value in now()} == {db.name}\n"
         "    with engines.engine.connect() as connection:\n"

@@ -312,6 +312,9 @@ STAYS = contextlib.ExitStack()
 def until_the_end():
     with contextlib.suppress(psycopg.OperationalError), STAYS:
         yield
+    for copy, _ in COPIES:  # here, because the garbage collector would report what psycopg 3.1 raises
+        with contextlib.suppress(psycopg.OperationalError):
+            copy.gen.close()
 
 def write(dsn):
     with psycopg.connect(dsn) as connection:
