@@ -10,13 +10,11 @@ from typing import ClassVar
 import psycopg
 
 from elefast.errors import MigrationError
-from elefast.migrators.files import expand, file_input
-from elefast.migrators.sql import run_file
+from elefast.migrators.sql import Sql
 from elefast.migrators.steps import BuildTarget
 from elefast.postgres.connections.engines import raw_connection
 from elefast.postgres.sql import identifier
 from elefast.templates.fingerprint import Input
-from elefast.templates.manifest import relative
 
 __all__ = ["Grants"]
 
@@ -64,13 +62,15 @@ class Grants:
     def label(self) -> str:
         return f"grants of {self.role}: {self.level or ', '.join(self.files)}"
 
+    @property
+    def _sql(self) -> Sql:
+        return Sql(self.files, self.key)
+
     def inputs(self, root: Path) -> Sequence[Input]:
-        found = self.declared(root)
-        order = Input.of(self.key, self.level, *(relative(str(path), str(root)) for path in found))
-        return [order, *(file_input(path, root) for path in found)]
+        return [Input.of(self.key, self.level)] if self.level else self._sql.inputs(root)
 
     def declared(self, root: Path) -> Sequence[Path]:
-        return expand(root, self.files, self.key)
+        return self._sql.declared(root)
 
     def why_not_kept(self, root: Path) -> str:
         return ""
@@ -81,9 +81,8 @@ class Grants:
     def run(self, target: BuildTarget) -> None:
         if self.level:
             self._grant(target)
-        for path in self.declared(target.root):
-            shown = relative(str(path), str(target.root))
-            run_file(path, target.url, shown_as=shown, owned=target.owned, mark=target.mark)
+        else:
+            self._sql.run(target)
 
     def _grant(self, target: BuildTarget) -> None:
         to = identifier(self.role)
