@@ -56,10 +56,10 @@ __all__ = [
 MINIMUM_VERSION = 150000
 """Earlier versions send counts over UDP to a collector, and some may be lost."""
 
-# Seconds that parts of a reset take on an ordinary machine. A reset that would take longer than a new copy of the
-# database is not made.
-_TABLE_COST = 0.0006
-_ROW_COST = 0.000003
+# Seconds that parts of a reset take, measured on PostgreSQL 18 with the data in memory and two indexes on each table. A
+# reset that would take longer than a new copy of the database is not made.
+_TABLE_COST = 0.0002
+_ROW_COST = 0.0000007
 _REFILLED_ROW_COST = 0.000012
 
 _MAX_INDEX_SIZE = 65536

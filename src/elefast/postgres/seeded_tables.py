@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from elefast.postgres.sql import rows
 
-__all__ = ["REFILLED_AT_MOST", "SeededTable", "capture", "difference", "refill"]
+__all__ = ["REFILLED_AT_MOST", "SeededTable", "capture", "difference", "refill", "unreadable"]
 
 _log = logging.getLogger("elefast")
 
@@ -110,6 +110,11 @@ def capture(connection: Connection, oid: int, name: str) -> SeededTable:
             if len(data) > _MAX_BYTES or row_count > REFILLED_AT_MOST:
                 data = None
     return SeededTable(oid, name, columns, data, sizes, statistics, digest, int(row_count), has_toast)
+
+
+def unreadable(oid: int, name: str) -> SeededTable:
+    """A table that could not be read, so that it is never restored."""
+    return SeededTable(oid, name, "", None, {}, "", "", 0, has_toast=True)
 
 
 _FORMAT = "(FORMAT binary, ENCODING 'UTF8')"

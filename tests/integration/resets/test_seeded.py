@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from elefast.postgres import seeded_tables
 from tests.integration.resets.conftest import Bench, opened
 from tests.integration.resets.test_restore import sent
 from tests.integration.resets.test_retained import run, sql
@@ -170,6 +171,21 @@ def test_a_refill_that_differs_is_found(bench: Bench, caplog: pytest.LogCaptureF
     assert "differs from the template" in caplog.text
     assert tables[table.oid].data is None
     tables[table.oid] = table
+
+
+def test_a_table_that_cannot_be_read_is_not_refilled(
+    tmp_path: Path, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new copy is well, so the next test gets it; databases whose test writes to the table are dropped."""
+
+    def fail(*_: object) -> None:
+        raise psycopg.errors.IoError("could not read block 7")
+
+    monkeypatch.setattr(seeded_tables, "capture", fail)  # no statement damages a file of the server
+    with opened(tmp_path, server_url, schema=SCHEMA) as bench:
+        for _ in range(3):
+            assert not bench.use(sent(COMES_BACK["update"]))
+        assert bench.use(sent("INSERT INTO log VALUES (1)"))
 
 
 def test_a_reset_that_takes_longer_than_a_copy_is_not_made(tmp_path: Path, server_url: str) -> None:
