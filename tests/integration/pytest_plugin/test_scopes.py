@@ -7,6 +7,8 @@ import textwrap
 import psycopg
 import pytest
 
+from tests.robustness.companions.test_forks import FORKED
+
 from .conftest import PYTEST, Project
 
 NOTES = """
@@ -379,7 +381,7 @@ def test_a_stale_connection_of_a_scope_is_refused(project: Project) -> None:
     ("marker", "message"),
     [
         ('scope="modul"', 'scope: expected function, class, module, package, session, got "modul"'),
-        ('scope="module", isolation="transaction"', "scope: tests of a scope share a database of their own"),
+        ('scope="module", isolation="transaction"', "scope: tests of a scope share one private database"),
     ],
 )
 def test_a_wrong_marker(project: Project, marker: str, message: str) -> None:
@@ -420,11 +422,12 @@ def test_workers(project: Project, dist: str) -> None:
     assert not _left(project)
 
 
-def test_forked_tests(project: Project) -> None:
-    """Processes of their own cannot share it."""
-    pytest.importorskip("pytest_forked")
+def test_forked_tests(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that run in separate processes cannot share it."""
+    monkeypatch.setenv("FORKED", "all")
+    project.file("conftest.py", FORKED)
     _project(project, MODULE_SCOPE + "def test_one(db): pass\n")
-    result = project.run_apart("-p", "pytest_forked", "--forked")
+    result = project.run_apart()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*each test runs in a forked process*"])
 
