@@ -128,7 +128,7 @@ class Stack:
         Args:
             scenario: The state that it starts from; None for the project's default, empty for the seeded template.
             application: Lead `export_env` and `patch` to it meanwhile, so that an application or a client can use it.
-                A test that requests a database of its own leads them to that one, for as long as the test lasts.
+                A test that requests a private database leads them to that one while it runs.
 
         Raises:
             RefusedError: `application` is given outside of a run of pytest.

@@ -20,7 +20,7 @@ def test_an_order_takes_from_the_stock(db: Database, db_session: Session) -> Non
 
 
 def test_nothing_is_left_to_order(db: Database) -> None:
-    """The test before has ordered in a database of its own."""
+    """The test before has ordered in another database."""
     with pytest.raises(ValueError, match="only 0 of jam"):
         place_order(db.facts["sold_out"], quantity=1)
 

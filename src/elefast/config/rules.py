@@ -220,7 +220,8 @@ def _role_not_declared(settings: Settings, facts: Facts) -> Iterator[Violation]:
     if name and name not in settings.roles:
         better = suggestion(closest(name, settings.roles))
         known = f"the known ones are {quoted_list(settings.roles)}" if settings.roles else "there is no table of a role"
-        message = f"{_quoted(name)} is not declared, {known}{better}; write the table [roles.{name}]"
+        found = f"{_quoted(name)} is not declared, {known}{better or '.'}"
+        message = f"{found} Write the table [roles.{name}]"
         yield Violation(("role",), message, (("roles",),), code="unknown-role")
 
 

@@ -180,7 +180,7 @@ class Local(Table):
     """Where the data lies; empty: a directory of elefast's own, in memory where there is room."""
     run_as: str = Field(default="", examples=["postgres"])
     """The user that the server runs as when pytest runs as root.
-    If it is empty, elefast takes `postgres`, else `nobody`."""
+    If it is empty, elefast takes the user `postgres`, or `nobody` if there is none."""
     reuse: Reuse = "auto"
     """`true`: the data stays, with its templates, while the server stops with the last process that uses it;
     `false`: nothing stays."""

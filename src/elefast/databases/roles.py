@@ -275,11 +275,11 @@ class RoleManager:
 
     def _unknown(self, name: str) -> ConfigurationError:
         better = get_close_matches(name, self.declared, n=1)
-        advice = f', did you mean "{better[0]}"?' if better else ""
+        advice = f', did you mean "{better[0]}"?' if better else "."
         known = ", ".join(f'"{one}"' for one in self.declared)
         there = f"the known ones are {known}" if known else "there is no table of a role"
         return ConfigurationError(
-            f'role "{name}" is not declared, {there}{advice}; write the table [tool.elefast.roles.{name}]',
+            f'role "{name}" is not declared, {there}{advice} Write the table [tool.elefast.roles.{name}]',
             code="unknown-role",
         )
 

@@ -27,8 +27,7 @@ _NOTHING_TO_KEEP = (
 )
 
 _NO_SHARED_TRANSACTION = (
-    'tests of a scope share a database of their own, which needs isolation="database"; a transaction belongs to one '
-    "test"
+    'tests of a scope share one private database, which needs isolation="database"; a transaction belongs to one test'
 )
 
 

@@ -15,7 +15,7 @@ NOWHERE = "request-the-db-fixture.elefast.invalid"
 
 _WIDER = (
     "A fixture of class, module, package or session scope exists before any test has its database. Let the tests of "
-    'that scope share one database: @pytest.mark.elefast(scope="module"). Or give the fixture a database of its own, '
+    'that scope share one database: @pytest.mark.elefast(scope="module"). Or give the fixture a private database, '
     "to which {name} leads while it exists: `with elefast_stack.database(application=True):`, or `async_database(...)`."
 )
 

@@ -72,8 +72,8 @@ def test_a_variable_has_all_roles_as_json(tmp_path: Path) -> None:
         (f"[roles.{'a' * 64}]\n", "the name of a role has 1 to 63 bytes"),
         (
             'role = "ap"\n[roles.app]\n',
-            'elefast.toml:1  role: "ap" is not declared, the known ones are "app", did you mean "app"?; '
-            "write the table [roles.ap]",
+            'elefast.toml:1  role: "ap" is not declared, the known ones are "app", did you mean "app"? '
+            "Write the table [roles.ap]",
         ),
         ('[roles.a]\nmember_of = ["b"]\n[roles.b]\nmember_of = ["a"]\n', '"a" would be a member of itself'),
         ('[engine.connect_args]\nuser = "me"\n[roles.app]\n', "elefast.toml:2  engine.connect_args.user: would win"),
