@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -22,6 +21,7 @@ from elefast.databases import resetter
 from elefast.isolation.database import DatabaseCheckout
 from tests.integration.resets.conftest import Bench, opened
 from tests.integration.resets.test_restore import COMES_BACK, GOES
+from tests.robustness.faults.proxy import Proxy
 
 STATE = """
 SELECT 'setting ' || name, setting FROM pg_settings WHERE name <> 'application_name' AND name NOT LIKE 'plpgsql.%'
@@ -387,22 +387,33 @@ def test_clients_that_connect_while_a_database_is_reset(bench: Bench) -> None:
 ROUNDS = int(os.environ.get("TEST_INTRUSION_ROUNDS", "60"))
 
 
-def test_a_client_that_has_only_said_hello(bench: Bench) -> None:
-    """A connection attempt that the server has not answered yet gets nowhere once the database has another name."""
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_client_in_the_middle_of_connecting(bench: Bench, side: str) -> None:
+    """Its request, or the server's first answer, is held up until the database has another name: it finds none."""
     run(bench, INSERT)
     lent = bench.stack.checkout("a test")
     _work(lent, INSERT)
     url = lent.url
-    with socket.create_connection((url.host or "", url.port or 0)) as client:
-        database = str(url.database)
+    errors: list[str] = []
+    with Proxy(url.port or 5432) as proxy:
+        address = url.set(drivername="postgresql", host="127.0.0.1", port=proxy.port, query={"sslmode": "disable"})
+
+        def connect() -> None:
+            try:
+                psycopg.connect(address.render_as_string(hide_password=False)).close()
+            except psycopg.Error as error:
+                errors.append(str(error))
+
+        proxy.hold(side)
+        client = threading.Thread(target=connect)
+        client.start()
+        assert proxy.held.wait(60)
         lent.release()
         bench.settle()
-        words = f"user\0{url.username}\0database\0{database}\0\0".encode()
-        client.sendall((len(words) + 8).to_bytes(4, "big") + (3 << 16).to_bytes(4, "big") + words)
-        client.settimeout(10)
-        answer = client.recv(1)
-        # "R" asks for the password; with the right one the server looks for the database, and finds none.
-        assert answer in (b"R", b"E")
+        proxy.let_go()
+        client.join()
+    assert len(errors) == 1
+    assert "does not exist" in errors[0]
     assert bench.use(lambda connection: None)
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can do to connections what networks do: cut, reset, delay and swallow.
+"""A TCP proxy on loopback that can do to connections what networks do: cut, reset, delay, hold and swallow.
 
 It reads what goes through only as far as to find a word in it, at which to strike.
 """
@@ -44,6 +44,10 @@ class Proxy:
         self._before = True
         self._holds = False
         self._mute: list[_Pair] = []
+        self._held_side = ""
+        self.held = threading.Event()
+        """Set as soon as `hold` holds a message."""
+        self._let_go = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
@@ -58,6 +62,20 @@ class Proxy:
         """
         with self._lock:
             self._word, self._before, self._holds = word.encode(), not answer, hold
+
+    def hold(self, side: str) -> None:
+        """Hold the next message of one side until `let_go` is called.
+
+        Args:
+            side: ``client`` or ``server``.
+        """
+        self.held.clear()
+        self._let_go.clear()
+        self._held_side = side
+
+    def let_go(self) -> None:
+        """Send the message that is held."""
+        self._let_go.set()
 
     def refuse(self, times: int) -> None:
         """Reset so many new connections at once."""
@@ -138,6 +156,10 @@ class Proxy:
                     if self._holds:
                         continue
                     return
+                if self._held_side == ("client" if from_client else "server"):
+                    self._held_side = ""
+                    self.held.set()
+                    self._let_go.wait(60)
                 sink.sendall(data)
         except OSError:
             pass
